@@ -1,0 +1,18 @@
+//! Unlocks the disk of a confidential VM: early in boot, unattended, on a host that nobody trusts.
+//!
+//! One pipeline, one trust rule: the host may lie about everything except what the TPM, the CPU or our own
+//! measured initramfs vouches for. Discovery proposes; cryptography decides.
+//!
+//! ```text
+//!         hostile bytes                     secrets                    kernel
+//!   discover ──▶ luks ──▶ unseal ──▶ verify ──▶ fence ──▶ activate ──▶ publish ──▶ report
+//!   Candidate   Snapshot  Unsealed   Verified   Fenced    Mapped       Published   Report
+//! ```
+//!
+//! Each stage consumes the value of the one before; skipping a stage does not compile. A stage never imports a
+//! later one.
+
+pub mod error;
+pub mod pcr;
+pub mod secret;
+pub mod source;
