@@ -16,3 +16,4 @@ pub mod error;
 pub mod pcr;
 pub mod secret;
 pub mod source;
+pub mod tpm;
