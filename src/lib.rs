@@ -13,6 +13,9 @@
 //! later one.
 
 pub mod error;
+pub mod fence;
 pub mod pcr;
+pub mod policy;
 pub mod secret;
 pub mod source;
+pub mod tpm;

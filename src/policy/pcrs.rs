@@ -279,7 +279,8 @@ mod tests {
 
     #[test]
     fn what_is_not_a_choice_is_refused() {
-        for text in ["24", "-1", "x", "7++11", "7+", "256", "7:md5", "7:sha256=", "7:sha256=zz", "7=00", "٧"] {
+        for text in ["24", "-1", "x", "7++11", "7+", "256", "7:md5", "7:sha256=", "7:sha256=zz", "7=00", "٧"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
         assert_eq!(parse("7+7"), Err(PcrsError::Duplicate(pcr(7))));

@@ -171,8 +171,17 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         for text in [
-            "", "tpm0", "swtpm4", "swtpm:port=0", "swtpm:port=65535", "swtpm:port=1,port=2", "swtpm:path=/x",
-            "swtpm:host=a b", "swtpm:host=", "tabrmd", "device:/dev/tpm0",
+            "",
+            "tpm0",
+            "swtpm4",
+            "swtpm:port=0",
+            "swtpm:port=65535",
+            "swtpm:port=1,port=2",
+            "swtpm:path=/x",
+            "swtpm:host=a b",
+            "swtpm:host=",
+            "tabrmd",
+            "device:/dev/tpm0",
         ] {
             assert!(text.parse::<Device>().is_err(), "{text}");
         }
@@ -187,7 +196,9 @@ mod tests {
 
     #[test]
     fn a_busy_device_is_not_an_absent_one() {
-        for (errno, opening) in [(16, Opening::Busy), (2, Opening::Absent), (19, Opening::Absent), (13, Opening::Failed)] {
+        for (errno, opening) in
+            [(16, Opening::Busy), (2, Opening::Absent), (19, Opening::Absent), (13, Opening::Failed)]
+        {
             assert_eq!(Opening::of(&io::Error::from_raw_os_error(errno)), opening);
         }
     }

@@ -173,7 +173,9 @@ impl TpmError {
             (RcClass::Integrity, Verb::Load) => Self::ForeignTpm { rc },
             (RcClass::Handle, Verb::Load | Verb::StartAuthSession | Verb::ReadPublic) => Self::SrkAbsent,
             // The parent has an auth value, or is no storage key; or the salt went to another key than the TPM's.
-            (RcClass::Auth | RcClass::Type, Verb::Load | Verb::StartAuthSession | Verb::Unseal) => Self::SrkOther,
+            (RcClass::Auth | RcClass::Type, Verb::Load | Verb::StartAuthSession | Verb::Unseal) => {
+                Self::SrkOther
+            }
             (RcClass::Auth, Verb::CreatePrimary | Verb::EvictControl) => Self::OwnerAuth { verb },
             (RcClass::Forged, _) => Self::Forged { verb },
             _ => Self::Refused { verb, rc },
@@ -228,12 +230,18 @@ impl Failure for TpmError {
 
     fn hint(&self) -> &'static str {
         match self {
-            Self::PcrMismatch => "firmware, Secure Boot state or UKI changed since enrolment: enrol again from a trusted boot",
+            Self::PcrMismatch => {
+                "firmware, Secure Boot state or UKI changed since enrolment: enrol again from a trusted boot"
+            }
             Self::ForeignTpm { .. } | Self::SrkAbsent | Self::SrkOther => {
                 "the disk was enrolled with another TPM, or this one was cleared: enrol again"
             }
-            Self::Lockout { .. } => "wait, or reset the lockout with its authorisation; retrying makes it worse",
-            Self::Busy { .. } => "use the resource manager /dev/tpmrm0, or end the process that holds the TPM",
+            Self::Lockout { .. } => {
+                "wait, or reset the lockout with its authorisation; retrying makes it worse"
+            }
+            Self::Busy { .. } => {
+                "use the resource manager /dev/tpmrm0, or end the process that holds the TPM"
+            }
             _ => "",
         }
     }
@@ -288,11 +296,11 @@ impl RcClass {
 
     const fn format_zero(code: u32) -> Self {
         match code {
-            0x100 => Self::NotStarted,                              // TPM_RC_INITIALIZE
-            0x128 => Self::PcrChanged,                              // TPM_RC_PCR_CHANGED
+            0x100 => Self::NotStarted,                                // TPM_RC_INITIALIZE
+            0x128 => Self::PcrChanged,                                // TPM_RC_PCR_CHANGED
             0x901..=0x906 => Self::Memory, // CONTEXT_GAP, OBJECT_MEMORY, SESSION_MEMORY, MEMORY, *_HANDLES
             0x908 | 0x90a | 0x920 | 0x922 | 0x923 => Self::Transient, // YIELDED, TESTING, NV_RATE, RETRY, NV_UNAVAILABLE
-            0x921 => Self::Lockout,        // TPM_RC_LOCKOUT
+            0x921 => Self::Lockout,                                   // TPM_RC_LOCKOUT
             _ => Self::Other,
         }
     }
@@ -354,8 +362,7 @@ mod tests {
 
     #[test]
     fn transient_codes_are_exactly_the_five() {
-        let transient: Vec<u32> =
-            (0..0x1000).filter(|rc| RcClass::of(*rc) == RcClass::Transient).collect();
+        let transient: Vec<u32> = (0..0x1000).filter(|rc| RcClass::of(*rc) == RcClass::Transient).collect();
         assert_eq!(transient, [0x908, 0x90a, 0x920, 0x922, 0x923]);
     }
 

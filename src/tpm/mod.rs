@@ -2,6 +2,7 @@
 //!
 //! The host can hide a TPM, or hand us one of its own: what answers here vouches for nothing by itself.
 
+pub mod blob;
 pub mod device;
 pub mod error;
 #[cfg(feature = "native")]
@@ -9,7 +10,9 @@ pub mod esapi;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod retry;
+pub mod srk;
 pub mod template;
+pub mod wire;
 
 pub use device::Device;
 pub use error::{TpmError, Verb};
@@ -19,10 +22,6 @@ use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use crate::secret::Secret;
 use blob::Sealed;
 use srk::Srk;
-
-pub mod blob;
-pub mod srk;
-pub mod wire;
 
 /// The few things that we ask of a TPM. An implementation leaves nothing behind in the TPM, whatever the outcome.
 pub trait Tpm {

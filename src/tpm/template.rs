@@ -45,7 +45,11 @@ impl Primary {
         PrimaryAlg::ALL.into_iter().map(Self::Srk).find(|primary| {
             let template = primary.public();
             let unique = primary.unique_size();
-            template.len().checked_sub(unique).and_then(|fixed| template.get(..fixed)).is_some_and(|fixed| public.starts_with(fixed))
+            template
+                .len()
+                .checked_sub(unique)
+                .and_then(|fixed| template.get(..fixed))
+                .is_some_and(|fixed| public.starts_with(fixed))
         })
     }
 
