@@ -44,6 +44,7 @@ impl EsapiTpm {
         let mut values: BTreeMap<Bank, PcrValues> =
             missing.keys().map(|bank| (*bank, PcrValues::new(*bank))).collect();
         while let Some((bank, pcr)) = first(&missing) {
+            let mut progress = false;
             let wanted = selection_list(missing.iter().map(|(bank, mask)| (*bank, *mask)))?;
             let (_, answered, digests) =
                 self.call(Verb::PcrRead, None, |context| context.pcr_read(wanted.clone()))?;
@@ -57,11 +58,12 @@ impl EsapiTpm {
                     let (Some(wanted), Some(values)) = (missing.get_mut(&bank), values.get_mut(&bank)) else {
                         return Err(odd("Reading PCRs"));
                     };
+                    progress |= wanted.contains(pcr);
                     *wanted = wanted.iter().filter(|other| *other != pcr).collect();
                     values.insert(pcr, digest.as_bytes().to_vec()).ok_or_else(|| odd("Reading PCRs"))?;
                 }
             }
-            if missing.get(&bank).is_some_and(|mask| mask.contains(pcr)) {
+            if !progress {
                 return Err(TpmError::PcrUnreadable { pcr, bank });
             }
         }
