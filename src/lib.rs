@@ -13,6 +13,7 @@
 //! later one.
 
 pub mod error;
+pub mod luks;
 pub mod pcr;
 pub mod secret;
 pub mod source;
