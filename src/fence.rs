@@ -7,14 +7,13 @@
 
 pub mod measurement_log;
 
-use std::fmt;
-
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use thiserror::Error;
 
 use crate::error::{Class, Failure};
+use crate::luks::Uuid;
 use crate::pcr::{Bank, Pcr, PcrMask};
 use crate::secret::VolumeKey;
 use crate::tpm::{Banks, Tpm, TpmError};
@@ -75,7 +74,7 @@ impl Unfenced {
         tpm: &mut dyn Tpm,
         key: &VolumeKey,
         name: &str,
-        uuid: impl fmt::Display,
+        uuid: &Uuid,
         log: &MeasurementLog,
     ) -> Result<Fenced, FenceError> {
         let description = description(name, uuid);
@@ -142,7 +141,7 @@ fn extend_and_log(
 }
 
 /// What is measured with the volume key: `cryptsetup:NAME:UUID`, the name escaped as systemd's `xescape(name, ":")` does.
-fn description(name: &str, uuid: impl fmt::Display) -> String {
+fn description(name: &str, uuid: &Uuid) -> String {
     let mut text = String::from("cryptsetup:");
     for byte in name.bytes() {
         if matches!(byte, b' '..=b'~') && !matches!(byte, b':' | b'\\') {

@@ -14,6 +14,7 @@
 
 pub mod error;
 pub mod fence;
+pub mod luks;
 pub mod pcr;
 pub mod policy;
 pub mod secret;
