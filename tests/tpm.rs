@@ -1,6 +1,13 @@
 //! The TPM stage against a real emulator: what is sealed is unsealed where it must be, and nowhere else.
 #![cfg(feature = "native")]
-#![allow(missing_docs)]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub
+)]
 
 mod common;
 

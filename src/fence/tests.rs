@@ -56,7 +56,7 @@ fn a_log_that_cannot_be_written_is_told_and_not_fatal() {
     let unfenced = Unfenced::check(&mut tpm).unwrap();
     let (_root, log) = no_log();
     let fenced = unfenced.raise(&mut tpm, &key(), "root", &uuid(), &log).unwrap();
-    assert_eq!(fenced.log().unwrap_err().slug(), "measurement-log");
+    assert_eq!(fenced.unlogged().unwrap().slug(), "measurement-log");
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_failed_boot_is_fenced_even_beside_an_unknown_bank() {
     let mut tpm = FakeTpm::new(&[Bank::Sha256]);
     tpm.banks.unknown = vec![0x0012];
     let (_root, log) = no_log();
-    assert!(raise_for_failure(&mut tpm, &log).unwrap().is_err());
+    assert!(raise_for_failure(&mut tpm, &log).unwrap().is_some());
     assert_eq!(hex(tpm.pcr(Bank::Sha256, Pcr::FENCE)), FAILED_GOLDEN);
 }
 
