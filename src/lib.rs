@@ -20,3 +20,4 @@ pub mod policy;
 pub mod secret;
 pub mod source;
 pub mod tpm;
+pub mod unseal;
