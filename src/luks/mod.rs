@@ -3,6 +3,7 @@
 //! ([`emit`]).
 
 mod binary_header;
+pub mod binding;
 mod cipher;
 mod copies;
 mod digest;
@@ -16,6 +17,7 @@ mod members;
 mod metadata;
 mod read;
 mod segment;
+pub mod token;
 mod uuid;
 
 use std::collections::BTreeMap;
