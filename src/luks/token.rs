@@ -11,6 +11,7 @@ use super::binding::Binding;
 use super::members::Members;
 use crate::error::{Class, Failure};
 use crate::pcr::{Bank, Pcr, PcrMask};
+pub use crate::tpm::PrimaryAlg;
 use crate::tpm::blob::{BlobError, Sealed};
 use crate::tpm::srk::{Srk, SrkError};
 
@@ -54,15 +55,6 @@ pub struct Signed {
     pub pcrs: PcrMask,
     /// The policy reference (systemd 262).
     pub reference: Option<String>,
-}
-
-/// The algorithm of the parent key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PrimaryAlg {
-    /// ECC NIST P-256.
-    Ecc,
-    /// RSA 2048.
-    Rsa,
 }
 
 /// What a token is, by what it asks for first.
@@ -193,21 +185,6 @@ pub fn with_binding(mut token: Value, binding: &Binding) -> Value {
         members.insert(OUR_MEMBER.to_owned(), member);
     }
     token
-}
-
-impl PrimaryAlg {
-    /// The name in tokens.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ecc => "ecc",
-            Self::Rsa => "rsa",
-        }
-    }
-
-    fn from_name(name: &str) -> Option<Self> {
-        [Self::Ecc, Self::Rsa].into_iter().find(|alg| alg.name() == name)
-    }
 }
 
 /// Why a token cannot be read.

@@ -27,7 +27,8 @@ use tss_esapi::{Context, Error};
 
 use super::blob::Sealed;
 use super::device::{Device, Opening, is_managed};
-use super::error::{RcClass, TpmError, Verb};
+use super::error::{TpmError, Verb};
+use super::rc::RcClass;
 use super::retry::{History, Next};
 use super::srk::Srk;
 use super::{Banks, Parent, Step, Tpm};

@@ -9,6 +9,7 @@ pub mod error;
 pub mod esapi;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod rc;
 pub mod retry;
 pub mod srk;
 pub mod template;

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::error::{RcClass, WAITED};
+use super::error::WAITED;
+use super::rc::RcClass;
 
 /// What happened to one command so far.
 #[derive(Clone, Copy, Debug, Default)]

@@ -11,7 +11,8 @@ use tss_esapi::traits::{Marshall, UnMarshall};
 use super::{EsapiTpm, library};
 use crate::secret::Secret;
 use crate::tpm::blob::Sealed;
-use crate::tpm::error::{RcClass, TpmError, Verb};
+use crate::tpm::error::{TpmError, Verb};
+use crate::tpm::rc::RcClass;
 use crate::tpm::srk::Srk;
 use crate::tpm::template::{Primary, PrimaryAlg, SRK_HANDLE, sealed_object};
 

@@ -1,0 +1,100 @@
+//! What a return code says, whoever asked: a TSS return code comes in, its class goes out. Pure.
+
+/// The classes that make a difference to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RcClass {
+    /// The TCTI or the kernel's device failed.
+    Transport,
+    /// Come back later; the command was not executed.
+    Transient,
+    /// Dictionary attack lockout.
+    Lockout,
+    /// No room for an object or a session.
+    Memory,
+    /// `TPM2_Startup` is missing.
+    NotStarted,
+    /// The session's policy digest is not the object's.
+    PolicyFailed,
+    /// A PCR changed since `TPM2_PolicyPCR`.
+    PcrChanged,
+    /// The private part does not decrypt or is not the public one's.
+    Integrity,
+    /// Nothing at that handle.
+    Handle,
+    /// An object of the wrong type.
+    Type,
+    /// The authorisation is wrong.
+    Auth,
+    /// An algorithm, curve, key size or value that this TPM does not implement.
+    Unsupported,
+    /// The response's HMAC is wrong.
+    Forged,
+    /// Anything else.
+    Other,
+}
+
+impl RcClass {
+    /// The class of a TSS return code: layer in bits 16 to 23, and below it a TPM response code (TPM 2.0 Part 2, 6.6).
+    #[must_use]
+    pub const fn of(rc: u32) -> Self {
+        let code = rc & 0xffff;
+        match (rc >> 16) & 0xff {
+            LAYER_TPM | LAYER_RESOURCE_MANAGER_TPM if code & FORMAT_ONE != 0 => Self::format_one(code),
+            LAYER_TPM | LAYER_RESOURCE_MANAGER_TPM => Self::format_zero(code),
+            LAYER_ESYS if code == RSP_AUTH_FAILED => Self::Forged,
+            LAYER_TCTI | LAYER_RESOURCE_MANAGER => Self::Transport,
+            _ => Self::Other,
+        }
+    }
+
+    const fn format_zero(code: u32) -> Self {
+        match code {
+            0x100 => Self::NotStarted,                                // TPM_RC_INITIALIZE
+            0x128 => Self::PcrChanged,                                // TPM_RC_PCR_CHANGED
+            0x901..=0x906 => Self::Memory, // CONTEXT_GAP, OBJECT_MEMORY, SESSION_MEMORY, MEMORY, *_HANDLES
+            0x908 | 0x90a | 0x920 | 0x922 | 0x923 => Self::Transient, // YIELDED, TESTING, NV_RATE, RETRY, NV_UNAVAILABLE
+            0x921 => Self::Lockout,                                   // TPM_RC_LOCKOUT
+            _ => Self::Other,
+        }
+    }
+
+    /// Bits 0 to 5 are the error; bit 6 and the upper nibble only say which handle, session or parameter.
+    const fn format_one(code: u32) -> Self {
+        match code & 0x3f {
+            0x03 | 0x04 | 0x09 | 0x0d | 0x12 | 0x16 | 0x26 => Self::Unsupported, // HASH, VALUE, MODE, KDF, SCHEME, SYMMETRIC, CURVE
+            0x0a => Self::Type,
+            0x0b => Self::Handle,
+            0x0e | 0x22 => Self::Auth,             // AUTH_FAIL, BAD_AUTH
+            0x15 | 0x1f | 0x25 => Self::Integrity, // SIZE, INTEGRITY, BINDING
+            0x1d => Self::PolicyFailed,
+            _ => Self::Other,
+        }
+    }
+}
+
+const FORMAT_ONE: u32 = 0x80;
+// Layers of a TSS return code (TSS 2.0 Overview and Common Structures, 2.4).
+const LAYER_TPM: u32 = 0;
+const LAYER_ESYS: u32 = 7;
+const LAYER_TCTI: u32 = 10;
+const LAYER_RESOURCE_MANAGER: u32 = 11;
+const LAYER_RESOURCE_MANAGER_TPM: u32 = 12;
+/// `TSS2_BASE_RC_RSP_AUTH_FAILED`.
+const RSP_AUTH_FAILED: u32 = 27;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transient_codes_are_exactly_the_five() {
+        let transient: Vec<u32> = (0..0x1000).filter(|rc| RcClass::of(*rc) == RcClass::Transient).collect();
+        assert_eq!(transient, [0x908, 0x90a, 0x920, 0x922, 0x923]);
+    }
+
+    #[test]
+    fn a_resource_managers_word_is_the_tpms() {
+        assert_eq!(RcClass::of(0x000c_099d), RcClass::PolicyFailed);
+        assert_eq!(RcClass::of(0x000b_000b), RcClass::Transport);
+    }
+}
