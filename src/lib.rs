@@ -12,7 +12,12 @@
 //! Each stage consumes the value of the one before; skipping a stage does not compile. A stage never imports a
 //! later one.
 
+pub mod config;
 pub mod error;
+pub mod journal;
+pub mod log;
 pub mod pcr;
+pub mod report;
 pub mod secret;
 pub mod source;
+pub mod sys;
