@@ -22,7 +22,12 @@ pub struct Part {
 }
 
 impl Part {
-    pub fn new(kind: impl ToString, uuid: impl ToString, first_lba: u64, last_lba: u64) -> Self {
+    pub fn new(
+        kind: &(impl ToString + ?Sized),
+        uuid: &(impl ToString + ?Sized),
+        first_lba: u64,
+        last_lba: u64,
+    ) -> Self {
         let (kind, uuid) = (kind.to_string(), uuid.to_string());
         Self { kind, uuid, first_lba, last_lba, attributes: 0, label: String::new() }
     }

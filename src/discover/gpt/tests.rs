@@ -13,8 +13,8 @@ const MIB: u64 = 1 << 20;
 
 fn honest(sector: SectorSize) -> Vec<u8> {
     let parts = [
-        Part::new(Guid::ESP, ESP_UUID, 64, 127),
-        Part::new(Guid::NATIVE_ROOT, ROOT_UUID, 128, 255).attributes(1 << 59).label("root"),
+        Part::new(&Guid::ESP, ESP_UUID, 64, 127),
+        Part::new(&Guid::NATIVE_ROOT, ROOT_UUID, 128, 255).attributes(1 << 59).label("root"),
     ];
     gpt_disk::write(sector.bytes(), SECTORS, &parts)
 }
@@ -260,7 +260,7 @@ fn layouts() -> impl Strategy<Value = Vec<Part>> {
             let first = next + gap;
             next = first + length;
             let kind = Guid::from_disk(kind.to_le_bytes());
-            let part = Part::new(kind, Guid::from_disk(uuid), first, next - 1);
+            let part = Part::new(&kind, &Guid::from_disk(uuid), first, next - 1);
             layout.insert(uuid, part.attributes(attributes).label(&label));
         }
         layout.into_values().collect()
