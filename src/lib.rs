@@ -13,6 +13,7 @@
 //! later one.
 
 pub mod config;
+pub mod discover;
 pub mod error;
 pub mod journal;
 pub mod log;

@@ -59,6 +59,16 @@ impl Evidence {
         source.map(str::to_owned).context("Nothing is mounted at /")
     }
 
+    /// A value that `blkid` printed about the mapping.
+    ///
+    /// # Errors
+    /// When it printed none.
+    pub fn blkid(&self, name: &str) -> Result<String> {
+        let text = self.text("blkid")?;
+        let value = text.split(' ').find_map(|word| word.strip_prefix(&format!("{name}=\"")));
+        Ok(value.with_context(|| format!("blkid knows no {name}"))?.trim_end().trim_end_matches('"').to_owned())
+    }
+
     /// A PCR as `tpm2_pcrread` printed it, in lower-case hexadecimal digits.
     ///
     /// # Errors

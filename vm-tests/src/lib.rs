@@ -27,3 +27,13 @@ pub mod volume;
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+/// The bytes of hexadecimal digits.
+///
+/// # Errors
+/// When they are none.
+pub fn unhex(digits: &str) -> anyhow::Result<Vec<u8>> {
+    let pairs = (0..digits.len()).step_by(2).map(|at| digits.get(at..at + 2));
+    let bytes = pairs.map(|pair| pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()));
+    bytes.collect::<Option<_>>().ok_or_else(|| anyhow::anyhow!("Not hexadecimal: `{digits}`"))
+}

@@ -90,28 +90,57 @@ impl Outcome {
     /// # Errors
     /// When it does not.
     pub fn refused_with(&self, slug: &str) -> Result<&Self> {
-        let ours = |text: &str| text.contains("cvm-unlock") && text.contains(slug);
-        let said = self.serial.lines().iter().any(|line| ours(&line.text));
-        self.explain(said.then_some(()).with_context(|| format!("The console does not say `{slug}`")))
+        let said = self.serial.says(&format!("[{slug}]"));
+        self.explain(said.then_some(()).with_context(|| format!("The console does not say `[{slug}]`")))
     }
 
     /// PCR 15 holds the failure fence and nothing else: the TPM gives no sealed secret any more.
     ///
     /// # Errors
     /// When the TPM saw something else.
-    pub fn fenced_against_reuse(&self) -> Result<&Self> {
-        self.fenced_with(&Sha256::digest(FAILURE_FENCE))
+    pub fn fenced_after_failure(&self) -> Result<&Self> {
+        let fence = hex(&Sha256::digest(FAILURE_FENCE));
+        let judged = || -> Result<()> {
+            let seen: Vec<_> = self.tpm()?.extends(15).iter().map(|digest| hex(digest)).collect();
+            let only_the_fence = !seen.is_empty() && seen.iter().all(|digest| *digest == fence);
+            ensure!(only_the_fence, "PCR 15 was extended with {seen:?}, not with {fence} alone");
+            Ok(())
+        };
+        self.explain(judged())
     }
 
-    /// PCR 15 was extended once, with this digest.
+    /// PCR 15 was extended once, with this digest, and holds what follows from it.
     ///
     /// # Errors
-    /// When the TPM saw something else.
+    /// When the TPM saw, or `tpm2_pcrread` read, something else.
     pub fn fenced_with(&self, digest: &[u8]) -> Result<&Self> {
         let judged = || -> Result<()> {
-            let extends = self.tpm()?.extends(15);
-            let seen: Vec<_> = extends.iter().map(|digest| hex(digest)).collect();
+            let seen: Vec<_> = self.tpm()?.extends(15).iter().map(|digest| hex(digest)).collect();
             ensure!(seen == [hex(digest)], "PCR 15 was extended with {seen:?}, not {}", hex(digest));
+            let (read, replayed) = (self.evidence()?.pcr("pcrs", 15)?, hex(&self.tpm()?.replay(15)));
+            ensure!(read == replayed, "PCR 15 reads {read}, but the extends lead to {replayed}");
+            Ok(())
+        };
+        self.explain(judged())
+    }
+
+    /// systemd reached multi-user.target, and knows the devices under the names it always had.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub fn reached_multi_user(&self) -> Result<&Self> {
+        let judged = || -> Result<()> {
+            let evidence = self.evidence()?;
+            for (piece, wanted) in [("pid1", "systemd"), ("target", "active"), ("root-device", "active")] {
+                let text = evidence.text(piece)?;
+                ensure!(text.trim() == wanted, "`{piece}` is `{}`, not `{wanted}`", text.trim());
+            }
+            let uuid = evidence.blkid("UUID")?;
+            let link = format!("/dev/disk/by-uuid/{uuid} l ../../dm-0");
+            let devices = evidence.text("devices")?;
+            for wanted in [link.as_str(), "/dev/mapper/root l ../dm-0"] {
+                ensure!(devices.lines().any(|line| line == wanted), "No device link `{wanted}` in\n{devices}");
+            }
             Ok(())
         };
         self.explain(judged())
@@ -171,7 +200,6 @@ const FAILURE_FENCE: &str = "cvm-unlock:failed";
 /// What systemd, dracut, util-linux and cryptsetup print when they wait for a person.
 const QUESTIONS: &[&str] = &[
     "Please enter",
-    "passphrase",
     "Enter passphrase",
     "Press Enter for maintenance",
     "Give root password",

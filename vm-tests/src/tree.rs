@@ -164,6 +164,7 @@ const TOOLS: &[&str] = &[
     "systemd-cryptsetup",
     "systemd-ukify",
     "tpm2-tools",
+    "xxd",
     "zstd",
 ];
 
@@ -183,6 +184,7 @@ const GUEST: &[&str] = &[
     "tpm2-tools",
     "udev",
     "util-linux",
+    "xxd",
     "xz-utils",
     "zstd",
 ];

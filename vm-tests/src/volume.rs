@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use crate::cache::{Artefact, Cache, Key};
 use crate::initramfs::{Product, guest_file, stage};
@@ -117,12 +118,22 @@ impl Volume {
         Ok(tools.run("cryptsetup", ["luksUUID".as_ref(), self.path().as_os_str()])?.trim().to_owned())
     }
 
-    /// The volume key, as cryptsetup gives it to whoever knows the passphrase.
+    /// What PCR 15 is extended with when the volume opens as `root`, by systemd's formula:
+    /// HMAC-SHA256(volume key, "cryptsetup:root:" UUID). The key comes from cryptsetup, the HMAC from OpenSSL.
     ///
     /// # Errors
-    /// When cryptsetup fails.
-    pub fn key(&self, tools: &Tree, scratch: &Path) -> Result<Vec<u8>> {
-        let file = scratch.join("volume-key");
+    /// When one of the tools fails.
+    pub fn measurement(&self, tools: &Tree) -> Result<Vec<u8>> {
+        let message = format!("cryptsetup:root:{}", self.uuid(tools)?);
+        let key = crate::hex(&self.key(tools)?);
+        let hmac = "printf %s \"$1\" | openssl dgst -sha256 -mac HMAC -macopt \"hexkey:$2\" -r";
+        let digest = tools.run("sh", ["-c", hmac, "sh", &message, &key])?;
+        let digest = digest.split_whitespace().next().context("OpenSSL printed no digest")?;
+        crate::unhex(digest)
+    }
+
+    fn key(&self, tools: &Tree) -> Result<Vec<u8>> {
+        let file = self.0.path.with_extension("key");
         tools.run("cryptsetup", [
             "luksDump".as_ref(),
             "--batch-mode".as_ref(),
@@ -133,7 +144,9 @@ impl Volume {
             file.as_os_str(),
             self.path().as_os_str(),
         ])?;
-        Ok(fs::read(file)?)
+        let key = fs::read(&file)?;
+        fs::remove_file(file)?;
+        Ok(key)
     }
 }
 
@@ -207,6 +220,40 @@ impl Enrolled {
     /// The bytes before the encrypted data, with the token.
     pub fn header(&self) -> PathBuf {
         self.artefact.file(HEADER)
+    }
+
+    /// The sealed object in the header's token, split into what `tpm2_load` wants: private and public part.
+    ///
+    /// # Errors
+    /// When there is no such token.
+    pub fn sealed_object(&self, tools: &Tree) -> Result<(Vec<u8>, Vec<u8>)> {
+        let token = self.token(tools)?;
+        let blob = token.get("tpm2-blob").and_then(Value::as_str).context("The token has no blob")?;
+        let dump = "printf %s \"$1\" | base64 --decode | xxd -p -c 0";
+        let blob = crate::unhex(tools.run("sh", ["-c", dump, "sh", blob])?.trim())?;
+        // TPM2B_PRIVATE, then TPM2B_PUBLIC: each a 16-bit size and that many bytes.
+        let size = blob.first_chunk().map(|size| usize::from(u16::from_be_bytes(*size)) + 2);
+        let (private, public) =
+            size.and_then(|size| blob.split_at_checked(size)).context("The token's blob is cut off")?;
+        Ok((private.to_vec(), public.to_vec()))
+    }
+
+    /// The numbers of the PCRs that the token's policy names.
+    ///
+    /// # Errors
+    /// When there is no such token.
+    pub fn policy_pcrs(&self, tools: &Tree) -> Result<String> {
+        let token = self.token(tools)?;
+        let pcrs = token.get("tpm2-pcrs").and_then(Value::as_array).context("The token has no PCRs")?;
+        Ok(pcrs.iter().map(Value::to_string).collect::<Vec<_>>().join(","))
+    }
+
+    fn token(&self, tools: &Tree) -> Result<Value> {
+        let args = ["luksDump".as_ref(), "--dump-json-metadata".as_ref(), self.header().into_os_string()];
+        let metadata: Value = serde_json::from_str(&tools.run("cryptsetup", args)?)?;
+        let tokens = metadata.get("tokens").and_then(Value::as_object).context("No tokens")?;
+        let token = tokens.values().find(|token| token.get("type") == Some(&"systemd-tpm2".into()));
+        token.cloned().context("No systemd-tpm2 token")
     }
 
     /// The state of the TPM.
