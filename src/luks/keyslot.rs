@@ -1,0 +1,184 @@
+//! A keyslot: the volume key, encrypted under a passphrase. Its JSON object comes in; typed parameters go out.
+
+use serde_json::{Value, json};
+
+use super::cipher::{Cipher, Hash};
+use super::error::{HeaderError, Refusal};
+use super::kdf::{self, Kdf};
+use super::members::Members;
+
+/// The parameters of a keyslot of type `luks2`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keyslot {
+    /// Bytes of the key inside.
+    pub key_size: u32,
+    /// The hash of the anti-forensic split.
+    pub split_hash: Hash,
+    /// Where the encrypted key lies.
+    pub area: Area,
+    /// How the passphrase becomes the area's key.
+    pub kdf: Kdf,
+}
+
+/// A keyslot's encrypted bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Area {
+    /// Bytes from the start of the volume.
+    pub offset: u64,
+    /// Bytes, at most [`AREA_LIMIT`].
+    pub size: u64,
+    /// The cipher of the area, not of the data.
+    pub cipher: Cipher,
+}
+
+impl Keyslot {
+    pub(super) fn parse(path: &str, value: &Value) -> Result<Self, HeaderError> {
+        let mut members = Members::of(path, value)?;
+        match members.text("type")? {
+            "luks2" => {}
+            "reencrypt" => return Err(Refusal::Reencrypt.at(path)),
+            _ => return Err(Refusal::KeyslotType.at(members.at("type"))),
+        }
+        let key_size = members.number("key_size")?;
+        if !matches!(key_size, 1..=KEY_LIMIT) {
+            return Err(Refusal::KeySize.at(members.at("key_size")));
+        }
+        let split_hash = split(members.object("af")?)?;
+        let area = Area::parse(members.object("area")?)?;
+        if area.size < split_bytes(key_size) {
+            return Err(Refusal::AreaRange.at(path));
+        }
+        let kdf = Kdf::parse(members.object("kdf")?)?;
+        // 0 to 2; in which order keyslots are tried is ours to say.
+        let priority = members.at("priority");
+        if members.optional("priority").is_some_and(|value| value.as_u64().is_none_or(|number| number > 2)) {
+            return Err(super::members::wrong(priority, "is not 0, 1 or 2"));
+        }
+        members.finish()?;
+        Ok(Self { key_size, split_hash, area, kdf })
+    }
+
+    /// The keyslot as the header spells it.
+    pub(super) fn to_json(&self) -> Value {
+        json!({
+            "type": "luks2",
+            "key_size": self.key_size,
+            "af": {"type": "luks1", "stripes": STRIPES, "hash": self.split_hash.name()},
+            "area": {
+                "type": "raw",
+                "offset": self.area.offset.to_string(),
+                "size": self.area.size.to_string(),
+                "encryption": self.area.cipher.specification(),
+                "key_size": self.area.cipher.key_size(),
+            },
+            "kdf": self.kdf.to_json(),
+        })
+    }
+}
+
+impl Area {
+    fn parse(mut members: Members<'_>) -> Result<Self, HeaderError> {
+        if members.text("type")? != "raw" {
+            return Err(Refusal::KeyslotType.at(members.at("type")));
+        }
+        let specification = members.text("encryption")?;
+        let cipher = Cipher::parse(specification, members.number("key_size")?)
+            .map_err(|refusal| refusal.at(members.at("encryption")))?;
+        let (offset, size) = (members.decimal("offset")?, members.decimal("size")?);
+        let aligned = offset.is_multiple_of(AREA_ALIGNMENT) && size.is_multiple_of(AREA_ALIGNMENT);
+        if !aligned || size == 0 || size > AREA_LIMIT {
+            return Err(Refusal::AreaRange.at(members.at("size")));
+        }
+        members.finish()?;
+        Ok(Self { offset, size, cipher })
+    }
+
+    /// First byte behind the area; `None` if that is beyond 64 bits.
+    #[must_use]
+    pub fn end(&self) -> Option<u64> {
+        self.offset.checked_add(self.size)
+    }
+}
+
+/// Bytes of a key of `key_size` bytes after the anti-forensic split.
+#[must_use]
+pub fn split_bytes(key_size: u32) -> u64 {
+    u64::from(key_size).saturating_mul(u64::from(STRIPES))
+}
+
+fn split(mut members: Members<'_>) -> Result<Hash, HeaderError> {
+    if members.text("type")? != "luks1" || members.number("stripes")? != STRIPES {
+        return Err(Refusal::Split.at(members.at("stripes")));
+    }
+    let hash = kdf::hash(&mut members)?;
+    members.finish()?;
+    Ok(hash)
+}
+
+/// Stripes of the anti-forensic split; the specification knows no other number (1.1.4, 3.2.2).
+pub(super) const STRIPES: u32 = 4000;
+/// Bytes of the longest key in a keyslot; longer ones belong to authenticated encryption.
+const KEY_LIMIT: u32 = 128;
+/// Bytes; cryptsetup aligns keyslot areas so.
+pub(super) const AREA_ALIGNMENT: u64 = 4096;
+/// Bytes; the split of a key of 64 bytes has 250 KiB.
+pub const AREA_LIMIT: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Failure;
+
+    fn keyslot() -> Keyslot {
+        Keyslot {
+            key_size: 64,
+            split_hash: Hash::Sha256,
+            area: Area { offset: 0x8000, size: 258_048, cipher: Cipher::Aes256Xts },
+            kdf: Kdf::Pbkdf2 { hash: Hash::Sha512, iterations: 1000, salt: [1; 32] },
+        }
+    }
+
+    #[test]
+    fn parse_and_emit_are_inverse() {
+        assert_eq!(Keyslot::parse("k", &keyslot().to_json()).unwrap(), keyslot());
+    }
+
+    #[test]
+    fn every_change_to_something_else_is_refused_by_its_slug() {
+        let table = [
+            ("/area/encryption", json!("cipher_null-ecb"), "luks-cipher-null"),
+            ("/area/encryption", json!("aes-cbc-plain64"), "luks-cipher"),
+            ("/area/key_size", json!(16), "luks-key-size"),
+            ("/area/size", json!("253952"), "luks-area-range"),
+            ("/area/size", json!("2097152"), "luks-area-range"),
+            ("/area/size", json!("0"), "luks-area-range"),
+            ("/area/offset", json!("32769"), "luks-area-range"),
+            ("/area/type", json!("datashift"), "luks-keyslot-type"),
+            ("/af/stripes", json!(1), "luks-split"),
+            ("/af/type", json!("none"), "luks-split"),
+            ("/af/hash", json!("md5"), "luks-hash"),
+            ("/type", json!("reencrypt"), "luks-reencrypt"),
+            ("/type", json!("luks3"), "luks-keyslot-type"),
+            ("/key_size", json!(0), "luks-key-size"),
+            ("/key_size", json!(u32::MAX), "luks-key-size"),
+            ("/kdf/type", json!("none"), "luks-kdf"),
+        ];
+        for (pointer, value, slug) in table {
+            let mut json = keyslot().to_json();
+            *json.pointer_mut(pointer).unwrap() = value;
+            assert_eq!(Keyslot::parse("k", &json).unwrap_err().slug(), slug, "{pointer}");
+        }
+    }
+
+    #[test]
+    fn priority_is_tolerated_and_unknown_members_are_not() {
+        let mut json = keyslot().to_json();
+        json["priority"] = json!(2);
+        assert!(Keyslot::parse("k", &json).is_ok());
+        json["priority"] = json!(3);
+        assert_eq!(Keyslot::parse("k", &json).unwrap_err().slug(), "luks-metadata");
+        let mut json = keyslot().to_json();
+        json["mode"] = json!("clear");
+        assert_eq!(Keyslot::parse("k", &json).unwrap_err().slug(), "luks-metadata");
+    }
+}

@@ -1,0 +1,199 @@
+//! The one data segment of a volume. Its JSON object comes in; where the data lies and how it is encrypted goes out.
+
+use serde_json::{Value, json};
+
+use super::cipher::Cipher;
+use super::error::{HeaderError, Refusal};
+use super::members::{Members, decimal, wrong};
+
+/// The encrypted data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Bytes from the start of the volume to the data.
+    pub offset: u64,
+    /// How much data.
+    pub bytes: SegmentSize,
+    /// The cipher; it fixes the volume key's size.
+    pub cipher: Cipher,
+    /// Bytes that are encrypted at once: 512, 1024, 2048 or 4096.
+    pub sector_size: u32,
+}
+
+/// How long a segment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentSize {
+    /// To the end of the volume, however large that is.
+    Dynamic,
+    /// So many bytes.
+    Fixed(u64),
+}
+
+/// What a segment must fit into.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Bytes from the start of the volume to the end of its keyslots area.
+    pub(super) start: u64,
+    /// Bytes of the volume.
+    pub(super) end: u64,
+    /// Bytes of the device's logical sector.
+    pub(super) sector_size: u32,
+}
+
+impl Segment {
+    /// Bytes of data on a volume of `volume` bytes; `None` if it does not fit.
+    #[must_use]
+    pub fn length(&self, volume: u64) -> Option<u64> {
+        let available = volume.checked_sub(self.offset)?;
+        match self.bytes {
+            SegmentSize::Dynamic => Some(available),
+            SegmentSize::Fixed(bytes) => Some(bytes).filter(|bytes| *bytes <= available),
+        }
+    }
+
+    /// Reads the segment's object; the volume key's size comes from the keyslots.
+    pub(super) fn parse(path: &str, value: &Value, key_size: u32) -> Result<Self, HeaderError> {
+        let mut members = Members::of(path, value)?;
+        // Refused already by `check_type`, which looks at all segments before any is read.
+        members.text("type")?;
+        if members.optional("integrity").is_some() {
+            return Err(Refusal::Integrity.at(members.at("integrity")));
+        }
+        if members.optional("flags").is_some() {
+            return Err(Refusal::SegmentFlags.at(members.at("flags")));
+        }
+        let cipher = Cipher::parse(members.text("encryption")?, key_size)
+            .map_err(|refusal| refusal.at(members.at("encryption")))?;
+        if members.decimal("iv_tweak")? != 0 {
+            return Err(Refusal::IvTweak.at(members.at("iv_tweak")));
+        }
+        let sector_size = members.number("sector_size")?;
+        if !SECTOR_SIZES.contains(&sector_size) {
+            return Err(Refusal::SectorSize.at(members.at("sector_size")));
+        }
+        let offset = members.decimal("offset")?;
+        let bytes = match members.text("size")? {
+            "dynamic" => SegmentSize::Dynamic,
+            text => SegmentSize::Fixed(
+                decimal(text)
+                    .ok_or_else(|| wrong(members.at("size"), "is not a canonical decimal string"))?,
+            ),
+        };
+        members.finish()?;
+        Ok(Self { offset, bytes, cipher, sector_size })
+    }
+
+    /// Refuses a segment that does not lie in `room`.
+    pub(super) fn check_range(&self, path: &str, room: Room) -> Result<(), HeaderError> {
+        let sector = u64::from(self.sector_size);
+        let alignment = u64::from(room.sector_size.max(512));
+        let fits = self.offset >= room.start
+            && self.offset.is_multiple_of(alignment)
+            && self.length(room.end).is_some_and(|length| length > 0 && length.is_multiple_of(sector));
+        if fits { Ok(()) } else { Err(Refusal::SegmentRange.at(path)) }
+    }
+
+    /// The segment as the header spells it.
+    pub(super) fn to_json(self) -> Value {
+        let size = match self.bytes {
+            SegmentSize::Dynamic => "dynamic".to_owned(),
+            SegmentSize::Fixed(bytes) => bytes.to_string(),
+        };
+        json!({
+            "type": "crypt",
+            "offset": self.offset.to_string(),
+            "size": size,
+            "iv_tweak": "0",
+            "encryption": self.cipher.specification(),
+            "sector_size": self.sector_size,
+        })
+    }
+}
+
+/// Refuses segments of types that we do not open.
+pub(super) fn check_type(path: &str, value: &Value) -> Result<(), HeaderError> {
+    let mut members = Members::of(path, value)?;
+    match members.text("type")? {
+        "crypt" => Ok(()),
+        "linear" => Err(Refusal::SegmentLinear.at(members.at("type"))),
+        _ => Err(Refusal::SegmentType.at(members.at("type"))),
+    }
+}
+
+/// What dm-crypt encrypts at once, in bytes (on-disk format specification 1.1.4, 3.3).
+const SECTOR_SIZES: [u32; 4] = [512, 1024, 2048, 4096];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Failure;
+    use proptest::prelude::*;
+
+    fn parse(change: impl Fn(&mut Value)) -> Result<Segment, &'static str> {
+        let mut value = Segment {
+            offset: 1 << 24,
+            bytes: SegmentSize::Dynamic,
+            cipher: Cipher::Aes256Xts,
+            sector_size: 512,
+        }
+        .to_json();
+        change(&mut value);
+        check_type("s", &value).and_then(|()| Segment::parse("s", &value, 64)).map_err(|error| error.slug())
+    }
+
+    #[test]
+    fn every_change_to_something_else_is_refused_by_its_slug() {
+        assert!(parse(|_| ()).is_ok());
+        let table = [
+            ("encryption", json!("cipher_null-ecb"), "luks-cipher-null"),
+            ("encryption", json!("serpent-xts-plain64"), "luks-cipher"),
+            ("type", json!("linear"), "luks-segment-linear"),
+            ("type", json!("hw-opal"), "luks-segment-type"),
+            ("iv_tweak", json!("1"), "luks-iv-tweak"),
+            ("iv_tweak", json!(0), "luks-metadata"),
+            ("sector_size", json!(8192), "luks-sector-size"),
+            ("sector_size", json!("512"), "luks-metadata"),
+            ("integrity", json!({"type": "hmac(sha256)"}), "luks-integrity"),
+            ("flags", json!(["backup-final"]), "luks-segment-flags"),
+            ("size", json!("0512"), "luks-metadata"),
+            ("offset", json!(16_777_216), "luks-metadata"),
+            ("unknown", json!(1), "luks-metadata"),
+        ];
+        for (name, value, slug) in table {
+            assert_eq!(parse(|segment| segment[name] = value.clone()), Err(slug), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_segment_lies_behind_the_header_and_inside_the_volume() {
+        let room = Room { start: 1 << 24, end: 1 << 25, sector_size: 512 };
+        let check = |offset: u64, bytes| {
+            Segment { offset, bytes, cipher: Cipher::Aes256Xts, sector_size: 4096 }
+                .check_range("s", room)
+                .is_ok()
+        };
+        let start = 1 << 24;
+        assert!(check(start, SegmentSize::Dynamic));
+        assert!(check(start, SegmentSize::Fixed(start)));
+        assert!(!check(start - 512, SegmentSize::Dynamic), "over the header");
+        assert!(!check(start, SegmentSize::Fixed(start + 4096)), "beyond the end");
+        assert!(!check(start, SegmentSize::Fixed(0)), "empty");
+        assert!(!check(start, SegmentSize::Fixed(512)), "half a sector");
+        assert!(!check(start + 100, SegmentSize::Fixed(4096)), "not aligned");
+        assert!(!check(1 << 25, SegmentSize::Dynamic), "at the end");
+        assert!(!check(u64::MAX, SegmentSize::Fixed(u64::MAX)), "wraps");
+    }
+
+    proptest! {
+        #[test]
+        fn parse_and_emit_are_inverse(offset: u64, size: Option<u64>, sector in 0..4_usize, wide: bool) {
+            let segment = Segment {
+                offset,
+                bytes: size.map_or(SegmentSize::Dynamic, SegmentSize::Fixed),
+                cipher: if wide { Cipher::Aes256Xts } else { Cipher::Aes128Xts },
+                sector_size: SECTOR_SIZES[sector],
+            };
+            let parsed = Segment::parse("s", &segment.to_json(), segment.cipher.key_size()).unwrap();
+            prop_assert_eq!(parsed, segment);
+        }
+    }
+}
