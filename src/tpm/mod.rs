@@ -1,5 +1,86 @@
 //! The TPM: its byte formats (pure, no C library) and, behind a trait, its verbs.
+//!
+//! The host can hide a TPM, or hand us one of its own: what answers here vouches for nothing by itself.
 
 pub mod blob;
+pub mod device;
+pub mod error;
+#[cfg(feature = "native")]
+pub mod esapi;
+#[cfg(test)]
+pub(crate) mod fake;
+pub mod retry;
 pub mod srk;
+pub mod template;
 pub mod wire;
+
+pub use device::Device;
+pub use error::{TpmError, Verb};
+pub use template::PrimaryAlg;
+
+use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
+use crate::secret::Secret;
+use blob::Sealed;
+use srk::Srk;
+
+/// The few things that we ask of a TPM. An implementation leaves nothing behind in the TPM, whatever the outcome.
+pub trait Tpm {
+    /// Which banks the TPM extends.
+    ///
+    /// # Errors
+    /// The TPM's.
+    fn banks(&mut self) -> Result<Banks, TpmError>;
+
+    /// The values of all PCRs asked for, in the order of `selection`.
+    ///
+    /// # Errors
+    /// The TPM's; [`TpmError::PcrUnreadable`] if the TPM leaves one out.
+    fn read_pcrs(&mut self, selection: &[(Bank, PcrMask)]) -> Result<Vec<PcrValues>, TpmError>;
+
+    /// Extends `pcr` in all banks of `digests`, with one command.
+    ///
+    /// # Errors
+    /// The TPM's.
+    fn extend(&mut self, pcr: Pcr, digests: &[(Bank, Vec<u8>)]) -> Result<(), TpmError>;
+
+    /// Loads `sealed` below `parent`, satisfies its policy by `steps`, and gives its secret: through a session salted
+    /// with the parent, the response encrypted.
+    ///
+    /// # Errors
+    /// The TPM's, each class a variant of its own.
+    fn unseal(&mut self, sealed: &Sealed, parent: &Parent, steps: &[Step]) -> Result<Secret, TpmError>;
+
+    /// Seals `secret` to a policy digest (SHA-256), below the storage root key that is persistent or, if there is none,
+    /// is created and made so.
+    ///
+    /// # Errors
+    /// The TPM's.
+    fn seal(&mut self, secret: &Secret, policy: &[u8; 32]) -> Result<(Sealed, Srk), TpmError>;
+}
+
+/// The banks of a TPM, and what about them would make a fence ineffective.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Banks {
+    /// Active banks that extend PCR 15, weakest first.
+    pub active: Vec<Bank>,
+    /// Active banks (`TPM_ALG_ID`) for which we cannot compute a digest.
+    pub unknown: Vec<u16>,
+    /// Active banks that leave PCR 15 out.
+    pub without_fence: Vec<Bank>,
+}
+
+/// The key below which an object is sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parent {
+    /// A persistent key, as the token describes it: a consistency check against the TPM's, never a pin.
+    Persistent(Srk),
+    /// The primary key that systemd derived at each use, before it had a storage root key (up to v253).
+    Legacy(PrimaryAlg),
+}
+
+/// One policy command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// `TPM2_PolicyPCR`: the PCRs as they are now.
+    Pcr(Bank, PcrMask),
+}

@@ -1,0 +1,236 @@
+//! The fence: one use of the sealed secret per boot. A TPM and the verified volume key come in; typed proofs go out,
+//! that PCR 15 was untouched before, and that it carries the volume key's measurement after.
+//!
+//! Every policy that we enrol demands `PCR 15 = zero`, so once the fence stands nobody can unseal again in this boot.
+//! Its value is systemd's, so that a remote verifier can tell whose root is running. The TPM itself is the host's
+//! word: a fake one passes this and every other local check.
+
+pub mod measurement_log;
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha1::Sha1;
+use sha2::{Digest, Sha256, Sha384, Sha512};
+use thiserror::Error;
+
+use crate::error::{Class, Failure};
+use crate::pcr::{Bank, Pcr, PcrMask};
+use crate::secret::VolumeKey;
+use crate::tpm::{Banks, Tpm, TpmError};
+use measurement_log::{LogError, MeasurementLog, Record};
+
+/// Proof that PCR 15 was zero in every active bank, and that we can fence all of them.
+#[derive(Debug)]
+pub struct Unfenced {
+    banks: Vec<Bank>,
+}
+
+/// Proof that PCR 15 was extended in every active bank.
+#[derive(Debug)]
+pub struct Fenced {
+    digests: Vec<(Bank, Vec<u8>)>,
+    log: Result<(), LogError>,
+}
+
+impl Unfenced {
+    /// Checks the TPM at entry: two commands.
+    ///
+    /// # Errors
+    /// PCR 15 was extended before us, or a bank is active that we could not fence: nothing may be unsealed.
+    pub fn check(tpm: &mut dyn Tpm) -> Result<Self, FenceError> {
+        let Banks { active, unknown, without_fence } = tpm.banks()?;
+        if let Some(algorithm) = unknown.first() {
+            return Err(FenceError::BankUnknown(*algorithm));
+        }
+        if let Some(bank) = without_fence.first() {
+            return Err(FenceError::BankPartial(*bank));
+        }
+        if active.is_empty() {
+            return Err(FenceError::NoBank);
+        }
+        let fence = PcrMask::EMPTY.with(Pcr::FENCE);
+        let selection: Vec<(Bank, PcrMask)> = active.iter().map(|bank| (*bank, fence)).collect();
+        for values in tpm.read_pcrs(&selection)? {
+            if !values.get(Pcr::FENCE).is_some_and(|value| value.iter().all(|byte| *byte == 0)) {
+                return Err(FenceError::NotZero(values.bank()));
+            }
+        }
+        Ok(Self { banks: active })
+    }
+
+    /// The active banks.
+    #[must_use]
+    pub fn banks(&self) -> &[Bank] {
+        &self.banks
+    }
+
+    /// Raises the fence: extends PCR 15 with the measurement of `key`, the volume key of the volume `uuid` that will be
+    /// mapped as `name`, in all banks with one command, and logs it as systemd does.
+    ///
+    /// # Errors
+    /// The TPM's: nothing may be mapped. A failure to log is no error; [`Fenced::log`] carries it.
+    pub fn raise(
+        self,
+        tpm: &mut dyn Tpm,
+        key: &VolumeKey,
+        name: &str,
+        uuid: impl fmt::Display,
+        log: &MeasurementLog,
+    ) -> Result<Fenced, FenceError> {
+        let description = description(name, uuid);
+        let digests: Vec<(Bank, Vec<u8>)> =
+            self.banks.iter().map(|bank| (*bank, measurement(*bank, key, &description))).collect();
+        let record = Record {
+            pcr: Pcr::FENCE,
+            digests: &digests,
+            description: &description,
+            event: Some("volume-key"),
+        };
+        let log = extend_and_log(tpm, &record, log)?;
+        Ok(Fenced { digests, log })
+    }
+}
+
+impl Fenced {
+    /// What PCR 15 was extended with.
+    #[must_use]
+    pub fn digests(&self) -> &[(Bank, Vec<u8>)] {
+        &self.digests
+    }
+
+    /// Whether the measurement log has the record too. A verifier replays the log: it has to be told when it cannot.
+    #[must_use]
+    pub const fn log(&self) -> Result<(), &LogError> {
+        match &self.log {
+            Ok(()) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The fence of a boot that failed: the digest of `cvm-unlock:failed` into PCR 15, in every bank that we can compute.
+/// It says that something failed, and takes from whoever comes next the chance to unseal.
+///
+/// Always extends, whatever the PCR holds: a second digest on top of the first changes nothing for the better or worse.
+///
+/// # Errors
+/// The TPM's.
+pub fn raise_for_failure(
+    tpm: &mut dyn Tpm,
+    log: &MeasurementLog,
+) -> Result<Result<(), LogError>, FenceError> {
+    let digests: Vec<(Bank, Vec<u8>)> =
+        tpm.banks()?.active.into_iter().map(|bank| (bank, digest(bank, FAILED.as_bytes()))).collect();
+    if digests.is_empty() {
+        return Err(FenceError::NoBank);
+    }
+    let record = Record { pcr: Pcr::FENCE, digests: &digests, description: FAILED, event: None };
+    Ok(extend_and_log(tpm, &record, log)?)
+}
+
+/// The log is marked dirty before the TPM is touched, and clean after the record is in it: as systemd does, so that a
+/// reader can tell an incomplete log.
+fn extend_and_log(
+    tpm: &mut dyn Tpm,
+    record: &Record<'_>,
+    log: &MeasurementLog,
+) -> Result<Result<(), LogError>, TpmError> {
+    let pending = log.begin();
+    tpm.extend(record.pcr, record.digests)?;
+    Ok(pending.and_then(|pending| pending.append(record)))
+}
+
+/// What is measured with the volume key: `cryptsetup:NAME:UUID`, the name escaped as systemd's `xescape(name, ":")` does.
+fn description(name: &str, uuid: impl fmt::Display) -> String {
+    let mut text = String::from("cryptsetup:");
+    for byte in name.bytes() {
+        if matches!(byte, b' '..=b'~') && !matches!(byte, b':' | b'\\') {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text.push_str(&format!(":{uuid}"));
+    text
+}
+
+/// `HMAC-BANK(volume key, description)`: systemd, `src/cryptsetup/cryptsetup.c`, `measure_volume_key`.
+fn measurement(bank: Bank, key: &VolumeKey, description: &str) -> Vec<u8> {
+    match bank {
+        Bank::Sha1 => hmac::<Hmac<Sha1>>(key, description),
+        Bank::Sha256 => hmac::<Hmac<Sha256>>(key, description),
+        Bank::Sha384 => hmac::<Hmac<Sha384>>(key, description),
+        Bank::Sha512 => hmac::<Hmac<Sha512>>(key, description),
+    }
+}
+
+fn hmac<M: Mac + KeyInit>(key: &VolumeKey, message: &str) -> Vec<u8> {
+    // HMAC takes keys of any length (RFC 2104, 2): the error cannot occur, and an empty digest would be refused.
+    <M as KeyInit>::new_from_slice(key.expose())
+        .map(|mac| mac.chain_update(message.as_bytes()).finalize().into_bytes().to_vec())
+        .unwrap_or_default()
+}
+
+fn digest(bank: Bank, bytes: &[u8]) -> Vec<u8> {
+    match bank {
+        Bank::Sha1 => Sha1::digest(bytes).to_vec(),
+        Bank::Sha256 => Sha256::digest(bytes).to_vec(),
+        Bank::Sha384 => Sha384::digest(bytes).to_vec(),
+        Bank::Sha512 => Sha512::digest(bytes).to_vec(),
+    }
+}
+
+/// Why there is no fence.
+#[derive(Debug, Error)]
+pub enum FenceError {
+    /// Somebody measured into PCR 15 before us in this boot.
+    #[error("PCR 15 is not zero in bank {0}: a root was unlocked in this boot already")]
+    NotZero(Bank),
+    /// An active bank (`TPM_ALG_ID`) that would stay without a fence.
+    #[error("PCR bank {0:#06x} is active but unknown")]
+    BankUnknown(u16),
+    /// An active bank without PCR 15.
+    #[error("PCR bank {0} is active but has no PCR 15")]
+    BankPartial(Bank),
+    /// Nothing to fence.
+    #[error("TPM has no active PCR bank")]
+    NoBank,
+    /// The TPM failed.
+    #[error(transparent)]
+    Tpm(#[from] TpmError),
+}
+
+impl Failure for FenceError {
+    fn slug(&self) -> &'static str {
+        match self {
+            Self::NotZero(_) => "pcr15-not-zero",
+            Self::BankUnknown(_) => "bank-unknown",
+            Self::BankPartial(_) => "bank-partial",
+            Self::NoBank => "bank-none",
+            Self::Tpm(error) => error.slug(),
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Tpm(error) => error.class(),
+            _ => Class::Refused,
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::NotZero(_) => "reboot; kexec and kdump kernels cannot unlock in a fenced boot",
+            Self::BankUnknown(_) | Self::BankPartial(_) => "deactivate the bank in the firmware's set-up",
+            Self::NoBank => "activate the SHA-256 bank in the firmware's set-up",
+            Self::Tpm(error) => error.hint(),
+        }
+    }
+}
+
+/// What the failure fence measures.
+const FAILED: &str = "cvm-unlock:failed";
+
+#[cfg(test)]
+mod tests;

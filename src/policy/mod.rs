@@ -1,0 +1,4 @@
+//! Policies.
+
+pub mod literal;
+pub mod pcrs;

@@ -1,0 +1,304 @@
+//! The PCRs that a command line asks to seal to, in systemd's `--tpm2-pcrs=` syntax. Text of the operator comes in, a
+//! set of PCRs of one bank, some with a value recorded earlier, goes out.
+//!
+//! `7+11`, `7,11`, `secure-boot-policy+kernel-boot`, `7:sha384`, `7:sha256=HEX+11`, and the preset `uki`.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use crate::error::{Class, Failure};
+use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
+
+/// PCRs of one bank; each either as it stands in the TPM, or with an explicit value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PcrChoice {
+    bank: Bank,
+    pcrs: BTreeMap<Pcr, Option<Vec<u8>>>,
+}
+
+impl PcrChoice {
+    /// The bank: SHA-256 unless the text names another.
+    #[must_use]
+    pub const fn bank(&self) -> Bank {
+        self.bank
+    }
+
+    /// All PCRs chosen.
+    #[must_use]
+    pub fn mask(&self) -> PcrMask {
+        self.pcrs.keys().copied().collect()
+    }
+
+    /// The PCRs without an explicit value: to be read from the TPM.
+    #[must_use]
+    pub fn to_read(&self) -> PcrMask {
+        self.pcrs.iter().filter(|(_, value)| value.is_none()).map(|(pcr, _)| *pcr).collect()
+    }
+
+    /// Adds `15 = zero`: what makes a sealed secret usable once per boot.
+    ///
+    /// # Errors
+    /// The operator asked for another value of PCR 15.
+    pub fn with_fence(mut self) -> Result<Self, PcrsError> {
+        let zero = vec![0; self.bank.digest_size()];
+        match self.pcrs.insert(Pcr::FENCE, Some(zero.clone())) {
+            Some(Some(value)) if value != zero => Err(PcrsError::Fence),
+            _ => Ok(self),
+        }
+    }
+
+    /// The values to seal to: the explicit ones, and the others from `read`.
+    ///
+    /// # Errors
+    /// `read` lacks one, or is of another bank.
+    pub fn values(&self, read: &PcrValues) -> Result<PcrValues, PcrsError> {
+        let mut values = PcrValues::new(self.bank);
+        for (pcr, value) in &self.pcrs {
+            let value = match value {
+                Some(value) => value,
+                None if read.bank() == self.bank => read.get(*pcr).ok_or(PcrsError::NotRead(*pcr))?,
+                None => return Err(PcrsError::NotRead(*pcr)),
+            };
+            values.insert(*pcr, value.to_vec()).ok_or(PcrsError::NotRead(*pcr))?;
+        }
+        Ok(values)
+    }
+}
+
+impl FromStr for PcrChoice {
+    type Err = PcrsError;
+
+    fn from_str(text: &str) -> Result<Self, PcrsError> {
+        let text = if text == UKI_PRESET { UKI_PCRS } else { text };
+        let mut bank = None;
+        let mut pcrs = BTreeMap::new();
+        for item in text.split(['+', ',']).filter(|_| !text.is_empty()) {
+            let item = Item::parse(item)?;
+            if let Some(named) = item.bank
+                && *bank.get_or_insert(named) != named
+            {
+                return Err(PcrsError::MixedBanks);
+            }
+            if pcrs.insert(item.pcr, item.value).is_some() {
+                return Err(PcrsError::Duplicate(item.pcr));
+            }
+        }
+        let bank = bank.unwrap_or(Bank::Sha256);
+        // A value without a bank's name cannot be written, so its size was checked against this bank already.
+        Ok(Self { bank, pcrs })
+    }
+}
+
+/// One PCR of the list: `PCR[:BANK[=HEX]]`.
+struct Item {
+    pcr: Pcr,
+    bank: Option<Bank>,
+    value: Option<Vec<u8>>,
+}
+
+impl Item {
+    fn parse(text: &str) -> Result<Self, PcrsError> {
+        let (pcr, rest) = match text.split_once(':') {
+            Some((pcr, rest)) => (pcr, Some(rest)),
+            None => (text, None),
+        };
+        let pcr = pcr_of(pcr).ok_or_else(|| PcrsError::Pcr(pcr.to_owned()))?;
+        let Some(rest) = rest else { return Ok(Self { pcr, bank: None, value: None }) };
+        let (name, hex) = match rest.split_once('=') {
+            Some((name, hex)) => (name, Some(hex)),
+            None => (rest, None),
+        };
+        let bank = Bank::from_name(name).ok_or_else(|| PcrsError::Bank(name.to_owned()))?;
+        let value = hex.map(|hex| value_of(hex, bank).ok_or(PcrsError::Value { pcr, bank })).transpose()?;
+        Ok(Self { pcr, bank: Some(bank), value })
+    }
+}
+
+fn pcr_of(text: &str) -> Option<Pcr> {
+    let named = NAMES.iter().find(|(_, name)| *name == text).map(|(number, _)| *number);
+    let number = match named {
+        Some(number) => number,
+        None if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok()?,
+        None => return None,
+    };
+    Pcr::new(number)
+}
+
+fn value_of(hex: &str, bank: Bank) -> Option<Vec<u8>> {
+    let hex = hex.strip_prefix("0x").unwrap_or(hex);
+    if hex.len() != 2 * bank.digest_size() {
+        return None;
+    }
+    let (pairs, _) = hex.as_bytes().as_chunks::<2>();
+    pairs.iter().map(|[high, low]| Some(nibble(*high)? << 4 | nibble(*low)?)).collect()
+}
+
+fn nibble(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+/// Why a choice of PCRs is not usable.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PcrsError {
+    /// Neither a number from 0 to 23 nor a name.
+    #[error("PCR '{0}' is unknown")]
+    Pcr(String),
+    /// Not a bank.
+    #[error("PCR bank '{0}' is unknown")]
+    Bank(String),
+    /// Not hexadecimal digits of the right number.
+    #[error("Value of PCR {pcr} is not a {bank} digest in hexadecimal digits")]
+    Value {
+        /// The PCR.
+        pcr: Pcr,
+        /// The bank that it was given for.
+        bank: Bank,
+    },
+    /// A policy holds PCRs of one bank.
+    #[error("PCRs of different banks cannot be combined")]
+    MixedBanks,
+    /// The same PCR twice.
+    #[error("PCR {0} is given twice")]
+    Duplicate(Pcr),
+    /// The operator wants to seal to a fenced boot.
+    #[error("PCR 15 has to be zero: any other value is that of a boot whose root is already unlocked")]
+    Fence,
+    /// The TPM did not give a value.
+    #[error("Value of PCR {0} is neither given nor read")]
+    NotRead(Pcr),
+}
+
+impl Failure for PcrsError {
+    fn slug(&self) -> &'static str {
+        match self {
+            Self::Fence => "pcr15-not-zero",
+            Self::NotRead(_) => "pcr-unreadable",
+            _ => "pcrs-syntax",
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::NotRead(_) => Class::Unavailable,
+            _ => Class::Usage,
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::NotRead(_) => "",
+            _ => "write for example 7+11, 7:sha256=HEX+11, or uki",
+        }
+    }
+}
+
+/// The preset for an image that boots a UKI.
+const UKI_PRESET: &str = "uki";
+/// Boot loader code, Secure Boot policy, the UKI, its overrides and its extensions: 11 alone proves nothing, since any
+/// system can replay what the UKI extends.
+const UKI_PCRS: &str = "4+7+11+12+13";
+
+/// systemd's names, `src/shared/tpm2-util.c`, `tpm2_pcr_index_table`.
+const NAMES: [(u8, &str); 17] = [
+    (0, "platform-code"),
+    (1, "platform-config"),
+    (2, "external-code"),
+    (3, "external-config"),
+    (4, "boot-loader-code"),
+    (5, "boot-loader-config"),
+    (6, "host-platform"),
+    (7, "secure-boot-policy"),
+    (9, "kernel-initrd"),
+    (10, "ima"),
+    (11, "kernel-boot"),
+    (12, "kernel-config"),
+    (13, "sysexts"),
+    (14, "shim-policy"),
+    (15, "system-identity"),
+    (16, "debug"),
+    (23, "application-support"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(text: &str) -> Result<PcrChoice, PcrsError> {
+        text.parse()
+    }
+
+    fn pcr(number: u8) -> Pcr {
+        Pcr::new(number).unwrap()
+    }
+
+    #[test]
+    fn numbers_names_and_both_separators_are_the_same_choice() {
+        let choice = parse("7+11").unwrap();
+        assert_eq!(choice.mask().to_string(), "7+11");
+        assert_eq!(choice.to_read(), choice.mask());
+        assert_eq!(choice.bank(), Bank::Sha256);
+        for text in ["11+7", "7,11", "secure-boot-policy+kernel-boot", "7:sha256+11"] {
+            assert_eq!(parse(text).unwrap(), choice, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_explicit_value_is_not_read_from_the_tpm() {
+        let choice = parse(&format!("7:sha384={}+11", "ab".repeat(48))).unwrap();
+        assert_eq!((choice.bank(), choice.to_read().to_string()), (Bank::Sha384, "11".to_owned()));
+        let mut read = PcrValues::new(Bank::Sha384);
+        read.insert(pcr(11), vec![1; 48]).unwrap();
+        let values = choice.values(&read).unwrap();
+        assert_eq!(values.get(pcr(7)).unwrap(), [0xab; 48]);
+        assert_eq!(values.get(pcr(11)).unwrap(), [1; 48]);
+        assert_eq!(choice.values(&PcrValues::new(Bank::Sha384)), Err(PcrsError::NotRead(pcr(11))));
+        assert_eq!(choice.values(&PcrValues::new(Bank::Sha256)), Err(PcrsError::NotRead(pcr(11))));
+    }
+
+    #[test]
+    fn the_preset_is_never_eleven_alone() {
+        assert_eq!(parse("uki").unwrap().mask().to_string(), "4+7+11+12+13");
+    }
+
+    #[test]
+    fn an_empty_list_is_no_pcr() {
+        assert!(parse("").unwrap().mask().is_empty());
+    }
+
+    #[test]
+    fn the_fence_is_added_and_cannot_be_anything_but_zero() {
+        let zero = Some(vec![0; 32]);
+        assert_eq!(parse("7").unwrap().with_fence().unwrap().pcrs.get(&Pcr::FENCE), Some(&zero));
+        assert_eq!(parse("7+15").unwrap().with_fence().unwrap().pcrs.get(&Pcr::FENCE), Some(&zero));
+        let other = parse(&format!("15:sha256={}", "01".repeat(32))).unwrap();
+        assert_eq!(other.with_fence(), Err(PcrsError::Fence));
+    }
+
+    #[test]
+    fn what_is_not_a_choice_is_refused() {
+        for text in ["24", "-1", "x", "7++11", "7+", "256", "7:md5", "7:sha256=", "7:sha256=zz", "7=00", "٧"]
+        {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        assert_eq!(parse("7+7"), Err(PcrsError::Duplicate(pcr(7))));
+        assert_eq!(parse("7+secure-boot-policy"), Err(PcrsError::Duplicate(pcr(7))));
+        assert_eq!(parse("7:sha1+11:sha256"), Err(PcrsError::MixedBanks));
+        let short = format!("7:sha256={}", "00".repeat(20));
+        assert_eq!(parse(&short), Err(PcrsError::Value { pcr: pcr(7), bank: Bank::Sha256 }));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_gives_an_answer(text in "\\PC*") {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn any_list_of_our_alphabet_gives_an_answer(text in "[0-9a-f:=+,shx]{0,40}") {
+            let _ = parse(&text);
+        }
+    }
+}

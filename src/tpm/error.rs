@@ -1,0 +1,373 @@
+//! What can go wrong at the TPM: a verb and a return code come in, a failure with a class of its own goes out.
+
+use std::fmt;
+use std::io;
+
+use thiserror::Error;
+
+use crate::error::{Class, Failure};
+
+/// The TPM command that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// `TPM2_Startup`
+    Startup,
+    /// `TPM2_GetCapability`
+    GetCapability,
+    /// `TPM2_PCR_Read`
+    PcrRead,
+    /// `TPM2_PCR_Extend`
+    PcrExtend,
+    /// `TPM2_StartAuthSession`
+    StartAuthSession,
+    /// `TPM2_PolicyPCR`
+    PolicyPcr,
+    /// `TPM2_PolicyRestart`
+    PolicyRestart,
+    /// `TPM2_Load`
+    Load,
+    /// `TPM2_Unseal`
+    Unseal,
+    /// `TPM2_ReadPublic`
+    ReadPublic,
+    /// `TPM2_Create`
+    Create,
+    /// `TPM2_CreatePrimary`
+    CreatePrimary,
+    /// `TPM2_EvictControl`
+    EvictControl,
+    /// `TPM2_FlushContext`
+    FlushContext,
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TPM2_{self:?}")
+    }
+}
+
+/// Why the TPM did not do what we asked for.
+#[derive(Debug, Error)]
+pub enum TpmError {
+    /// No device node.
+    #[error("TPM {device} is not there")]
+    Absent {
+        /// What we tried to open.
+        device: String,
+        /// The operating system's word.
+        source: io::Error,
+    },
+    /// `/dev/tpm0` can be open once only.
+    #[error("TPM {device} is in use by another process")]
+    Busy {
+        /// What we tried to open.
+        device: String,
+        /// The operating system's word.
+        source: io::Error,
+    },
+    /// Any other failure to open it.
+    #[error("Opening the TPM {device}")]
+    Open {
+        /// What we tried to open.
+        device: String,
+        /// The operating system's word.
+        source: io::Error,
+    },
+    /// The connection to the TPM could not be made, or broke.
+    #[error("{verb}: no answer from the TPM ({rc:#x})")]
+    Transport {
+        /// What we asked for.
+        verb: Verb,
+        /// TSS return code.
+        rc: u32,
+    },
+    /// The TPM kept asking us to come back later.
+    #[error("{verb}: the TPM is still busy after {WAITED} s ({rc:#x})")]
+    Transient {
+        /// What we asked for.
+        verb: Verb,
+        /// Return code.
+        rc: u32,
+    },
+    /// Dictionary attack lockout.
+    #[error("{verb}: the TPM is in dictionary attack lockout")]
+    Lockout {
+        /// What we asked for.
+        verb: Verb,
+    },
+    /// No room for an object or a session, even after strays were flushed.
+    #[error("{verb}: the TPM has no room left ({rc:#x})")]
+    Memory {
+        /// What we asked for.
+        verb: Verb,
+        /// Return code.
+        rc: u32,
+    },
+    /// The session's policy is not the object's: a PCR has another value than the one sealed to.
+    #[error("PCR values are not the enrolled ones")]
+    PcrMismatch,
+    /// PCRs were extended between the policy and its use, again and again.
+    #[error("PCRs keep changing while the policy is evaluated")]
+    PcrChanged,
+    /// The object was sealed by another TPM, or under another parent.
+    #[error("Sealed object belongs to another TPM ({rc:#x})")]
+    ForeignTpm {
+        /// Return code of the attempt.
+        rc: u32,
+    },
+    /// The parent key's handle is empty, and the key cannot be derived again.
+    #[error("Parent key is not in the TPM")]
+    SrkAbsent,
+    /// There is a parent key, but it is not the one of the token.
+    #[error("Parent key in the TPM is another than the enrolled one")]
+    SrkOther,
+    /// The owner hierarchy has a password.
+    #[error("{verb}: the owner hierarchy of the TPM has a password")]
+    OwnerAuth {
+        /// What we asked for.
+        verb: Verb,
+    },
+    /// A PCR is not implemented in that bank.
+    #[error("PCR {pcr} of bank {bank} cannot be read")]
+    PcrUnreadable {
+        /// The PCR.
+        pcr: crate::pcr::Pcr,
+        /// The bank.
+        bank: crate::pcr::Bank,
+    },
+    /// The response does not carry the session's HMAC: somebody between us and the TPM wrote it.
+    #[error("{verb}: the response of the TPM is not authentic")]
+    Forged {
+        /// What we asked for.
+        verb: Verb,
+    },
+    /// Any other return code.
+    #[error("{verb}: the TPM refuses ({rc:#x})")]
+    Refused {
+        /// What we asked for.
+        verb: Verb,
+        /// Return code.
+        rc: u32,
+    },
+    /// The library could not express what we asked for, or could not read the answer.
+    #[error("{doing}: {what}")]
+    Library {
+        /// What we were doing.
+        doing: &'static str,
+        /// The library's word.
+        what: String,
+    },
+}
+
+impl TpmError {
+    /// The failure that `rc`, the answer to `verb`, stands for.
+    #[must_use]
+    pub fn from_rc(verb: Verb, rc: u32) -> Self {
+        match (RcClass::of(rc), verb) {
+            (RcClass::Transport, _) => Self::Transport { verb, rc },
+            (RcClass::Transient, _) => Self::Transient { verb, rc },
+            (RcClass::Lockout, _) => Self::Lockout { verb },
+            (RcClass::Memory, _) => Self::Memory { verb, rc },
+            (RcClass::PolicyFailed, Verb::Unseal) => Self::PcrMismatch,
+            (RcClass::PcrChanged, _) => Self::PcrChanged,
+            (RcClass::Integrity, Verb::Load) => Self::ForeignTpm { rc },
+            (RcClass::Handle, Verb::Load | Verb::StartAuthSession | Verb::ReadPublic) => Self::SrkAbsent,
+            // The parent has an auth value, or is no storage key; or the salt went to another key than the TPM's.
+            (RcClass::Auth | RcClass::Type, Verb::Load | Verb::StartAuthSession | Verb::Unseal) => {
+                Self::SrkOther
+            }
+            (RcClass::Auth, Verb::CreatePrimary | Verb::EvictControl) => Self::OwnerAuth { verb },
+            (RcClass::Forged, _) => Self::Forged { verb },
+            _ => Self::Refused { verb, rc },
+        }
+    }
+}
+
+impl Failure for TpmError {
+    fn slug(&self) -> &'static str {
+        match self {
+            Self::Absent { .. } => "tpm-absent",
+            Self::Busy { .. } => "tpm-busy",
+            Self::Open { .. } => "tpm-open",
+            Self::Transport { .. } => "tpm-transport",
+            Self::Transient { .. } => "tpm-transient",
+            Self::Lockout { .. } => "tpm-lockout",
+            Self::Memory { .. } => "tpm-memory",
+            Self::PcrMismatch => "pcr-mismatch",
+            Self::PcrChanged => "pcr-changed",
+            Self::ForeignTpm { .. } => "tpm-foreign",
+            Self::SrkAbsent => "srk-absent",
+            Self::SrkOther => "srk-other",
+            Self::OwnerAuth { .. } => "tpm-owner-auth",
+            Self::PcrUnreadable { .. } => "pcr-unreadable",
+            Self::Forged { .. } => "tpm-forged",
+            Self::Refused { .. } => "tpm-refused",
+            Self::Library { .. } => "tpm-library",
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Absent { .. }
+            | Self::Busy { .. }
+            | Self::Transport { .. }
+            | Self::Transient { .. }
+            | Self::Memory { .. } => Class::Unavailable,
+            Self::Open { .. } => Class::Os,
+            Self::Library { .. } => Class::Internal,
+            Self::Lockout { .. }
+            | Self::PcrMismatch
+            | Self::PcrChanged
+            | Self::ForeignTpm { .. }
+            | Self::SrkAbsent
+            | Self::SrkOther
+            | Self::OwnerAuth { .. }
+            | Self::PcrUnreadable { .. }
+            | Self::Forged { .. }
+            | Self::Refused { .. } => Class::Refused,
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::PcrMismatch => {
+                "firmware, Secure Boot state or UKI changed since enrolment: enrol again from a trusted boot"
+            }
+            Self::ForeignTpm { .. } | Self::SrkAbsent | Self::SrkOther => {
+                "the disk was enrolled with another TPM, or this one was cleared: enrol again"
+            }
+            Self::Lockout { .. } => {
+                "wait, or reset the lockout with its authorisation; retrying makes it worse"
+            }
+            Self::Busy { .. } => {
+                "use the resource manager /dev/tpmrm0, or end the process that holds the TPM"
+            }
+            _ => "",
+        }
+    }
+}
+
+/// What a return code says, whoever asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RcClass {
+    /// The TCTI or the kernel's device failed.
+    Transport,
+    /// Come back later; the command was not executed.
+    Transient,
+    /// Dictionary attack lockout.
+    Lockout,
+    /// No room for an object or a session.
+    Memory,
+    /// `TPM2_Startup` is missing.
+    NotStarted,
+    /// The session's policy digest is not the object's.
+    PolicyFailed,
+    /// A PCR changed since `TPM2_PolicyPCR`.
+    PcrChanged,
+    /// The private part does not decrypt or is not the public one's.
+    Integrity,
+    /// Nothing at that handle.
+    Handle,
+    /// An object of the wrong type.
+    Type,
+    /// The authorisation is wrong.
+    Auth,
+    /// An algorithm, curve, key size or value that this TPM does not implement.
+    Unsupported,
+    /// The response's HMAC is wrong.
+    Forged,
+    /// Anything else.
+    Other,
+}
+
+impl RcClass {
+    /// The class of a TSS return code: layer in bits 16 to 23, and below it a TPM response code (TPM 2.0 Part 2, 6.6).
+    #[must_use]
+    pub const fn of(rc: u32) -> Self {
+        let code = rc & 0xffff;
+        match (rc >> 16) & 0xff {
+            LAYER_TPM | LAYER_RESOURCE_MANAGER_TPM if code & FORMAT_ONE != 0 => Self::format_one(code),
+            LAYER_TPM | LAYER_RESOURCE_MANAGER_TPM => Self::format_zero(code),
+            LAYER_ESYS if code == RSP_AUTH_FAILED => Self::Forged,
+            LAYER_TCTI | LAYER_RESOURCE_MANAGER => Self::Transport,
+            _ => Self::Other,
+        }
+    }
+
+    const fn format_zero(code: u32) -> Self {
+        match code {
+            0x100 => Self::NotStarted,                                // TPM_RC_INITIALIZE
+            0x128 => Self::PcrChanged,                                // TPM_RC_PCR_CHANGED
+            0x901..=0x906 => Self::Memory, // CONTEXT_GAP, OBJECT_MEMORY, SESSION_MEMORY, MEMORY, *_HANDLES
+            0x908 | 0x90a | 0x920 | 0x922 | 0x923 => Self::Transient, // YIELDED, TESTING, NV_RATE, RETRY, NV_UNAVAILABLE
+            0x921 => Self::Lockout,                                   // TPM_RC_LOCKOUT
+            _ => Self::Other,
+        }
+    }
+
+    /// Bits 0 to 5 are the error; bit 6 and the upper nibble only say which handle, session or parameter.
+    const fn format_one(code: u32) -> Self {
+        match code & 0x3f {
+            0x03 | 0x04 | 0x09 | 0x0d | 0x12 | 0x16 | 0x26 => Self::Unsupported, // HASH, VALUE, MODE, KDF, SCHEME, SYMMETRIC, CURVE
+            0x0a => Self::Type,
+            0x0b => Self::Handle,
+            0x0e | 0x22 => Self::Auth,             // AUTH_FAIL, BAD_AUTH
+            0x15 | 0x1f | 0x25 => Self::Integrity, // SIZE, INTEGRITY, BINDING
+            0x1d => Self::PolicyFailed,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Seconds for which a transient answer is retried; the kernel waits two for its own long commands.
+pub(super) const WAITED: u64 = 5;
+
+const FORMAT_ONE: u32 = 0x80;
+// Layers of a TSS return code (TSS 2.0 Overview and Common Structures, 2.4).
+const LAYER_TPM: u32 = 0;
+const LAYER_ESYS: u32 = 7;
+const LAYER_TCTI: u32 = 10;
+const LAYER_RESOURCE_MANAGER: u32 = 11;
+const LAYER_RESOURCE_MANAGER_TPM: u32 = 12;
+/// `TSS2_BASE_RC_RSP_AUTH_FAILED`.
+const RSP_AUTH_FAILED: u32 = 27;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn return_codes_have_their_slugs() {
+        for (verb, rc, slug) in [
+            (Verb::Unseal, 0x99d, "pcr-mismatch"),
+            (Verb::Unseal, 0x128, "pcr-changed"),
+            (Verb::Unseal, 0x921, "tpm-lockout"),
+            (Verb::Unseal, 0x98e, "srk-other"),
+            (Verb::Load, 0x1df, "tpm-foreign"),
+            (Verb::Load, 0x1d5, "tpm-foreign"),
+            (Verb::Load, 0x18b, "srk-absent"),
+            (Verb::Load, 0x18a, "srk-other"),
+            (Verb::Load, 0x902, "tpm-memory"),
+            (Verb::StartAuthSession, 0x903, "tpm-memory"),
+            (Verb::PcrExtend, 0x922, "tpm-transient"),
+            (Verb::PcrExtend, 0x000c_0922, "tpm-transient"),
+            (Verb::EvictControl, 0x9a2, "tpm-owner-auth"),
+            (Verb::Unseal, 0x0007_001b, "tpm-forged"),
+            (Verb::PcrRead, 0x000a_000a, "tpm-transport"),
+            (Verb::PcrRead, 0x101, "tpm-refused"),
+        ] {
+            assert_eq!(TpmError::from_rc(verb, rc).slug(), slug, "{verb} {rc:#x}");
+        }
+    }
+
+    #[test]
+    fn transient_codes_are_exactly_the_five() {
+        let transient: Vec<u32> = (0..0x1000).filter(|rc| RcClass::of(*rc) == RcClass::Transient).collect();
+        assert_eq!(transient, [0x908, 0x90a, 0x920, 0x922, 0x923]);
+    }
+
+    #[test]
+    fn a_verb_is_called_as_in_the_specification() {
+        assert_eq!(Verb::StartAuthSession.to_string(), "TPM2_StartAuthSession");
+    }
+}

@@ -1,0 +1,215 @@
+//! A real TPM through tpm2-tss' ESAPI: a device comes in, the verbs of [`Tpm`] go out, with the fewest commands.
+//!
+//! Nothing stays loaded: whatever a verb loads is flushed before it returns, on every path. A process that was killed
+//! leaves its objects in a raw device; they are flushed when the TPM runs out of room.
+//!
+//! Where a secret lies on its way: the response is decrypted inside ESAPI's context (overwritten by the next command,
+//! freed with the context) and copied once to the C heap, which the library frees without wiping. So the process
+//! locks its memory, dumps no core and ends soon; what reaches us is wiped on drop.
+
+mod object;
+mod pcr;
+mod seal;
+mod session;
+
+use std::fs::OpenOptions;
+use std::net::IpAddr;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Instant;
+
+use tss_esapi::constants::{CapabilityType, StartupType};
+use tss_esapi::handles::{ObjectHandle, TpmHandle};
+use tss_esapi::interface_types::session_handles::AuthSession;
+use tss_esapi::structures::CapabilityData;
+use tss_esapi::tcti_ldr::{DeviceConfig, ServerAddress, TctiNameConf, TpmSimulatorConfig};
+use tss_esapi::{Context, Error};
+
+use super::blob::Sealed;
+use super::device::{Device, Opening, is_managed};
+use super::error::{RcClass, TpmError, Verb};
+use super::retry::{History, Next};
+use super::srk::Srk;
+use super::{Banks, Parent, Step, Tpm};
+use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
+use crate::secret::Secret;
+
+/// An open TPM.
+pub struct EsapiTpm {
+    context: Context,
+    /// What this verb loaded and has to flush.
+    loaded: Vec<ObjectHandle>,
+    raw: bool,
+    startable: bool,
+}
+
+impl EsapiTpm {
+    /// Opens `device`. Sends no command of ours; the library's device TCTI probes the kernel with one `TPM2_GetRandom`.
+    ///
+    /// # Errors
+    /// It is not there, somebody else holds it, or the operating system refuses.
+    pub fn open(device: &Device) -> Result<Self, TpmError> {
+        if let Device::Swtpm { host, port } = device {
+            let host = match host.parse::<IpAddr>() {
+                Ok(address) => ServerAddress::Ip(address),
+                Err(_) => ServerAddress::Hostname(host.clone()),
+            };
+            return Self::connect(
+                TctiNameConf::Swtpm(TpmSimulatorConfig::Tcp { host, port: *port }),
+                true,
+                true,
+            );
+        }
+        let mut nodes = device.nodes().into_iter().peekable();
+        loop {
+            let Some(node) = nodes.next() else { return Err(no_node(device)) };
+            match probe(&node) {
+                Ok(()) => {
+                    let config =
+                        DeviceConfig::from_str(&node.to_string_lossy()).map_err(library("Naming the TPM"))?;
+                    return Self::connect(TctiNameConf::Device(config), !is_managed(&node), false);
+                }
+                Err(TpmError::Busy { .. }) if nodes.peek().is_some() => {
+                    log::info!("TPM {} is in use, taking the next", node.display());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn connect(tcti: TctiNameConf, raw: bool, startable: bool) -> Result<Self, TpmError> {
+        let context = Context::new(tcti).map_err(|error| match error {
+            Error::TssError(code) => TpmError::Transport { verb: Verb::Startup, rc: code.into() },
+            Error::WrapperError(_) => library("Connecting to the TPM")(error),
+        })?;
+        Ok(Self { context, loaded: Vec::new(), raw, startable })
+    }
+
+    /// Sends one command, again where [`Next`] says so.
+    fn call<T>(
+        &mut self,
+        verb: Verb,
+        session: Option<AuthSession>,
+        mut command: impl FnMut(&mut Context) -> tss_esapi::Result<T>,
+    ) -> Result<T, TpmError> {
+        let start = Instant::now();
+        let mut history = History { raw: self.raw, startable: self.startable, ..History::default() };
+        loop {
+            let rc = match self.context.execute_with_session(session, &mut command) {
+                Ok(answer) => return Ok(answer),
+                Err(Error::TssError(code)) => u32::from(code),
+                Err(error) => return Err(library("Talking to the TPM")(error)),
+            };
+            history.elapsed = start.elapsed();
+            match Next::after(RcClass::of(rc), &history) {
+                Next::Again(delay) => {
+                    history.retries = history.retries.saturating_add(1);
+                    std::thread::sleep(delay);
+                }
+                Next::FlushStrays => {
+                    history.flushed = true;
+                    self.flush_strays();
+                }
+                Next::Startup => {
+                    history.started = true;
+                    // If this fails, the command that we send again says why.
+                    let _ = self.context.startup(StartupType::Clear);
+                }
+                Next::GiveUp => return Err(TpmError::from_rc(verb, rc)),
+            }
+        }
+    }
+
+    /// Runs a verb and flushes what it left loaded, whatever its outcome.
+    fn cleanly<T>(&mut self, verb: impl FnOnce(&mut Self) -> Result<T, TpmError>) -> Result<T, TpmError> {
+        let outcome = verb(self);
+        for handle in std::mem::take(&mut self.loaded).into_iter().rev() {
+            if let Err(error) = self.call(Verb::FlushContext, None, |context| context.flush_context(handle)) {
+                log::warn!("Object stays in the TPM: {error}");
+            }
+        }
+        outcome
+    }
+
+    /// Flushes the sessions and objects that processes killed before us left in a device that nobody manages.
+    fn flush_strays(&mut self) {
+        let ours: Option<Vec<TpmHandle>> =
+            self.loaded.clone().into_iter().map(|own| self.tpm_handle(own)).collect();
+        // Rather no room than to flush what we are working with.
+        let Some(ours) = ours else { return };
+        for range in STRAYS {
+            let Ok((CapabilityData::Handles(handles), _)) =
+                self.context.get_capability(CapabilityType::Handles, range, MANY)
+            else {
+                continue;
+            };
+            for handle in handles.into_inner().into_iter().filter(|handle| !ours.contains(handle)) {
+                let flushed = self
+                    .context
+                    .execute_without_session(|context| context.tr_from_tpm_public(handle))
+                    .and_then(|stray| self.context.flush_context(stray));
+                // The library takes policy sessions for something to close, and says so after it flushed them.
+                log::info!("Stray object in the TPM: {handle:?}, flushed: {flushed:?}");
+            }
+        }
+    }
+
+    /// The TPM's handle behind one of the library's: a serialised handle starts with it.
+    fn tpm_handle(&mut self, handle: ObjectHandle) -> Option<TpmHandle> {
+        let bytes = self.context.tr_serialize(handle).ok()?;
+        let (first, _) = bytes.split_first_chunk()?;
+        TpmHandle::try_from(u32::from_be_bytes(*first)).ok()
+    }
+}
+
+impl Tpm for EsapiTpm {
+    fn banks(&mut self) -> Result<Banks, TpmError> {
+        self.allocated_banks()
+    }
+
+    fn read_pcrs(&mut self, selection: &[(Bank, PcrMask)]) -> Result<Vec<PcrValues>, TpmError> {
+        self.pcr_values(selection)
+    }
+
+    fn extend(&mut self, pcr: Pcr, digests: &[(Bank, Vec<u8>)]) -> Result<(), TpmError> {
+        self.extend_pcr(pcr, digests)
+    }
+
+    fn unseal(&mut self, sealed: &Sealed, parent: &Parent, steps: &[Step]) -> Result<Secret, TpmError> {
+        self.cleanly(|tpm| {
+            let (parent, object) = tpm.load(sealed, parent)?;
+            tpm.unseal_by_policy(parent, object, steps)
+        })
+    }
+
+    fn seal(&mut self, secret: &Secret, policy: &[u8; 32]) -> Result<(Sealed, Srk), TpmError> {
+        self.cleanly(|tpm| tpm.seal_below_srk(secret, policy))
+    }
+}
+
+/// Opens and closes the node: the library's own error does not say why it could not.
+fn probe(node: &Path) -> Result<(), TpmError> {
+    let device = node.display().to_string();
+    match OpenOptions::new().read(true).write(true).open(node) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(match Opening::of(&source) {
+            Opening::Busy => TpmError::Busy { device, source },
+            Opening::Absent => TpmError::Absent { device, source },
+            Opening::Failed => TpmError::Open { device, source },
+        }),
+    }
+}
+
+fn no_node(device: &Device) -> TpmError {
+    TpmError::Absent { device: device.to_string(), source: std::io::ErrorKind::NotFound.into() }
+}
+
+/// A failure of the library's own, or of a conversion.
+fn library(doing: &'static str) -> impl FnOnce(Error) -> TpmError {
+    move |error| TpmError::Library { doing, what: error.to_string() }
+}
+
+/// `TPM_HT_LOADED_SESSION` (it lists policy sessions as well) and `TPM_HT_TRANSIENT`, first handles (TPM 2.0 Part 2, 7.2).
+const STRAYS: [u32; 2] = [0x0200_0000, 0x8000_0000];
+/// More handles than a TPM can have loaded.
+const MANY: u32 = 64;

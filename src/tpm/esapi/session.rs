@@ -1,0 +1,92 @@
+//! Sessions with a real TPM: a parent, an object and policy steps come in, the object's secret goes out, encrypted on
+//! its way.
+
+use tss_esapi::attributes::SessionAttributesBuilder;
+use tss_esapi::constants::SessionType;
+use tss_esapi::handles::{KeyHandle, ObjectHandle, SessionHandle};
+use tss_esapi::interface_types::algorithm::HashingAlgorithm;
+use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
+use tss_esapi::structures::{Digest, SymmetricDefinition};
+
+use super::pcr::selection_list;
+use super::{EsapiTpm, library};
+use crate::secret::Secret;
+use crate::tpm::Step;
+use crate::tpm::error::{TpmError, Verb};
+
+impl EsapiTpm {
+    /// Satisfies the policy in one session, salted with `parent`, and unseals through that very session: it
+    /// authorises, and it encrypts the response.
+    pub(super) fn unseal_by_policy(
+        &mut self,
+        parent: KeyHandle,
+        object: ObjectHandle,
+        steps: &[Step],
+    ) -> Result<Secret, TpmError> {
+        let session = self.start_session(parent, SessionType::Policy)?;
+        let policy = PolicySession::try_from(session).map_err(library("Starting a policy session"))?;
+        let mut restarts = 0;
+        let secret = loop {
+            self.satisfy(policy, steps)?;
+            match self.call(Verb::Unseal, Some(session), |context| context.unseal(object)) {
+                Ok(secret) => break secret,
+                Err(TpmError::PcrChanged) if restarts < RESTARTS => {
+                    restarts += 1;
+                    self.call(Verb::PolicyRestart, None, |context| context.policy_restart(policy))?;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        self.forget(session);
+        Ok(Secret::copy_of(secret.as_bytes()))
+    }
+
+    /// Starts a session salted with `parent`: AES-128-CFB, SHA-256, responses encrypted; of an HMAC session the
+    /// commands too. The TPM ends it with the first command that it authorises, if that succeeds. What decrypts the salt is the TPM that has `parent`: as good as our knowledge of that key.
+    pub(super) fn start_session(
+        &mut self,
+        parent: KeyHandle,
+        kind: SessionType,
+    ) -> Result<AuthSession, TpmError> {
+        let doing = "Starting a session";
+        let session = self.call(Verb::StartAuthSession, None, |context| {
+            let (symmetric, hash) = (SymmetricDefinition::AES_128_CFB, HashingAlgorithm::Sha256);
+            context.start_auth_session(Some(parent), None, None, kind, symmetric, hash)
+        })?;
+        let session = session.ok_or_else(|| TpmError::Library { doing, what: "no session".to_owned() })?;
+        self.loaded.push(SessionHandle::from(session).into());
+        let (attributes, mask) = SessionAttributesBuilder::new()
+            .with_encrypt(true)
+            .with_decrypt(kind == SessionType::Hmac)
+            .with_continue_session(false)
+            .build();
+        self.context.tr_sess_set_attributes(session, attributes, mask).map_err(library(doing))?;
+        Ok(session)
+    }
+
+    /// Forgets a session that the TPM ended after its use: no command. The library expects a flush, removes its entry
+    /// nevertheless, and returns an error that says so.
+    pub(super) fn forget(&mut self, session: AuthSession) {
+        let mut handle = ObjectHandle::from(SessionHandle::from(session));
+        self.loaded.retain(|loaded| *loaded != handle);
+        let _ = self.context.tr_close(&mut handle);
+    }
+
+    fn satisfy(&mut self, policy: PolicySession, steps: &[Step]) -> Result<(), TpmError> {
+        for step in steps {
+            match step {
+                // No digest given: the TPM takes the PCRs as they are, and the unseal tells whether that will do.
+                Step::Pcr(bank, mask) => {
+                    let selection = selection_list(std::iter::once((*bank, *mask)))?;
+                    self.call(Verb::PolicyPcr, None, |context| {
+                        context.policy_pcr(policy, Digest::default(), selection.clone())
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How often a policy is evaluated anew because PCRs changed meanwhile; systemd does it 30 times.
+const RESTARTS: u32 = 10;

@@ -1,0 +1,120 @@
+//! A TPM of plain memory for tests: PCRs that are extended for real, objects that unseal when their policy holds, and
+//! failures on demand.
+
+use std::collections::BTreeMap;
+
+use sha1::Sha1;
+use sha2::{Digest, Sha256, Sha384, Sha512};
+
+use super::blob::Sealed;
+use super::srk::Srk;
+use super::{Banks, Parent, Step, Tpm, TpmError, Verb, template};
+use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
+use crate::policy::literal;
+use crate::secret::Secret;
+
+/// The fake; every field may be set by a test.
+pub(crate) struct FakeTpm {
+    pub(crate) banks: Banks,
+    pub(crate) pcrs: BTreeMap<(Bank, Pcr), Vec<u8>>,
+    /// Return codes that the next commands give instead of doing anything, by verb.
+    pub(crate) failures: Vec<(Verb, u32)>,
+    pub(crate) log: Vec<Verb>,
+    secrets: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl FakeTpm {
+    /// All PCRs zero in `banks`.
+    pub(crate) fn new(banks: &[Bank]) -> Self {
+        let zero =
+            |bank: &Bank| (0..24).map(move |n| ((*bank, Pcr::new(n).unwrap()), vec![0; bank.digest_size()]));
+        Self {
+            pcrs: banks.iter().flat_map(zero).collect(),
+            banks: Banks { active: banks.to_vec(), ..Banks::default() },
+            failures: Vec::new(),
+            log: Vec::new(),
+            secrets: Vec::new(),
+        }
+    }
+
+    pub(crate) fn pcr(&self, bank: Bank, pcr: Pcr) -> &[u8] {
+        self.pcrs.get(&(bank, pcr)).unwrap()
+    }
+
+    fn enter(&mut self, verb: Verb) -> Result<(), TpmError> {
+        self.log.push(verb);
+        match self.failures.iter().position(|(failing, _)| *failing == verb) {
+            Some(position) => Err(TpmError::from_rc(verb, self.failures.remove(position).1)),
+            None => Ok(()),
+        }
+    }
+
+    fn values(&self, bank: Bank, mask: PcrMask) -> Result<PcrValues, TpmError> {
+        let mut values = PcrValues::new(bank);
+        for pcr in mask.iter() {
+            let value = self.pcrs.get(&(bank, pcr)).ok_or(TpmError::PcrUnreadable { pcr, bank })?;
+            values.insert(pcr, value.clone()).unwrap();
+        }
+        Ok(values)
+    }
+}
+
+impl Tpm for FakeTpm {
+    fn banks(&mut self) -> Result<Banks, TpmError> {
+        self.enter(Verb::GetCapability)?;
+        Ok(self.banks.clone())
+    }
+
+    fn read_pcrs(&mut self, selection: &[(Bank, PcrMask)]) -> Result<Vec<PcrValues>, TpmError> {
+        self.enter(Verb::PcrRead)?;
+        selection.iter().map(|(bank, mask)| self.values(*bank, *mask)).collect()
+    }
+
+    fn extend(&mut self, pcr: Pcr, digests: &[(Bank, Vec<u8>)]) -> Result<(), TpmError> {
+        self.enter(Verb::PcrExtend)?;
+        for (bank, digest) in digests {
+            assert_eq!(digest.len(), bank.digest_size());
+            let value = self.pcrs.get_mut(&(*bank, pcr)).unwrap();
+            *value = hash(*bank, &[value.as_slice(), digest].concat());
+        }
+        Ok(())
+    }
+
+    fn unseal(&mut self, sealed: &Sealed, _parent: &Parent, steps: &[Step]) -> Result<Secret, TpmError> {
+        self.enter(Verb::Load)?;
+        let mut policy = literal::EMPTY;
+        for Step::Pcr(bank, mask) in steps {
+            self.enter(Verb::PolicyPcr)?;
+            policy = literal::extend(policy, &self.values(*bank, *mask)?);
+        }
+        self.enter(Verb::Unseal)?;
+        let secret = self.secrets.iter().find(|(private, _)| private == sealed.private());
+        let (_, secret) = secret.ok_or(TpmError::ForeignTpm { rc: 0x1df })?;
+        if policy == sealed.facts().auth_policy {
+            Ok(Secret::copy_of(secret))
+        } else {
+            Err(TpmError::PcrMismatch)
+        }
+    }
+
+    fn seal(&mut self, secret: &Secret, policy: &[u8; 32]) -> Result<(Sealed, Srk), TpmError> {
+        self.enter(Verb::Create)?;
+        let private = Sha256::digest([secret.expose(), policy].concat()).to_vec();
+        let mut public = template::sealed_object(policy);
+        public.truncate(public.len() - 2);
+        public.extend_from_slice(&[0x00, 0x20]);
+        public.extend_from_slice(&[0x77; 32]);
+        self.secrets.push((private.clone(), secret.expose().to_vec()));
+        let parent = template::Primary::Srk(super::PrimaryAlg::Ecc).public();
+        Ok((Sealed::new(private, public, None).unwrap(), Srk::new(template::SRK_HANDLE, parent).unwrap()))
+    }
+}
+
+fn hash(bank: Bank, bytes: &[u8]) -> Vec<u8> {
+    match bank {
+        Bank::Sha1 => Sha1::digest(bytes).to_vec(),
+        Bank::Sha256 => Sha256::digest(bytes).to_vec(),
+        Bank::Sha384 => Sha384::digest(bytes).to_vec(),
+        Bank::Sha512 => Sha512::digest(bytes).to_vec(),
+    }
+}

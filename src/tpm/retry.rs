@@ -1,0 +1,96 @@
+//! What to do after a TPM answered with a failure: its class and the history of the command come in, a decision goes
+//! out. Pure.
+
+use std::time::Duration;
+
+use super::error::{RcClass, WAITED};
+
+/// What happened to one command so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct History {
+    /// Since the command was sent first.
+    pub elapsed: Duration,
+    /// How often it was sent after a transient answer.
+    pub retries: u32,
+    /// Strays were flushed for it.
+    pub flushed: bool,
+    /// The TPM was started for it.
+    pub started: bool,
+    /// Nobody manages the TPM's room for us: a raw device, or an emulator.
+    pub raw: bool,
+    /// Whether the TPM may be started: an emulator that nobody else starts.
+    pub startable: bool,
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Send the command again after this time.
+    Again(Duration),
+    /// Flush what killed processes left behind in the TPM, then send the command again.
+    FlushStrays,
+    /// Start the TPM, then send the command again.
+    Startup,
+    /// Give up.
+    GiveUp,
+}
+
+impl Next {
+    /// The decision.
+    #[must_use]
+    pub fn after(class: RcClass, history: &History) -> Self {
+        match class {
+            RcClass::Transient => {
+                let delay = FIRST_DELAY.saturating_mul(1 << history.retries.min(8)).min(LONGEST_DELAY);
+                let fits = history.elapsed.saturating_add(delay) <= Duration::from_secs(WAITED);
+                if fits { Self::Again(delay) } else { Self::GiveUp }
+            }
+            RcClass::Memory if history.raw && !history.flushed => Self::FlushStrays,
+            RcClass::NotStarted if history.startable && !history.started => Self::Startup,
+            _ => Self::GiveUp,
+        }
+    }
+}
+
+/// The library sent the command a few times without a pause already.
+const FIRST_DELAY: Duration = Duration::from_millis(5);
+const LONGEST_DELAY: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lockout_is_never_retried() {
+        let history = History { raw: true, startable: true, ..History::default() };
+        assert_eq!(Next::after(RcClass::Lockout, &history), Next::GiveUp);
+        assert_eq!(Next::after(RcClass::PolicyFailed, &history), Next::GiveUp);
+    }
+
+    #[test]
+    fn a_transient_answer_is_retried_until_the_deadline() {
+        let mut history = History::default();
+        while let Next::Again(delay) = Next::after(RcClass::Transient, &history) {
+            assert!(delay >= FIRST_DELAY && delay <= LONGEST_DELAY);
+            history.elapsed += delay;
+            history.retries += 1;
+        }
+        assert!(history.elapsed > Duration::from_secs(4) && history.elapsed <= Duration::from_secs(WAITED));
+    }
+
+    #[test]
+    fn strays_are_flushed_once_and_only_where_nobody_else_does() {
+        let raw = History { raw: true, ..History::default() };
+        assert_eq!(Next::after(RcClass::Memory, &raw), Next::FlushStrays);
+        assert_eq!(Next::after(RcClass::Memory, &History { flushed: true, ..raw }), Next::GiveUp);
+        assert_eq!(Next::after(RcClass::Memory, &History::default()), Next::GiveUp);
+    }
+
+    #[test]
+    fn only_an_emulator_is_started_and_only_once() {
+        let emulator = History { startable: true, ..History::default() };
+        assert_eq!(Next::after(RcClass::NotStarted, &emulator), Next::Startup);
+        assert_eq!(Next::after(RcClass::NotStarted, &History { started: true, ..emulator }), Next::GiveUp);
+        assert_eq!(Next::after(RcClass::NotStarted, &History::default()), Next::GiveUp);
+    }
+}

@@ -1,0 +1,163 @@
+//! A TPM emulator of one's own per test: swtpm on a free pair of TCP ports, its commands logged, killed when dropped.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A running emulator; its state survives [`Swtpm::reboot`].
+pub struct Swtpm {
+    directory: TempDir,
+    port: u16,
+    process: Child,
+}
+
+impl Swtpm {
+    /// A new TPM with all four banks, started.
+    pub fn new() -> Self {
+        Self::with_flags("not-need-init,startup-clear")
+    }
+
+    /// A new TPM with swtpm's `--flags`.
+    pub fn with_flags(flags: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (port, process) = spawn(directory.path(), flags);
+        Self { directory, port, process }
+    }
+
+    /// A new TPM with these banks (`tpm2_pcrallocate`'s syntax).
+    pub fn with_banks(banks: &str) -> Self {
+        let mut swtpm = Self::new();
+        swtpm.tool(&format!("tpm2_pcrallocate {banks}"));
+        swtpm.reboot();
+        swtpm
+    }
+
+    /// Kills the emulator and starts it again: PCRs are as after power-on, keys are those of before.
+    pub fn reboot(&mut self) {
+        self.stop();
+        (self.port, self.process) = spawn(self.directory.path(), "not-need-init,startup-clear");
+    }
+
+    /// Kills the emulator.
+    pub fn stop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// What `--tpm2-device=` takes.
+    pub fn device(&self) -> String {
+        format!("swtpm:host=127.0.0.1,port={}", self.port)
+    }
+
+    /// A scratch file beside the TPM's state.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Runs one of tpm2-tools, which has to succeed, in the scratch directory; gives its standard output.
+    pub fn tool(&self, line: &str) -> Vec<u8> {
+        let mut words = line.split_whitespace();
+        let mut command = Command::new(words.next().unwrap());
+        run(command.args(words).env("TPM2TOOLS_TCTI", self.device()).current_dir(self.directory.path()))
+    }
+
+    /// The same, whether it succeeds.
+    pub fn tool_succeeds(&self, line: &str) -> bool {
+        let mut words = line.split_whitespace();
+        let output = Command::new(words.next().unwrap())
+            .args(words)
+            .env("TPM2TOOLS_TCTI", self.device())
+            .current_dir(self.directory.path())
+            .output();
+        output.unwrap().status.success()
+    }
+
+    /// Sends a command as raw bytes and gives the response: what a process does that is killed afterwards.
+    pub fn raw(&self, command: &[u8]) -> Vec<u8> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.write_all(command).unwrap();
+        let mut response = vec![0; 4096];
+        let size = stream.read(&mut response).unwrap();
+        response.truncate(size);
+        response
+    }
+
+    /// The codes of all commands that the TPM received so far (`TPM_CC`).
+    pub fn commands(&self) -> Vec<u32> {
+        let log = fs::read_to_string(self.directory.path().join(LOG)).unwrap();
+        let mut lines = log.lines();
+        let mut codes = Vec::new();
+        while let Some(line) = lines.next() {
+            // The heading of a command; the dump of its bytes follows, sixteen a line.
+            if line.contains("SWTPM_IO_Read: length") {
+                let bytes: Vec<u8> = lines
+                    .next()
+                    .unwrap()
+                    .split_whitespace()
+                    .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+                    .collect();
+                codes.push(u32::from_be_bytes(bytes[6..10].try_into().unwrap()));
+            }
+        }
+        codes
+    }
+}
+
+impl Drop for Swtpm {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Runs a command that has to succeed.
+pub fn run(command: &mut Command) -> Vec<u8> {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {errors}");
+    output.stdout
+}
+
+fn spawn(state: &Path, flags: &str) -> (u16, Child) {
+    // Another process may take a port between our probe and swtpm's bind: then try others.
+    for _ in 0..10 {
+        let port = free_pair();
+        let mut process = Command::new("swtpm")
+            .args(["socket", "--tpm2", "--flags", flags])
+            .args(["--tpmstate", &format!("dir={}", state.display())])
+            .args(["--server", &format!("type=tcp,port={port}")])
+            .args(["--ctrl", &format!("type=tcp,port={}", port + 1)])
+            .args(["--log", &format!("level=20,file={}", state.join(LOG).display())])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("swtpm has to be installed");
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(10) && process.try_wait().unwrap().is_none() {
+            if TcpStream::connect(("127.0.0.1", port + 1)).is_ok() {
+                return (port, process);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = process.kill();
+        let _ = process.wait();
+    }
+    panic!("swtpm does not start");
+}
+
+fn free_pair() -> u16 {
+    loop {
+        let first = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = first.local_addr().unwrap().port();
+        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+            return port;
+        }
+    }
+}
+
+const LOG: &str = "commands.log";

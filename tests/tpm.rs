@@ -1,0 +1,385 @@
+//! The TPM stage against a real emulator: what is sealed is unsealed where it must be, and nowhere else.
+#![cfg(feature = "native")]
+#![allow(missing_docs)]
+
+mod common;
+
+use std::fs;
+
+use common::swtpm::Swtpm;
+use cvm_unlock::error::Failure;
+use cvm_unlock::fence::Unfenced;
+use cvm_unlock::fence::measurement_log::MeasurementLog;
+use cvm_unlock::pcr::{Bank, Pcr, PcrMask, PcrValues};
+use cvm_unlock::policy::literal;
+use cvm_unlock::secret::{Secret, VolumeKey};
+use cvm_unlock::tpm::blob::Sealed;
+use cvm_unlock::tpm::esapi::EsapiTpm;
+use cvm_unlock::tpm::srk::Srk;
+use cvm_unlock::tpm::{Device, Parent, PrimaryAlg, Step, Tpm, TpmError};
+
+const SECRET: &[u8] = b"thirty-two bytes of a secret ...";
+
+fn open(swtpm: &Swtpm) -> EsapiTpm {
+    EsapiTpm::open(&swtpm.device().parse().unwrap()).unwrap()
+}
+
+fn mask(pcrs: &[u8]) -> PcrMask {
+    pcrs.iter().map(|number| Pcr::new(*number).unwrap()).collect()
+}
+
+fn current(tpm: &mut EsapiTpm, bank: Bank, mask: PcrMask) -> PcrValues {
+    tpm.read_pcrs(&[(bank, mask)]).unwrap().remove(0)
+}
+
+/// An object sealed to the present values of PCRs 7 and 15.
+struct Enrolled {
+    sealed: Sealed,
+    parent: Parent,
+    steps: Vec<Step>,
+}
+
+impl Enrolled {
+    fn new(swtpm: &Swtpm, bank: Bank) -> Self {
+        let mut tpm = open(swtpm);
+        let mask = mask(&[7, 15]);
+        let policy = literal::digest(&current(&mut tpm, bank, mask));
+        let (sealed, srk) = tpm.seal(&Secret::copy_of(SECRET), &policy).unwrap();
+        Self { sealed, parent: Parent::Persistent(srk), steps: vec![Step::Pcr(bank, mask)] }
+    }
+
+    fn unseal(&self, swtpm: &Swtpm) -> Result<Secret, TpmError> {
+        open(swtpm).unseal(&self.sealed, &self.parent, &self.steps)
+    }
+
+    #[track_caller]
+    fn opens(&self, swtpm: &Swtpm) {
+        assert_eq!(self.unseal(swtpm).unwrap_or_else(|error| panic!("{error}")).expose(), SECRET);
+        assert_nothing_loaded(swtpm);
+    }
+
+    #[track_caller]
+    fn is_refused(&self, swtpm: &Swtpm, slug: &str) {
+        match self.unseal(swtpm) {
+            Ok(_) => panic!("unsealed"),
+            Err(error) => assert_eq!(error.slug(), slug, "{error}"),
+        }
+        assert_nothing_loaded(swtpm);
+    }
+}
+
+#[track_caller]
+fn assert_nothing_loaded(swtpm: &Swtpm) {
+    for kind in ["handles-transient", "handles-loaded-session"] {
+        assert_eq!(String::from_utf8(swtpm.tool(&format!("tpm2_getcap {kind}"))).unwrap(), "", "{kind}");
+    }
+}
+
+#[test]
+fn what_is_sealed_is_unsealed_in_each_bank() {
+    let swtpm = Swtpm::new();
+    for bank in Bank::ALL {
+        Enrolled::new(&swtpm, bank).opens(&swtpm);
+    }
+}
+
+#[test]
+fn a_sealed_object_survives_a_reboot() {
+    let mut swtpm = Swtpm::new();
+    let enrolled = Enrolled::new(&swtpm, Bank::Sha256);
+    swtpm.reboot();
+    enrolled.opens(&swtpm);
+}
+
+#[test]
+fn a_changed_pcr_is_a_mismatch() {
+    let mut swtpm = Swtpm::new();
+    let enrolled = Enrolled::new(&swtpm, Bank::Sha256);
+    open(&swtpm).extend(Pcr::new(7).unwrap(), &[(Bank::Sha256, vec![1; 32])]).unwrap();
+    enrolled.is_refused(&swtpm, "pcr-mismatch");
+    // The control: without the change the same object opens.
+    swtpm.reboot();
+    enrolled.opens(&swtpm);
+}
+
+#[test]
+fn a_pcr_of_another_bank_does_not_matter() {
+    let swtpm = Swtpm::new();
+    let enrolled = Enrolled::new(&swtpm, Bank::Sha256);
+    open(&swtpm).extend(Pcr::new(7).unwrap(), &[(Bank::Sha384, vec![1; 48])]).unwrap();
+    enrolled.opens(&swtpm);
+}
+
+#[test]
+fn another_tpm_is_foreign_whether_or_not_it_has_a_parent_key() {
+    let swtpm = Swtpm::new();
+    let enrolled = Enrolled::new(&swtpm, Bank::Sha256);
+    let other = Swtpm::new();
+    enrolled.is_refused(&other, "tpm-foreign");
+    Enrolled::new(&other, Bank::Sha256);
+    enrolled.is_refused(&other, "tpm-foreign");
+}
+
+#[test]
+fn a_cleared_tpm_is_foreign() {
+    let swtpm = Swtpm::new();
+    let enrolled = Enrolled::new(&swtpm, Bank::Sha256);
+    swtpm.tool("tpm2_clear");
+    enrolled.is_refused(&swtpm, "tpm-foreign");
+}
+
+#[test]
+fn a_lost_persistent_parent_is_derived_and_not_made_persistent() {
+    let swtpm = Swtpm::new();
+    let enrolled = Enrolled::new(&swtpm, Bank::Sha256);
+    swtpm.tool("tpm2_evictcontrol -C o -c 0x81000001");
+    enrolled.opens(&swtpm);
+    assert_eq!(swtpm.tool("tpm2_getcap handles-persistent"), b"");
+}
+
+#[test]
+fn another_key_in_the_parents_place_is_passed_over() {
+    let swtpm = Swtpm::new();
+    let enrolled = Enrolled::new(&swtpm, Bank::Sha256);
+    swtpm.tool("tpm2_evictcontrol -C o -c 0x81000001");
+    swtpm.tool("tpm2_createprimary -C o -G rsa2048 -c other.ctx");
+    swtpm.tool("tpm2_evictcontrol -C o -c other.ctx 0x81000001");
+    swtpm.tool("tpm2_flushcontext -t");
+    enrolled.opens(&swtpm);
+}
+
+#[test]
+fn a_parent_written_by_the_host_gets_no_secret() {
+    let swtpm = Swtpm::new();
+    let mut enrolled = Enrolled::new(&swtpm, Bank::Sha256);
+    // The genuine object, but the session would be salted with a key of the host's.
+    let host = Swtpm::new();
+    let Parent::Persistent(srk) = Enrolled::new(&host, Bank::Sha256).parent else { panic!("no parent") };
+    enrolled.parent = Parent::Persistent(srk);
+    enrolled.is_refused(&swtpm, "srk-other");
+}
+
+#[test]
+fn a_tampered_object_is_refused() {
+    let swtpm = Swtpm::new();
+    let mut enrolled = Enrolled::new(&swtpm, Bank::Sha256);
+    // Byte 20 of the public area lies in its policy.
+    let mut public = enrolled.sealed.public().to_vec();
+    public[20] ^= 1;
+    let mut private = enrolled.sealed.private().to_vec();
+    enrolled.sealed = Sealed::new(private.clone(), public.clone(), None).unwrap();
+    enrolled.is_refused(&swtpm, "tpm-foreign");
+    public[20] ^= 1;
+    private[60] ^= 1;
+    enrolled.sealed = Sealed::new(private, public, None).unwrap();
+    enrolled.is_refused(&swtpm, "tpm-foreign");
+}
+
+#[test]
+fn after_the_fence_the_same_object_is_not_unsealed_again_by_anybody() {
+    let swtpm = Swtpm::new();
+    let enrolled = Enrolled::new(&swtpm, Bank::Sha256);
+    fs::write(swtpm.file("private"), tpm2b(enrolled.sealed.private())).unwrap();
+    fs::write(swtpm.file("public"), tpm2b(enrolled.sealed.public())).unwrap();
+    assert!(tools_unseal(&swtpm, "sha256:7,15"));
+
+    let mut tpm = open(&swtpm);
+    let unfenced = Unfenced::check(&mut tpm).unwrap();
+    let log = MeasurementLog::new(swtpm.file("root").as_path());
+    unfenced.raise(&mut tpm, &VolumeKey::new(Secret::new(vec![7; 64])), "root", "uuid", &log).unwrap();
+    drop(tpm);
+
+    enrolled.is_refused(&swtpm, "pcr-mismatch");
+    assert!(!tools_unseal(&swtpm, "sha256:7,15"));
+    assert_eq!(Unfenced::check(&mut open(&swtpm)).unwrap_err().slug(), "pcr15-not-zero");
+}
+
+#[test]
+fn what_we_seal_tpm2_tools_unseal() {
+    let swtpm = Swtpm::new();
+    let enrolled = Enrolled::new(&swtpm, Bank::Sha256);
+    fs::write(swtpm.file("private"), tpm2b(enrolled.sealed.private())).unwrap();
+    fs::write(swtpm.file("public"), tpm2b(enrolled.sealed.public())).unwrap();
+    assert!(tools_unseal(&swtpm, "sha256:7,15"));
+    assert_eq!(fs::read(swtpm.file("unsealed")).unwrap(), SECRET);
+    // systemd's attributes: fixedTPM, fixedParent, noDA.
+    assert_eq!(enrolled.sealed.facts().attributes, 0x412);
+}
+
+#[test]
+fn what_tpm2_tools_seal_we_unseal_under_each_parent() {
+    let swtpm = Swtpm::new();
+    let persistent = Enrolled::new(&swtpm, Bank::Sha256).parent;
+    fs::write(swtpm.file("secret"), SECRET).unwrap();
+    tools_policy(&swtpm, "sha256:7,15");
+    let legacy = "-a restricted|decrypt|fixedtpm|fixedparent|sensitivedataorigin|userwithauth";
+    for (parent, key) in [
+        (persistent, "0x81000001"),
+        (Parent::Legacy(PrimaryAlg::Ecc), "ecc256:aes128cfb"),
+        (Parent::Legacy(PrimaryAlg::Rsa), "rsa2048:aes128cfb"),
+    ] {
+        let key = match key.contains(':') {
+            true => {
+                swtpm.tool(&format!("tpm2_createprimary -C o -G {key} {legacy} -c key.ctx"));
+                "key.ctx"
+            }
+            false => key,
+        };
+        swtpm.tool(&format!(
+            "tpm2_create -C {key} -u public -r private -L policy -i secret -a fixedtpm|fixedparent|noda"
+        ));
+        swtpm.tool("tpm2_flushcontext -t");
+        let blob =
+            [fs::read(swtpm.file("private")).unwrap(), fs::read(swtpm.file("public")).unwrap()].concat();
+        let steps = vec![Step::Pcr(Bank::Sha256, mask(&[7, 15]))];
+        Enrolled { sealed: Sealed::parse(&blob).unwrap(), parent, steps }.opens(&swtpm);
+    }
+}
+
+#[test]
+fn the_storage_root_key_is_systemds() {
+    let swtpm = Swtpm::new();
+    let Parent::Persistent(srk) = Enrolled::new(&swtpm, Bank::Sha256).parent else { panic!("no parent") };
+    assert_eq!(srk.handle(), 0x8100_0001);
+    swtpm.tool("tpm2_readpublic -c 0x81000001 -t serialised -o public");
+    assert_eq!(fs::read(swtpm.file("serialised")).unwrap(), srk.to_bytes());
+    assert_eq!(Srk::parse(&srk.to_bytes()).unwrap(), srk);
+    // The template of systemd: an empty unique value, noDA. The primary is derived, so the same key again is proof.
+    swtpm.tool(
+        "tpm2_createprimary -C o -G ecc256:aes128cfb -c again.ctx \
+         -a restricted|decrypt|fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda",
+    );
+    swtpm.tool("tpm2_readpublic -c again.ctx -n name");
+    assert_eq!(fs::read(swtpm.file("name")).unwrap(), srk.name());
+}
+
+#[test]
+fn policy_digests_are_those_of_tpm2_tools() {
+    let swtpm = Swtpm::new();
+    swtpm.tool("tpm2_pcrextend 4:sha256=1111111111111111111111111111111111111111111111111111111111111111");
+    for (bank, pcrs) in [
+        (Bank::Sha256, vec![7]),
+        (Bank::Sha256, vec![4, 7, 11, 12, 13, 15]),
+        (Bank::Sha1, vec![0, 23]),
+        (Bank::Sha384, (16..24).collect()),
+        (Bank::Sha512, vec![15]),
+    ] {
+        let list: Vec<String> = pcrs.iter().map(u8::to_string).collect();
+        tools_policy(&swtpm, &format!("{bank}:{}", list.join(",")));
+        let ours = literal::digest(&current(&mut open(&swtpm), bank, mask(&pcrs)));
+        assert_eq!(fs::read(swtpm.file("policy")).unwrap(), ours, "{bank} {pcrs:?}");
+    }
+}
+
+#[test]
+fn more_pcrs_are_read_than_fit_into_one_answer() {
+    let swtpm = Swtpm::new();
+    let all = mask(&(0..24).collect::<Vec<u8>>());
+    let selection: Vec<(Bank, PcrMask)> = Bank::ALL.iter().map(|bank| (*bank, all)).collect();
+    let values = open(&swtpm).read_pcrs(&selection).unwrap();
+    assert!(values.iter().all(|values| values.mask() == all));
+    assert_eq!(values.iter().map(PcrValues::bank).collect::<Vec<_>>(), Bank::ALL);
+}
+
+#[test]
+fn banks_are_the_active_ones() {
+    assert_eq!(open(&Swtpm::new()).banks().unwrap().active, Bank::ALL);
+    let one = Swtpm::with_banks("sha1:none+sha256:all+sha384:none+sha512:none");
+    assert_eq!(open(&one).banks().unwrap().active, [Bank::Sha256]);
+    let error = open(&one).read_pcrs(&[(Bank::Sha384, mask(&[7]))]).unwrap_err();
+    assert_eq!(error.slug(), "pcr-unreadable");
+}
+
+#[test]
+fn a_bank_without_pcr_15_cannot_be_fenced_and_is_refused() {
+    let swtpm = Swtpm::with_banks("sha1:0,1,2,3,4,5,6,7+sha256:all+sha384:none+sha512:none");
+    assert_eq!(Unfenced::check(&mut open(&swtpm)).unwrap_err().slug(), "bank-partial");
+}
+
+#[test]
+fn sessions_of_killed_processes_are_flushed_when_there_is_no_room_left() {
+    let swtpm = Swtpm::new();
+    let enrolled = Enrolled::new(&swtpm, Bank::Sha256);
+    // TPM2_StartAuthSession: policy, unsalted, unbound, nonce of 32 zero bytes, no symmetric algorithm, SHA-256.
+    let start = [
+        &[0x80, 0x01, 0, 0, 0, 0x3b, 0, 0, 1, 0x76, 0x40, 0, 0, 7, 0x40, 0, 0, 7, 0, 0x20][..],
+        &[0; 32],
+        &[0, 0, 1, 0, 0x10, 0, 0x0b],
+    ]
+    .concat();
+    let codes: Vec<Vec<u8>> = (0..4).map(|_| swtpm.raw(&start)[6..10].to_vec()).collect();
+    assert_eq!(codes.last().unwrap(), &[0, 0, 0x09, 0x03], "the TPM has room for more: {codes:?}");
+    enrolled.opens(&swtpm);
+}
+
+#[test]
+fn an_emulator_that_nobody_started_is_started() {
+    let swtpm = Swtpm::with_flags("not-need-init");
+    Enrolled::new(&swtpm, Bank::Sha256).opens(&swtpm);
+}
+
+#[test]
+fn a_tpm_that_is_not_there_is_absent_and_one_that_goes_away_is_a_broken_transport() {
+    let absent = EsapiTpm::open(&"/dev/null/tpm0".parse().unwrap()).map(|_| ()).unwrap_err();
+    assert_eq!(absent.slug(), "tpm-open");
+    let absent = EsapiTpm::open(&"/dev/no-tpm".parse().unwrap()).map(|_| ()).unwrap_err();
+    assert_eq!(absent.slug(), "tpm-absent");
+    let mut swtpm = Swtpm::new();
+    let mut tpm = open(&swtpm);
+    swtpm.stop();
+    assert_eq!(tpm.banks().unwrap_err().slug(), "tpm-transport");
+    let device: Device = swtpm.device().parse().unwrap();
+    assert_eq!(EsapiTpm::open(&device).map(|_| ()).unwrap_err().slug(), "tpm-transport");
+}
+
+/// The design's promises: a dry run of a literal policy sends at most 6 commands of ours, a whole unlock at most 10 reach
+/// the chip.
+#[test]
+fn an_unlock_stays_within_its_budget_of_commands() {
+    let swtpm = Swtpm::new();
+    let enrolled = Enrolled::new(&swtpm, Bank::Sha256);
+    let log = MeasurementLog::new(swtpm.file("root").as_path());
+    let before = swtpm.commands().len();
+    let mut tpm = open(&swtpm);
+    let unfenced = Unfenced::check(&mut tpm).unwrap();
+    let checked = swtpm.commands().len();
+    tpm.unseal(&enrolled.sealed, &enrolled.parent, &enrolled.steps).unwrap();
+    let unsealed = swtpm.commands().len();
+    unfenced.raise(&mut tpm, &VolumeKey::new(Secret::new(vec![7; 64])), "root", "uuid", &log).unwrap();
+    drop(tpm);
+    let commands = swtpm.commands();
+    println!(
+        "entry check {}, unseal {}, whole unlock {}",
+        checked - before,
+        unsealed - checked,
+        commands.len() - before
+    );
+    // GetCapability, PCR_Read; Load, StartAuthSession, PolicyPCR, Unseal, FlushContext; PCR_Extend.
+    assert_eq!(commands[before..], [0x17a, 0x17e, 0x157, 0x176, 0x17f, 0x15e, 0x165, 0x182]);
+    assert!(unsealed - checked <= 6 && commands.len() - before <= 10);
+}
+
+/// `TPM2B_PRIVATE` or `TPM2B_PUBLIC` of its content.
+fn tpm2b(content: &[u8]) -> Vec<u8> {
+    let size = u16::try_from(content.len()).unwrap();
+    [&size.to_be_bytes(), content].concat()
+}
+
+/// Writes the file `policy`: the digest of the present PCRs.
+fn tools_policy(swtpm: &Swtpm, pcrs: &str) {
+    swtpm.tool("tpm2_startauthsession -S trial");
+    swtpm.tool(&format!("tpm2_policypcr -S trial -l {pcrs} -L policy"));
+    swtpm.tool("tpm2_flushcontext trial");
+}
+
+/// Unseals the files `private` and `public` below the persistent key, into the file `unsealed`.
+fn tools_unseal(swtpm: &Swtpm, pcrs: &str) -> bool {
+    swtpm.tool("tpm2_load -C 0x81000001 -u public -r private -c object.ctx");
+    swtpm.tool("tpm2_flushcontext -t");
+    swtpm.tool("tpm2_startauthsession --policy-session -S session");
+    swtpm.tool(&format!("tpm2_policypcr -S session -l {pcrs}"));
+    let unsealed = swtpm.tool_succeeds("tpm2_unseal -c object.ctx -p session:session -o unsealed");
+    swtpm.tool("tpm2_flushcontext session");
+    swtpm.tool("tpm2_flushcontext -t");
+    unsealed
+}
