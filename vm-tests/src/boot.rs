@@ -18,7 +18,7 @@ use crate::lab::Lab;
 use crate::outcome::{End, Outcome};
 use crate::qemu::{Machine, Start};
 use crate::qmp::Qmp;
-use crate::serial::Serial;
+use crate::serial::{Live, Serial};
 use crate::swtpm_log::TpmLog;
 use crate::tpm::{Swtpm, copy_state};
 use crate::tree::output_of;
@@ -36,7 +36,7 @@ pub struct Boot<'a> {
     tpm: Option<PathBuf>,
     files: Vec<(String, Vec<u8>)>,
     deadline: Duration,
-    live: bool,
+    live: Live,
 }
 
 impl<'a> Boot<'a> {
@@ -132,8 +132,7 @@ impl<'a> Boot<'a> {
         };
         let started = Instant::now();
         let errors = fs::File::create(self.dir.join("qemu.err"))?;
-        let mut qemu =
-            machine.command(&self.lab.tools).stderr(errors).spawn().context("Starting QEMU")?;
+        let mut qemu = machine.command(&self.lab.tools).stderr(errors).spawn().context("Starting QEMU")?;
         let console = qemu.stdout.take().context("QEMU has no console")?;
         let (serial, thread) = Serial::follow(console, &self.dir.join("serial.log"), self.live)?;
         let end = self.watch(&mut qemu, &serial, &qmp_socket);
@@ -144,7 +143,11 @@ impl<'a> Boot<'a> {
         let _ = thread.join();
         drop(swtpm);
         let end = end.with_context(|| {
-            format!("{}\n{}", fs::read_to_string(self.dir.join("qemu.err")).unwrap_or_default(), serial.tail(20))
+            format!(
+                "{}\n{}",
+                fs::read_to_string(self.dir.join("qemu.err")).unwrap_or_default(),
+                serial.tail(20)
+            )
         })?;
         let outcome = Outcome {
             name: self.name.clone(),
@@ -188,7 +191,7 @@ impl<'a> Boot<'a> {
             {
                 qmp.execute(
                     "device_add",
-                    json!({"driver": "virtio-blk-pci", "id": "late", "drive": "late", "bus": "late-port", "serial": "disk"}),
+                    &json!({"driver": "virtio-blk-pci", "id": "late", "drive": "late", "bus": "late-port", "serial": "disk"}),
                 )?;
                 late = None;
             }

@@ -129,10 +129,9 @@ impl Key {
         }
         let mut entries: Vec<_> = fs::read_dir(path)?.collect::<Result<_, _>>()?;
         entries.sort_by_key(fs::DirEntry::file_name);
-        entries.into_iter().try_fold(self, |key, entry| {
-            key.and(entry.file_name().as_encoded_bytes())
-                .file(&entry.path())
-        })
+        entries
+            .into_iter()
+            .try_fold(self, |key, entry| key.and(entry.file_name().as_encoded_bytes()).file(&entry.path()))
     }
 
     fn finish(self) -> String {

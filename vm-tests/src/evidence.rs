@@ -27,7 +27,10 @@ impl Evidence {
             return Ok(None);
         }
         fs::create_dir_all(into)?;
-        output_of(Command::new("tar").args(["--no-same-owner", "-xf"]).arg(image).arg("-C").arg(into), "tar")?;
+        output_of(
+            Command::new("tar").args(["--no-same-owner", "-xf"]).arg(image).arg("-C").arg(into),
+            "tar",
+        )?;
         Ok(Some(Self(into.to_owned())))
     }
 
@@ -66,7 +69,11 @@ impl Evidence {
     pub fn blkid(&self, name: &str) -> Result<String> {
         let text = self.text("blkid")?;
         let value = text.split(' ').find_map(|word| word.strip_prefix(&format!("{name}=\"")));
-        Ok(value.with_context(|| format!("blkid knows no {name}"))?.trim_end().trim_end_matches('"').to_owned())
+        Ok(value
+            .with_context(|| format!("blkid knows no {name}"))?
+            .trim_end()
+            .trim_end_matches('"')
+            .to_owned())
     }
 
     /// A PCR as `tpm2_pcrread` printed it, in lower-case hexadecimal digits.

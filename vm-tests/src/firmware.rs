@@ -40,15 +40,18 @@ impl Firmware {
     /// # Errors
     /// When sbsign fails.
     pub fn sign(&self, tools: &Tree, unsigned: &Path, signed: &Path) -> Result<()> {
-        tools.run("sbsign", [
-            "--key".as_ref(),
-            self.0.file("db.key").as_os_str(),
-            "--cert".as_ref(),
-            self.0.file("db.pem").as_os_str(),
-            "--output".as_ref(),
-            signed.as_os_str(),
-            unsigned.as_os_str(),
-        ])?;
+        tools.run(
+            "sbsign",
+            [
+                "--key".as_ref(),
+                self.0.file("db.key").as_os_str(),
+                "--cert".as_ref(),
+                self.0.file("db.pem").as_os_str(),
+                "--output".as_ref(),
+                signed.as_os_str(),
+                unsigned.as_os_str(),
+            ],
+        )?;
         Ok(())
     }
 
@@ -60,38 +63,44 @@ impl Firmware {
 
 fn build(tools: &Tree, path: &Path) -> Result<()> {
     let (key, cert) = (path.join("db.key"), path.join("db.pem"));
-    tools.run("openssl", [
-        "req".as_ref(),
-        "-x509".as_ref(),
-        "-newkey".as_ref(),
-        "rsa:2048".as_ref(),
-        "-nodes".as_ref(),
-        "-days".as_ref(),
-        "36500".as_ref(),
-        "-subj".as_ref(),
-        "/CN=cvm-unlock VM tests/".as_ref(),
-        "-keyout".as_ref(),
-        key.as_os_str(),
-        "-out".as_ref(),
-        cert.as_os_str(),
-    ])?;
+    tools.run(
+        "openssl",
+        [
+            "req".as_ref(),
+            "-x509".as_ref(),
+            "-newkey".as_ref(),
+            "rsa:2048".as_ref(),
+            "-nodes".as_ref(),
+            "-days".as_ref(),
+            "36500".as_ref(),
+            "-subj".as_ref(),
+            "/CN=cvm-unlock VM tests/".as_ref(),
+            "-keyout".as_ref(),
+            key.as_os_str(),
+            "-out".as_ref(),
+            cert.as_os_str(),
+        ],
+    )?;
     tools.run("cp", [OVMF_CODE.as_ref(), path.join("code.fd").as_os_str()])?;
-    tools.run("virt-fw-vars", [
-        "--input".as_ref(),
-        OVMF_VARS.as_ref(),
-        "--output".as_ref(),
-        path.join("vars.fd").as_os_str(),
-        "--set-pk".as_ref(),
-        OWNER.as_ref(),
-        cert.as_os_str(),
-        "--add-kek".as_ref(),
-        OWNER.as_ref(),
-        cert.as_os_str(),
-        "--add-db".as_ref(),
-        OWNER.as_ref(),
-        cert.as_os_str(),
-        "--secure-boot".as_ref(),
-    ])?;
+    tools.run(
+        "virt-fw-vars",
+        [
+            "--input".as_ref(),
+            OVMF_VARS.as_ref(),
+            "--output".as_ref(),
+            path.join("vars.fd").as_os_str(),
+            "--set-pk".as_ref(),
+            OWNER.as_ref(),
+            cert.as_os_str(),
+            "--add-kek".as_ref(),
+            OWNER.as_ref(),
+            cert.as_os_str(),
+            "--add-db".as_ref(),
+            OWNER.as_ref(),
+            cert.as_os_str(),
+            "--secure-boot".as_ref(),
+        ],
+    )?;
     Ok(())
 }
 

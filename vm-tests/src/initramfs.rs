@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::cache::{Artefact, Cache, Key};
 use crate::tree::{Tree, output_of};
@@ -41,6 +41,21 @@ pub struct Product {
     pub dracut_module: PathBuf,
 }
 
+/// What an image has more than another one, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Growth {
+    /// The image as it lies on the disk.
+    pub compressed: u64,
+    /// Its files.
+    pub unpacked: u64,
+    /// Its files without kernel modules.
+    pub userspace: u64,
+    /// Those, compressed by themselves.
+    pub userspace_compressed: u64,
+    /// Its kernel modules, as they are (they may be compressed already).
+    pub modules: u64,
+}
+
 /// A kernel and the initrd made for it.
 #[derive(Debug, Clone)]
 pub struct Initramfs(Artefact);
@@ -52,7 +67,8 @@ impl Initramfs {
     /// When the product is not there or dracut fails.
     pub fn new(cache: &Cache, guest: &Artefact, product: &Product, recipe: Recipe) -> Result<Self> {
         let probe_module = guest_file("51cvm-probe");
-        let mut key = Key::of(format!("initramfs 1 {recipe:?}")).artefact(guest).and(dracut_args(recipe).join(" "));
+        let mut key =
+            Key::of(format!("initramfs 1 {recipe:?}")).artefact(guest).and(dracut_args(recipe).join(" "));
         if recipe.unlocker == Unlocker::CvmUnlock {
             ensure!(product.executable.exists(), "No executable to test at {}", product.executable.display());
             key = key.file(&product.executable)?.file(&product.dracut_module)?;
@@ -93,13 +109,28 @@ impl Initramfs {
         Ok(fs::read_to_string(self.0.file("version"))?)
     }
 
-    /// Bytes of the image as it is, and of the archive in it.
+    /// Sizes of the image, and of what it has more than `base`.
     ///
     /// # Errors
-    /// When the artefact is damaged.
-    pub fn sizes(&self) -> Result<(u64, u64)> {
-        let unpacked = fs::read_to_string(self.0.file("unpacked"))?;
-        Ok((self.initrd().metadata()?.len(), unpacked.trim().parse()?))
+    /// When the images cannot be unpacked.
+    pub fn growth(&self, tools: &Tree, base: &Self) -> Result<Growth> {
+        let scratch = self.0.path.with_extension("growth");
+        let args = [base.initrd(), self.initrd(), scratch.clone()];
+        let mut words: Vec<_> = ["-c", GROWTH, "sh"].map(std::ffi::OsString::from).to_vec();
+        words.extend(args.map(PathBuf::into_os_string));
+        let text = tools.run("sh", words)?;
+        fs::remove_dir_all(scratch)?;
+        let numbers: Vec<u64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        let [compressed, unpacked, userspace, userspace_compressed, modules] = numbers.as_slice() else {
+            bail!("Not five sizes: {text}");
+        };
+        Ok(Growth {
+            compressed: compressed.saturating_sub(base.initrd().metadata()?.len()),
+            unpacked: *unpacked,
+            userspace: *userspace,
+            userspace_compressed: *userspace_compressed,
+            modules: *modules,
+        })
     }
 
     /// What other artefacts depend on.
@@ -128,12 +159,13 @@ fn build(tree: &Tree, path: &Path, recipe: Recipe) -> Result<()> {
     let initrd = path.join("initrd.img");
     tree.run(
         "dracut",
-        dracut_args(recipe).into_iter().chain(["--kver".into(), version.clone(), initrd.display().to_string()]),
+        dracut_args(recipe).into_iter().chain([
+            "--kver".into(),
+            version.clone(),
+            initrd.display().to_string(),
+        ]),
     )?;
     fs::write(path.join("modules"), tree.run("lsinitrd", ["--mod".as_ref(), initrd.as_os_str()])?)?;
-    let unpacked =
-        tree.run("sh", ["-c", "zstdcat \"$1\" | wc --bytes", "sh", &initrd.display().to_string()])?;
-    fs::write(path.join("unpacked"), unpacked)?;
     copy(&tree.root().join(format!("boot/vmlinuz-{version}")), &path.join("vmlinuz"))?;
     fs::write(path.join("version"), version)?;
     Ok(())
@@ -176,3 +208,25 @@ const BASE_MODULES: &[&str] =
 const SYSTEMD_MODULES: &[&str] = &["crypt", "dm", "tpm2-tss", "systemd-cryptsetup", "systemd-pcrphase"];
 /// Only what the test machine has; all drivers would cost seconds at each boot.
 const DRIVERS: &str = "virtio_pci virtio_blk virtio_rng ext4 efivarfs";
+
+/// Arguments: the base image, the other image, a scratch directory. Prints the size of the other image,
+/// then of what only it has: files, files without modules, those compressed, modules.
+const GROWTH: &str = r#"set -e
+base=$1 image=$2 scratch=$3
+rm -rf "$scratch"; mkdir -p "$scratch/base" "$scratch/image"
+for each in base image; do
+    eval "zstdcat \$$each" | (cd "$scratch/$each" && cpio --quiet -id --no-absolute-filenames)
+done
+cd "$scratch/image"
+find . -type f | while read -r file; do
+    cmp -s "$file" "../base/$file" || echo "$file"
+done | sort > ../more
+grep '/lib/modules/' ../more > ../modules || :
+grep -v '/lib/modules/' ../more > ../userspace || :
+total() { tr '\n' '\0' < "$1" | du --apparent-size --block-size=1 --files0-from=- -c | tail -1 | cut -f1; }
+stat -c %s "$image"
+total ../more
+total ../userspace
+cpio --quiet -o -H newc < ../userspace | zstd -15 -c | wc -c
+total ../modules
+"#;

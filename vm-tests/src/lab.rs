@@ -14,6 +14,7 @@ use crate::cache::{Artefact, Cache, Key};
 use crate::disk::{Disk, Root};
 use crate::firmware::Firmware;
 use crate::initramfs::{Initramfs, Product, Recipe, Unlocker};
+use crate::serial::Live;
 use crate::tpm::manufacture;
 use crate::tree::{self, Tree, output_of};
 use crate::uki::{COMMAND_LINE, Uki};
@@ -34,8 +35,8 @@ pub struct Lab {
     pub factory_tpm: Artefact,
     /// What is tested.
     pub product: Product,
-    /// Whether consoles are shown while the machines run.
-    pub live: bool,
+    /// How much of the consoles is shown while the machines run.
+    pub live: Live,
 }
 
 impl Lab {
@@ -47,7 +48,8 @@ impl Lab {
     pub fn open() -> Result<Self> {
         let uid = output_of(Command::new("id").arg("-u"), "id")?;
         ensure!(uid.trim() == "0", "Trees and their mounts need root");
-        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("The harness has no checkout")?;
+        let checkout =
+            Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("The harness has no checkout")?;
         let place = |variable: &str, default: PathBuf| env::var_os(variable).map_or(default, PathBuf::from);
         let cache = Cache::open(&place("CVM_UNLOCK_VM_CACHE", checkout.join("target/vm-tests")))?;
         let triple = format!("{}-unknown-linux-gnu", env::consts::ARCH);
@@ -65,7 +67,7 @@ impl Lab {
             },
             cache,
             tools,
-            live: false,
+            live: Live::Quiet,
         })
     }
 
@@ -111,10 +113,8 @@ impl Lab {
         let recorder = Uki::recorder(&self.cache, &self.tools, &self.firmware, &base)?;
         let key = Key::of("pcr7 1").artefact(recorder.artefact()).artefact(&self.factory_tpm);
         let artefact = self.cache.artefact("pcr7", key, |path| {
-            let outcome = Boot::new(self, "recorder")?
-                .direct(&recorder)
-                .tpm(self.factory_tpm.path.clone())
-                .run()?;
+            let outcome =
+                Boot::new(self, "recorder")?.direct(&recorder).tpm(self.factory_tpm.path.clone()).run()?;
             let lines = outcome.serial.lines();
             let value = lines.iter().find_map(|line| line.text.split_once("recorded 7 "));
             let (_, value) = value

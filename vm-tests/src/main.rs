@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use lexopt::Arg::{Long, Short, Value};
+use lexopt::ValueExt;
 use vm_tests::lab::Lab;
 use vm_tests::scenarios::ALL;
+use vm_tests::serial::Live;
 use vm_tests::{bench, scenario, scenarios};
 
 fn main() -> ExitCode {
@@ -21,14 +23,16 @@ fn main() -> ExitCode {
 fn run() -> Result<ExitCode> {
     let mut args = lexopt::Parser::from_env();
     let mut words = Vec::new();
-    let mut live = false;
+    let mut live = Live::Quiet;
+    let mut runs = 5;
     while let Some(arg) = args.next()? {
         match arg {
             Long("help") | Short('h') => {
                 print!("{HELP}");
                 return Ok(ExitCode::SUCCESS);
             }
-            Long("live") => live = true,
+            Long("live") => live = Live::Everything,
+            Long("runs") => runs = args.value()?.parse()?,
             Value(word) => words.push(word.to_string_lossy().into_owned()),
             _ => return Err(arg.unexpected().into()),
         }
@@ -50,11 +54,11 @@ fn run() -> Result<ExitCode> {
             Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         ("demo", []) => {
-            scenarios::demo::narrated(&Lab { live: true, ..Lab::open()? })?;
+            scenarios::demo::narrated(&Lab { live: Live::Milestones, ..Lab::open()? })?;
             Ok(ExitCode::SUCCESS)
         }
         ("bench", []) => {
-            bench::run(&Lab { live, ..Lab::open()? })?;
+            bench::run(&Lab { live, ..Lab::open()? }, runs)?;
             Ok(ExitCode::SUCCESS)
         }
         _ => bail!("Not a command: {}\n\n{HELP}", words.join(" ")),
@@ -69,6 +73,7 @@ Boots real machines (QEMU, OVMF with Secure Boot, swtpm) and judges cvm-unlock.
   vm-tests demo              one boot, console shown, with proof at the end
   vm-tests bench             time, TPM commands, memory and size beside systemd-cryptsetup
 
+  --runs N                   boots of each unlocker in bench (5)
   --live                     show the consoles while machines run
 
 Needs root and mmdebstrap (vm-tests/setup). Artefacts are kept in target/vm-tests, by content.

@@ -124,6 +124,22 @@ impl Outcome {
         self.explain(judged())
     }
 
+    /// Nobody left a session behind in the TPM: three of those would keep everybody out.
+    ///
+    /// # Errors
+    /// When the TPM lists one.
+    pub fn left_no_session(&self) -> Result<&Self> {
+        let judged = || -> Result<()> {
+            for piece in ["loaded-sessions", "saved-sessions"] {
+                ensure!(self.evidence()?.text(&format!("{piece}.rc"))?.trim() == "0", "No `{piece}`");
+                let sessions = self.evidence()?.text(piece)?;
+                ensure!(sessions.trim().is_empty(), "The TPM holds `{piece}`: {sessions}");
+            }
+            Ok(())
+        };
+        self.explain(judged())
+    }
+
     /// systemd reached multi-user.target, and knows the devices under the names it always had.
     ///
     /// # Errors
@@ -135,11 +151,16 @@ impl Outcome {
                 let text = evidence.text(piece)?;
                 ensure!(text.trim() == wanted, "`{piece}` is `{}`, not `{wanted}`", text.trim());
             }
+            let failed = evidence.text("failed-units")?;
+            ensure!(failed.trim().is_empty(), "Units failed: {failed}");
             let uuid = evidence.blkid("UUID")?;
             let link = format!("/dev/disk/by-uuid/{uuid} l ../../dm-0");
             let devices = evidence.text("devices")?;
             for wanted in [link.as_str(), "/dev/mapper/root l ../dm-0"] {
-                ensure!(devices.lines().any(|line| line == wanted), "No device link `{wanted}` in\n{devices}");
+                ensure!(
+                    devices.lines().any(|line| line == wanted),
+                    "No device link `{wanted}` in\n{devices}"
+                );
             }
             Ok(())
         };

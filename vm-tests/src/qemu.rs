@@ -48,7 +48,10 @@ impl Machine<'_> {
             .args(["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio", "-monitor", "none"])
             .args(["-machine", "q35,smm=on", "-global", "ICH9-LPC.disable_s3=1"])
             .args(["-global", "driver=cfi.pflash01,property=secure,value=on"])
-            .args(["-drive", &format!("if=pflash,format=raw,unit=0,readonly=on,file={}", self.code.display())])
+            .args([
+                "-drive",
+                &format!("if=pflash,format=raw,unit=0,readonly=on,file={}", self.code.display()),
+            ])
             .args(["-drive", &format!("if=pflash,format=raw,unit=1,file={}", self.variables.display())])
             .args(["-device", "pcie-root-port,id=late-port,chassis=1,slot=1"])
             .args(["-device", "virtio-rng-pci"])
@@ -69,8 +72,12 @@ impl Machine<'_> {
             qemu.args(["-device", &format!("virtio-blk-pci,drive={serial},serial={serial}")]);
         }
         if let Some(socket) = self.tpm {
-            qemu.args(["-chardev", &format!("socket,id=tpm,path={socket}")])
-                .args(["-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0"]);
+            qemu.args(["-chardev", &format!("socket,id=tpm,path={socket}")]).args([
+                "-tpmdev",
+                "emulator,id=tpm0,chardev=tpm",
+                "-device",
+                "tpm-crb,tpmdev=tpm0",
+            ]);
         }
         qemu.stdout(Stdio::piped());
         qemu
@@ -78,10 +85,7 @@ impl Machine<'_> {
 }
 
 fn drive(qemu: &mut Command, id: &str, file: &Path, more: &str) {
-    qemu.args([
-        "-drive",
-        &format!("if=none,id={id},format=raw,cache=unsafe,file={}{more}", file.display()),
-    ]);
+    qemu.args(["-drive", &format!("if=none,id={id},format=raw,cache=unsafe,file={}{more}", file.display())]);
 }
 
 /// Old enough to be quick under emulation, with the instructions that a cloud guest has.

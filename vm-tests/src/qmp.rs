@@ -46,7 +46,7 @@ impl Qmp {
             }
         });
         let mut qmp = Self { stream, messages, events: Vec::new() };
-        qmp.execute("qmp_capabilities", json!({}))?;
+        qmp.execute("qmp_capabilities", &json!({}))?;
         Ok(qmp)
     }
 
@@ -54,10 +54,11 @@ impl Qmp {
     ///
     /// # Errors
     /// When QEMU refuses it or does not answer.
-    pub fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {
+    pub fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value> {
         writeln!(self.stream, "{}", json!({"execute": command, "arguments": arguments}))?;
         loop {
-            let message = self.messages.recv_timeout(LIMIT).with_context(|| format!("{command}: no answer"))?;
+            let message =
+                self.messages.recv_timeout(LIMIT).with_context(|| format!("{command}: no answer"))?;
             if let Some(error) = message.get("error") {
                 bail!("{command}: {error}");
             }

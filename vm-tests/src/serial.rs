@@ -16,6 +16,24 @@ use anyhow::Result;
 #[derive(Debug, Clone, Default)]
 pub struct Serial(Arc<Mutex<Vec<Line>>>);
 
+/// How much of a console is shown while the machine runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Live {
+    /// Nothing.
+    Quiet,
+    /// What a person who watches an unlock wants to see.
+    Milestones,
+    /// Every line.
+    Everything,
+}
+
+impl Live {
+    fn shows(self, text: &str) -> bool {
+        let milestone = || !text.starts_with('[') || MILESTONES.iter().any(|word| text.contains(word));
+        !text.is_empty() && (self == Self::Everything || self == Self::Milestones && milestone())
+    }
+}
+
 /// One line, without control characters.
 #[derive(Debug, Clone)]
 pub struct Line {
@@ -30,7 +48,11 @@ impl Serial {
     ///
     /// # Errors
     /// When the log file cannot be made.
-    pub fn follow(console: impl Read + Send + 'static, log: &Path, live: bool) -> Result<(Self, JoinHandle<()>)> {
+    pub fn follow(
+        console: impl Read + Send + 'static,
+        log: &Path,
+        live: Live,
+    ) -> Result<(Self, JoinHandle<()>)> {
         let serial = Self::default();
         let lines = Arc::clone(&serial.0);
         let mut log = File::create(log)?;
@@ -43,7 +65,7 @@ impl Serial {
                 raw.clear();
                 // The log is for people; the lines in memory are what counts.
                 let _ = writeln!(log, "{:8.3} {}", line.at.as_secs_f64(), line.text);
-                if live && !line.text.is_empty() {
+                if live.shows(&line.text) {
                     println!("  {:6.1} | {}", line.at.as_secs_f64(), line.text);
                 }
                 lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
@@ -71,7 +93,11 @@ impl Serial {
     pub fn tail(&self, count: usize) -> String {
         let lines = self.lines();
         let from = lines.len().saturating_sub(count);
-        lines.iter().skip(from).map(|line| format!("    {:8.3} {}\n", line.at.as_secs_f64(), line.text)).collect()
+        lines
+            .iter()
+            .skip(from)
+            .map(|line| format!("    {:8.3} {}\n", line.at.as_secs_f64(), line.text))
+            .collect()
     }
 }
 
@@ -92,3 +118,19 @@ fn printable(raw: &[u8]) -> String {
     }
     out
 }
+
+/// Kernel messages that mark a step of the boot.
+const MILESTONES: &[&str] = &[
+    "Linux version",
+    "Command line",
+    "secureboot:",
+    "tpm_crb",
+    "Run /init",
+    "systemd 2",
+    " vda: ",
+    "device-mapper:",
+    "cvm-unlock",
+    "EXT4-fs",
+    "Switching root",
+    "Power down",
+];

@@ -49,13 +49,17 @@ impl TpmLog {
             .fold(vec![0; 32], |pcr, digest| Sha256::digest([pcr, digest.clone()].concat()).to_vec())
     }
 
-    /// The commands after the one that extends `index` with `first`, up to the one that extends it
-    /// with `last` (or to the end).
-    pub fn between(&self, index: u32, first: &[u8], last: &[u8]) -> Self {
-        let at = |digest: &[u8]| self.0.iter().position(|c| c.extend_of(index).is_some_and(|d| d == digest));
-        let from = at(first).map_or(self.0.len(), |position| position + 1);
-        let to = at(last).unwrap_or(self.0.len());
-        Self(self.0.iter().take(to).skip(from).cloned().collect())
+    /// The commands between the phases `enter-initrd` and `leave-initrd` of PCR 11: the unlocker's own.
+    /// Left out are the kernel's (IMA, PCR 10) and those with which systemd-pcrextend starts the next phase.
+    pub fn of_the_unlocker(&self) -> Self {
+        let at = |phase: &str| {
+            let digest = Sha256::digest(phase);
+            self.0.iter().position(|c| c.extend_of(11).is_some_and(|d| d == *digest))
+        };
+        let from = at("enter-initrd").map_or(self.0.len(), |position| position + 1);
+        let to = at("leave-initrd").map_or(self.0.len(), |position| position.saturating_sub(PCREXTEND_START));
+        let commands = self.0.iter().take(to).skip(from);
+        Self(commands.filter(|command| command.extend_of(10).is_none()).cloned().collect())
     }
 
     /// How often each command was sent.
@@ -145,6 +149,8 @@ fn be32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.try_into().ok()?))
 }
 
+/// GetRandom, Startup, 4 x GetCapability, TestParms, PCR_Read: systemd 257, seen at swtpm.
+const PCREXTEND_START: usize = 8;
 const PCR_EXTEND: u32 = 0x182;
 const SHA1: [u8; 2] = [0x00, 0x04];
 const SHA256: [u8; 2] = [0x00, 0x0b];

@@ -22,16 +22,19 @@ use crate::tree::Tree;
 pub fn manufacture(cache: &Cache, tools: &Tree) -> Result<Artefact> {
     let key = Key::of("tpm 1").and(tools.root().as_os_str().as_encoded_bytes());
     cache.artefact("tpm", key, |path| {
-        tools.run("swtpm_setup", [
-            "--tpm2".as_ref(),
-            "--tpmstate".as_ref(),
-            path.as_os_str(),
-            "--create-ek-cert".as_ref(),
-            "--create-platform-cert".as_ref(),
-            "--pcr-banks".as_ref(),
-            "sha256".as_ref(),
-            "--overwrite".as_ref(),
-        ])?;
+        tools.run(
+            "swtpm_setup",
+            [
+                "--tpm2".as_ref(),
+                "--tpmstate".as_ref(),
+                path.as_os_str(),
+                "--create-ek-cert".as_ref(),
+                "--create-platform-cert".as_ref(),
+                "--pcr-banks".as_ref(),
+                "sha256".as_ref(),
+                "--overwrite".as_ref(),
+            ],
+        )?;
         Ok(())
     })
 }
@@ -75,8 +78,10 @@ impl Swtpm {
             .arg(format!("type=unixio,path={}", socket.display()))
             .arg("--log")
             .arg(format!("level=20,file={}", log.display()));
-        let mut this =
-            Self { process: command.spawn().context("Starting swtpm")?, address: socket.display().to_string() };
+        let mut this = Self {
+            process: command.spawn().context("Starting swtpm")?,
+            address: socket.display().to_string(),
+        };
         this.wait_until(|| socket.exists())?;
         Ok(this)
     }

@@ -21,10 +21,7 @@ pub struct Tree {
 impl Tree {
     /// Takes the tree at `root`; `shared` will be seen at the same place inside and outside.
     pub fn new(root: &Path, shared: &Path) -> Self {
-        Self {
-            root: root.to_owned(),
-            shared: shared.to_owned(),
-        }
+        Self { root: root.to_owned(), shared: shared.to_owned() }
     }
 
     /// Where the tree lies.
@@ -53,11 +50,7 @@ impl Tree {
     ///
     /// # Errors
     /// When it cannot be started or does not end with 0; its error output is in the message.
-    pub fn run<A: AsRef<OsStr>>(
-        &self,
-        program: &str,
-        args: impl IntoIterator<Item = A>,
-    ) -> Result<String> {
+    pub fn run<A: AsRef<OsStr>>(&self, program: &str, args: impl IntoIterator<Item = A>) -> Result<String> {
         output_of(self.command(program).args(args), program)
     }
 }
@@ -67,13 +60,7 @@ impl Tree {
 /// # Errors
 /// When it cannot be started or does not end with 0; its error output is in the message.
 pub fn output_of(command: &mut Command, what: &str) -> Result<String> {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command
-        .output()
-        .with_context(|| format!("Starting {what}"))?;
+    let Output { status, stdout, stderr } = command.output().with_context(|| format!("Starting {what}"))?;
     if !status.success() {
         bail!(
             "{what} ended with {status}\n{}{}",
@@ -124,9 +111,7 @@ fn mirror() -> Result<String> {
         Command::new("apt-get").args(["indextargets", "--format", format]),
         "apt-get indextargets",
     )?;
-    let mirror = targets
-        .lines()
-        .find_map(|line| line.strip_prefix("Debian|main|"));
+    let mirror = targets.lines().find_map(|line| line.strip_prefix("Debian|main|"));
     ensure!(mirror.is_some(), "The host's apt knows no Debian archive; run vm-tests/setup");
     mirror.map(str::to_owned).context("Unreachable: just ensured")
 }
@@ -164,7 +149,6 @@ const TOOLS: &[&str] = &[
     "systemd-cryptsetup",
     "systemd-ukify",
     "tpm2-tools",
-    "xxd",
     "zstd",
 ];
 
@@ -184,7 +168,6 @@ const GUEST: &[&str] = &[
     "tpm2-tools",
     "udev",
     "util-linux",
-    "xxd",
     "xz-utils",
     "zstd",
 ];

@@ -29,10 +29,8 @@ impl Uki {
         initramfs: &Initramfs,
         command_line: &str,
     ) -> Result<Self> {
-        let key = Key::of("uki 2")
-            .artefact(firmware.artefact())
-            .artefact(initramfs.artefact())
-            .and(command_line);
+        let key =
+            Key::of("uki 2").artefact(firmware.artefact()).artefact(initramfs.artefact()).and(command_line);
         let artefact = cache.artefact("uki", key, |path| {
             let parts = Parts {
                 kernel: initramfs.kernel(),
@@ -102,18 +100,21 @@ struct Parts<'a> {
 impl Parts<'_> {
     fn build(&self, tools: &Tree, firmware: &Firmware, path: &Path) -> Result<()> {
         let unsigned = path.join("unsigned.efi");
-        let measured = tools.run("ukify", [
-            "build".to_owned(),
-            format!("--linux={}", self.kernel.display()),
-            format!("--initrd={}", self.initrd.display()),
-            format!("--uname={}", self.version),
-            format!("--cmdline={}", self.command_line),
-            "--os-release=@/etc/os-release".to_owned(),
-            "--stub=/usr/lib/systemd/boot/efi/linuxx64.efi.stub".to_owned(),
-            "--measure".to_owned(),
-            "--pcr-banks=sha256".to_owned(),
-            format!("--output={}", unsigned.display()),
-        ])?;
+        let measured = tools.run(
+            "ukify",
+            [
+                "build".to_owned(),
+                format!("--linux={}", self.kernel.display()),
+                format!("--initrd={}", self.initrd.display()),
+                format!("--uname={}", self.version),
+                format!("--cmdline={}", self.command_line),
+                "--os-release=@/etc/os-release".to_owned(),
+                "--stub=/usr/lib/systemd/boot/efi/linuxx64.efi.stub".to_owned(),
+                "--measure".to_owned(),
+                "--pcr-banks=sha256".to_owned(),
+                format!("--output={}", unsigned.display()),
+            ],
+        )?;
         fs::write(path.join("pcr11"), measured)?;
         firmware.sign(tools, &unsigned, &path.join("uki.efi"))?;
         fs::remove_file(unsigned)?;

@@ -4,7 +4,7 @@
 //! with a token and the state of the TPM that holds the other half. Nothing is mounted or mapped.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -50,19 +50,22 @@ impl Filesystem {
                 fs::copy(from, tree.join(to))?;
             }
             Tree::new(&tree, cache.root()).run("sh", ["-c", POPULATE, "sh", &format!("{userland:?}")])?;
-            tools.run("mke2fs", [
-                "-q".as_ref(),
-                "-t".as_ref(),
-                "ext4".as_ref(),
-                "-b".as_ref(),
-                "4096".as_ref(),
-                "-L".as_ref(),
-                "root".as_ref(),
-                "-d".as_ref(),
-                tree.as_os_str(),
-                path.join(FILESYSTEM).as_os_str(),
-                FILESYSTEM_SIZE.as_ref(),
-            ])?;
+            tools.run(
+                "mke2fs",
+                [
+                    "-q".as_ref(),
+                    "-t".as_ref(),
+                    "ext4".as_ref(),
+                    "-b".as_ref(),
+                    "4096".as_ref(),
+                    "-L".as_ref(),
+                    "root".as_ref(),
+                    "-d".as_ref(),
+                    tree.as_os_str(),
+                    path.join(FILESYSTEM).as_os_str(),
+                    FILESYSTEM_SIZE.as_ref(),
+                ],
+            )?;
             fs::remove_dir_all(&tree).context("Removing the staged tree")
         })?;
         Ok(Self(artefact))
@@ -88,13 +91,16 @@ impl Volume {
         let artefact = cache.artefact("volume", key, |path| {
             fs::write(path.join(PASSPHRASE), "the builder's passphrase")?;
             tools
-                .run("sh", [
-                    "-c".as_ref(),
-                    ENCRYPT.as_ref(),
-                    "sh".as_ref(),
-                    filesystem.path().as_os_str(),
-                    path.as_os_str(),
-                ])
+                .run(
+                    "sh",
+                    [
+                        "-c".as_ref(),
+                        ENCRYPT.as_ref(),
+                        "sh".as_ref(),
+                        filesystem.path().as_os_str(),
+                        path.as_os_str(),
+                    ],
+                )
                 .map(drop)
         })?;
         Ok(Self(artefact))
@@ -134,16 +140,19 @@ impl Volume {
 
     fn key(&self, tools: &Tree) -> Result<Vec<u8>> {
         let file = self.0.path.with_extension("key");
-        tools.run("cryptsetup", [
-            "luksDump".as_ref(),
-            "--batch-mode".as_ref(),
-            "--dump-volume-key".as_ref(),
-            "--key-file".as_ref(),
-            self.passphrase().as_os_str(),
-            "--volume-key-file".as_ref(),
-            file.as_os_str(),
-            self.path().as_os_str(),
-        ])?;
+        tools.run(
+            "cryptsetup",
+            [
+                "luksDump".as_ref(),
+                "--batch-mode".as_ref(),
+                "--dump-volume-key".as_ref(),
+                "--key-file".as_ref(),
+                self.passphrase().as_os_str(),
+                "--volume-key-file".as_ref(),
+                file.as_os_str(),
+                self.path().as_os_str(),
+            ],
+        )?;
         let key = fs::read(&file)?;
         fs::remove_file(file)?;
         Ok(key)
@@ -229,7 +238,7 @@ impl Enrolled {
     pub fn sealed_object(&self, tools: &Tree) -> Result<(Vec<u8>, Vec<u8>)> {
         let token = self.token(tools)?;
         let blob = token.get("tpm2-blob").and_then(Value::as_str).context("The token has no blob")?;
-        let dump = "printf %s \"$1\" | base64 --decode | xxd -p -c 0";
+        let dump = "printf %s \"$1\" | base64 --decode | od -An -v -tx1 | tr -d ' \\n'";
         let blob = crate::unhex(tools.run("sh", ["-c", dump, "sh", blob])?.trim())?;
         // TPM2B_PRIVATE, then TPM2B_PUBLIC: each a 16-bit size and that many bytes.
         let size = blob.first_chunk().map(|size| usize::from(u16::from_be_bytes(*size)) + 2);
@@ -249,7 +258,8 @@ impl Enrolled {
     }
 
     fn token(&self, tools: &Tree) -> Result<Value> {
-        let args = ["luksDump".as_ref(), "--dump-json-metadata".as_ref(), self.header().into_os_string()];
+        let header = self.header();
+        let args = ["luksDump".as_ref(), "--dump-json-metadata".as_ref(), header.as_os_str()];
         let metadata: Value = serde_json::from_str(&tools.run("cryptsetup", args)?)?;
         let tokens = metadata.get("tokens").and_then(Value::as_object).context("No tokens")?;
         let token = tokens.values().find(|token| token.get("type") == Some(&"systemd-tpm2".into()));
@@ -273,13 +283,13 @@ const TPM: &str = "tpm";
 
 /// Runs in the guest's tree; the argument is the userland.
 const POPULATE: &str = r#"set -e
-rm -rf /boot/* /usr/lib/modules/* /usr/lib/dracut /var/cache/* /var/lib/apt/lists/*
+rm -rf /boot/* /usr/lib/dracut /var/cache/* /var/lib/apt/lists/*
 chmod 755 /usr/local/sbin/*
 echo 0123456789abcdef0123456789abcdef > /etc/machine-id
 echo guest > /etc/hostname
 if [ "$1" = Script ]; then
     # systemd's switch-root prefers its own PID 1 to /sbin/init.
-    rm /usr/lib/systemd/systemd /sbin/init
+    rm -r /usr/lib/systemd/systemd /sbin/init /usr/lib/modules/*
     ln -s /usr/local/sbin/cvm-script-init /sbin/init
 else
     ln -s /etc/systemd/system/cvm-collect.service /etc/systemd/system/multi-user.target.wants/

@@ -12,7 +12,7 @@ install() {
         mkdir -p "$initdir/etc/systemd/system/initrd.target.wants"
         ln -sf "$systemdsystemunitdir/$unit.service" "$initdir/etc/systemd/system/initrd.target.wants/"
     done
-    inst_multiple sh tar cat date kill sleep dmsetup systemctl inotifywait blkid xxd \
+    inst_multiple sh tar cat date kill sleep dmsetup systemctl inotifywait blkid \
         tpm2 tpm2_pcrread tpm2_load tpm2_unseal tpm2_startauthsession tpm2_policypcr tpm2_flushcontext tpm2_getcap
     inst_libdir_file "libtss2-tcti-device.so*"
 }
