@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Class, Failure};
+use crate::luks::FlagSet;
 
 /// What the image builder decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +30,7 @@ pub struct Config {
     pub root: RootMount,
     /// LUKS2 flags (dm-crypt options such as `allow-discards`) that a header may carry. They are the host's to
     /// write, so none is allowed by default.
-    pub allow_luks_flags: Vec<LuksFlag>,
+    pub allow_luks_flags: FlagSet,
 }
 
 /// Whether a TPM has to be there. A host can hide one, so its absence is final unless the image says otherwise.
@@ -171,36 +172,6 @@ macro_rules! plain_text {
 
 plain_text!(MountWord, "auto", "", "a file system type is made of letters, digits, '.', '_' and '-'");
 plain_text!(MountOptions, "rw", ",=/:@+", "mount options are plain words separated by commas");
-
-/// A LUKS2 persistent flag (LUKS2 on-disk format, `config.flags`) that maps to a dm-crypt option.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LuksFlag {
-    /// Discards pass through: shows the host which blocks are unused.
-    AllowDiscards,
-    /// Encryption on the submitting CPU.
-    SameCpuCrypt,
-    /// Writes from the encrypting thread.
-    SubmitFromCryptCpus,
-    /// Reads without a work queue.
-    NoReadWorkqueue,
-    /// Writes without a work queue.
-    NoWriteWorkqueue,
-}
-
-impl LuksFlag {
-    /// The name in `config.flags` of the header.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::AllowDiscards => "allow-discards",
-            Self::SameCpuCrypt => "same-cpu-crypt",
-            Self::SubmitFromCryptCpus => "submit-from-crypt-cpus",
-            Self::NoReadWorkqueue => "no-read-workqueue",
-            Self::NoWriteWorkqueue => "no-write-workqueue",
-        }
-    }
-}
 
 impl Config {
     /// Parses the bytes of a configuration file.

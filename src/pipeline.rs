@@ -62,7 +62,7 @@ impl Host<'_> {
         let proven = self.prove_one(found.candidates, tpm, report)?;
 
         let uuid = proven.snapshot.uuid().to_string();
-        let log = MeasurementLog::below(self.root);
+        let log = MeasurementLog::new(self.root);
         let fenced =
             report.stage("fence", |_| unfenced.raise(tpm, &proven.verified.key, NAME, &uuid, &log))?;
         if let Err(error) = fenced.log() {
@@ -154,8 +154,8 @@ impl Host<'_> {
     ) -> Result<(Snapshot, Verified), Error> {
         let snapshot = report
             .stage("header", |_| Snapshot::read(source, length, sector, &self.config.allow_luks_flags))?;
-        for warning in snapshot.warnings() {
-            report.warn(warning.clone());
+        if let Some(slug) = snapshot.condition().slug() {
+            report.warn(Warning::new(slug, "One of the header's two copies is not used"));
         }
         let volume = report.volume.get_or_insert_default();
         volume.luks_uuid = Some(snapshot.uuid().to_string());
@@ -205,7 +205,7 @@ impl Host<'_> {
     }
 
     fn fence_failure(&self, tpm: Option<EsapiTpm>, report: &mut Report) {
-        let log = MeasurementLog::below(self.root);
+        let log = MeasurementLog::new(self.root);
         let raised = match tpm.map_or_else(|| EsapiTpm::open(self.tpm), Ok) {
             Ok(mut tpm) => fence::raise_for_failure(&mut tpm, &log).map_err(Error::from),
             Err(error) => Err(error.into()),
@@ -232,7 +232,7 @@ impl Host<'_> {
 /// The TPM's.
 pub fn fence_failure(root: &Path, device: &Device) -> Result<(), Error> {
     let mut tpm = EsapiTpm::open(device)?;
-    if let Err(error) = fence::raise_for_failure(&mut tpm, &MeasurementLog::below(root))? {
+    if let Err(error) = fence::raise_for_failure(&mut tpm, &MeasurementLog::new(root))? {
         log::warn!("{}", crate::error::chain(&error));
     }
     Ok(())

@@ -6,8 +6,7 @@
 use crate::config::Policy;
 use crate::cryptsetup::{CryptError, Detached};
 use crate::error::{Class, Failure};
-use crate::luks::binding::{self, Binding};
-use crate::luks::{KeyslotArea, Snapshot, emit};
+use crate::luks::{HeaderError, KeyslotArea, Snapshot, binding, emit};
 use crate::pcr::Pcr;
 use crate::report::Warning;
 use crate::secret::{Secret, VolumeKey};
@@ -34,12 +33,12 @@ pub fn verify(
     policy: &Policy,
 ) -> Result<Verified, VerifyError> {
     let keyslot = unsealed.token.keyslot;
-    let header = emit::canonical_header(snapshot, keyslot, area);
+    let header = emit::canonical_header(snapshot, area);
     let key = open(&header, &passphrase(&unsealed.secret), snapshot)?;
-    let message = binding::message(snapshot, keyslot, &key);
+    let message = binding::message(snapshot, keyslot, &key).map_err(VerifyError::Header)?;
     let bound = match &unsealed.token.binding {
         None => Bound::No,
-        Some(binding) if Binding::compute(&unsealed.secret, &message).matches(binding) => Bound::Yes,
+        Some(binding) if binding.verify(&unsealed.secret, &message) => Bound::Yes,
         Some(_) => Bound::Violated,
     };
     let facts = Facts { bound, fence_effective: unsealed.token.pcrs.contains(Pcr::FENCE), authentic: false };
@@ -52,7 +51,8 @@ pub fn verify(
 /// # Errors
 /// `keyslot-not-opened`.
 pub fn open(header: &[u8], passphrase: &Secret, snapshot: &Snapshot) -> Result<VolumeKey, VerifyError> {
-    let size = snapshot.segment().cipher.key_size();
+    // 32 or 64: fits every usize.
+    let size = usize::try_from(snapshot.segment().cipher.key_size()).unwrap_or(0);
     Detached::load(header, None).and_then(|mut volume| volume.volume_key(passphrase, size)).map_err(VerifyError::Keyslot)
 }
 
@@ -112,6 +112,9 @@ pub enum VerifyError {
     /// The sealed secret does not open the keyslot, or the key does not fit the digest.
     #[error("Opening the keyslot with the unsealed secret")]
     Keyslot(#[source] CryptError),
+    /// The token's keyslot is not in the header.
+    #[error("Collecting what the keyslot is bound to")]
+    Header(#[source] HeaderError),
     /// No binding in the token.
     #[error("The token does not bind the keyslot's metadata to the sealed secret")]
     Unbound,
@@ -130,6 +133,7 @@ impl Failure for VerifyError {
     fn slug(&self) -> &'static str {
         match self {
             Self::Keyslot(_) => "keyslot-not-opened",
+            Self::Header(source) => source.slug(),
             Self::Unbound => "binding-missing",
             Self::BindingViolated => "binding-violated",
             Self::FenceIneffective => "fence-ineffective",
@@ -139,7 +143,7 @@ impl Failure for VerifyError {
 
     fn class(&self) -> Class {
         match self {
-            Self::Keyslot(_) | Self::BindingViolated => Class::Data,
+            Self::Keyslot(_) | Self::Header(_) | Self::BindingViolated => Class::Data,
             Self::Unbound | Self::FenceIneffective | Self::Unauthenticated => Class::Refused,
         }
     }
@@ -150,6 +154,7 @@ impl Failure for VerifyError {
             Self::Unbound | Self::FenceIneffective => {
                 "Enrol with `cvm-unlock enroll`, or let the image's configuration opt in under \"policy\""
             }
+            Self::Header(source) => source.hint(),
             Self::BindingViolated => "Somebody edited the header; restore it from a backup",
             Self::Unauthenticated => "The image's configuration asks for a proof under \"policy\"",
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::discover::Candidate;
-use crate::luks::Snapshot;
+use crate::luks::{Flag, Snapshot};
 use crate::sys::dm::Table;
 
 /// The intended mapping, from validated values only.
@@ -11,7 +11,7 @@ use crate::sys::dm::Table;
 pub(super) struct Intended {
     /// 512-byte sectors.
     length: u64,
-    key_size: usize,
+    key_size: u32,
     /// `MAJOR:MINOR` of the partition.
     device: String,
     /// First sector (512 bytes) of the payload on the partition.
@@ -27,15 +27,14 @@ pub(super) struct Intended {
 impl Intended {
     pub(super) fn new(snapshot: &Snapshot, candidate: &Candidate) -> Self {
         let segment = snapshot.segment();
-        let bytes = segment.length_on(candidate.size);
         Self {
-            length: bytes / SECTOR,
+            length: snapshot.data_bytes() / SECTOR,
             key_size: segment.cipher.key_size(),
             device: format!("{}:{}", candidate.device.major, candidate.device.minor),
             offset: segment.offset / SECTOR,
             sector_size: segment.sector_size,
-            options: snapshot.flags().iter().map(|flag| dm_option(*flag)).collect(),
-            uuid: format!("CRYPT-LUKS2-{}-{}", snapshot.uuid().simple(), super::NAME),
+            options: snapshot.flags().iter().filter_map(dm_option).collect(),
+            uuid: format!("CRYPT-LUKS2-{}-{}", snapshot.uuid().to_string().replace('-', ""), super::NAME),
             read_only: candidate.read_only,
         }
     }
@@ -81,22 +80,23 @@ impl Intended {
 
 /// The size in bytes of the key in a dm-crypt table: `:64:logon:cryptsetup:…` names a key in the kernel's keyring,
 /// anything else is the key in hexadecimal digits (Documentation/admin-guide/device-mapper/dm-crypt.rst).
-fn key_size(word: &str) -> usize {
+fn key_size(word: &str) -> u32 {
     match word.strip_prefix(':') {
         Some(reference) => reference.split(':').next().and_then(|size| size.parse().ok()).unwrap_or(0),
-        None => word.len() / 2,
+        None => u32::try_from(word.len() / 2).unwrap_or(0),
     }
 }
 
-/// The dm-crypt option of a LUKS2 persistent flag.
-fn dm_option(flag: crate::config::LuksFlag) -> &'static str {
-    use crate::config::LuksFlag;
+/// The dm-crypt option of a LUKS2 persistent flag; one of them is about dm-integrity, which we do not map.
+fn dm_option(flag: Flag) -> Option<&'static str> {
     match flag {
-        LuksFlag::AllowDiscards => "allow_discards",
-        LuksFlag::SameCpuCrypt => "same_cpu_crypt",
-        LuksFlag::SubmitFromCryptCpus => "submit_from_crypt_cpus",
-        LuksFlag::NoReadWorkqueue => "no_read_workqueue",
-        LuksFlag::NoWriteWorkqueue => "no_write_workqueue",
+        Flag::AllowDiscards => Some("allow_discards"),
+        Flag::HighPriority => Some("high_priority"),
+        Flag::NoJournal => None,
+        Flag::NoReadWorkqueue => Some("no_read_workqueue"),
+        Flag::NoWriteWorkqueue => Some("no_write_workqueue"),
+        Flag::SameCpuCrypt => Some("same_cpu_crypt"),
+        Flag::SubmitFromCryptCpus => Some("submit_from_crypt_cpus"),
     }
 }
 

@@ -10,11 +10,10 @@ use zeroize::Zeroizing;
 
 use super::metadata::Metadata;
 use super::target::Target;
-use crate::config::LuksFlag;
 use crate::error::{Class, Error, Failure};
 use crate::luks::binding::{self, Binding};
-use crate::luks::token::{self, NewToken, Token};
-use crate::luks::{Snapshot, emit};
+use crate::luks::token::{Literal, Token};
+use crate::luks::{FlagSet, Snapshot, emit};
 use crate::pcr::{Pcr, PcrValues};
 use crate::policy::literal;
 use crate::policy::pcrs::PcrChoice;
@@ -36,7 +35,7 @@ pub struct Request<'a> {
     /// PCRs to seal to; 15 = zero is added.
     pub pcrs: PcrChoice,
     /// LUKS flags that the header may carry.
-    pub flags: &'a [LuksFlag],
+    pub flags: &'a FlagSet,
 }
 
 /// What was enrolled.
@@ -113,7 +112,7 @@ struct Made {
 fn volume_key(snapshot: &Snapshot, bytes: &Vec<u8>, key: &Secret) -> Result<VolumeKey, Error> {
     for keyslot in snapshot.keyslots().keys() {
         let area = snapshot.read_area(bytes, *keyslot)?;
-        let header = emit::canonical_header(snapshot, *keyslot, &area);
+        let header = emit::canonical_header(snapshot, &area);
         if let Ok(key) = verify::open(&header, key, snapshot) {
             return Ok(key);
         }
@@ -125,27 +124,28 @@ fn volume_key(snapshot: &Snapshot, bytes: &Vec<u8>, key: &Secret) -> Result<Volu
 fn add(
     metadata: &mut Metadata,
     target: &Target,
-    flags: &[LuksFlag],
+    flags: &FlagSet,
     key: &VolumeKey,
     made: &Made,
 ) -> Result<(u32, u32), Error> {
     let keyslot = metadata.add_keyslot(key, &verify::passphrase(&made.secret))?;
-    let message = binding::message(&snapshot(metadata, target, flags)?, keyslot, key);
-    let json = token::to_json(&NewToken {
+    let message = binding::message(&snapshot(metadata, target, flags)?, keyslot, key)?;
+    let token = Literal {
         keyslot,
         sealed: &made.sealed,
-        srk: &made.srk,
         policy_digest: &made.policy,
         pcrs: made.values.mask(),
         bank: made.values.bank(),
-        binding: &Binding::compute(&made.secret, &message),
-    });
-    let number = metadata.add_token(&json)?;
+        primary: made.srk.algorithm(),
+        srk: &made.srk,
+        binding: Some(&Binding::compute(&made.secret, &message)),
+    };
+    let number = metadata.add_token(&token.to_json())?;
     Ok((keyslot, number))
 }
 
 /// The copy of the metadata, through the strict parser that will read it at boot.
-fn snapshot(metadata: &Metadata, target: &Target, flags: &[LuksFlag]) -> Result<Snapshot, Error> {
+fn snapshot(metadata: &Metadata, target: &Target, flags: &FlagSet) -> Result<Snapshot, Error> {
     Ok(Snapshot::read(&metadata.bytes()?, target.length(), target.sector_size(), flags)?)
 }
 

@@ -14,10 +14,9 @@ use libcryptsetup_rs::{CryptDevice, CryptInit, CryptParamsLuks2Ref, CryptPbkdfTy
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::target::{Target, TargetError};
-use crate::config::LuksFlag;
 use crate::cryptsetup::{fd_path, quieten};
 use crate::error::{Class, Failure};
-use crate::luks::{HeaderError, Snapshot, binary_header};
+use crate::luks::{FlagSet, HeaderError, Snapshot, renumber};
 use crate::secret::{Secret, VolumeKey};
 
 /// The metadata of one volume: what the disk held, and what it shall hold.
@@ -33,9 +32,10 @@ pub(super) struct Metadata {
 
 impl Metadata {
     /// Reads the metadata of a volume once and checks it by our own parser before libcryptsetup sees it.
-    pub(super) fn read(target: &Target, flags: &[LuksFlag]) -> Result<(Self, Snapshot), MetadataError> {
+    pub(super) fn read(target: &Target, flags: &FlagSet) -> Result<(Self, Snapshot), MetadataError> {
         let (window, length, sector) = (target.window(), target.length(), target.sector_size());
-        let size = Snapshot::read(&window, length, sector, flags).map_err(MetadataError::Header)?.metadata_size();
+        let size = Snapshot::read(&window, length, sector, flags).map_err(MetadataError::Header)?.segment().offset;
+        let size = usize::try_from(size.min(MAX_METADATA)).map_err(|_| MetadataError::Exhausted)?;
         let original = target.read_start(size).map_err(MetadataError::Target)?;
         // This reading counts: the bytes that it checked are the bytes that go on.
         let snapshot = Snapshot::read(&original, length, sector, flags).map_err(MetadataError::Header)?;
@@ -48,7 +48,8 @@ impl Metadata {
             .context_handle()
             .load::<CryptParamsLuks2Ref>(Some(EncryptionFormat::Luks2), None)
             .map_err(MetadataError::Load)?;
-        let (header_size, seqid) = (snapshot.header_size(), snapshot.seqid());
+        let header_size = usize::try_from(snapshot.header_size().bytes()).map_err(|_| MetadataError::Exhausted)?;
+        let seqid = snapshot.seqid();
         Ok((Self { device, memory, original, header_size, seqid }, snapshot))
     }
 
@@ -97,7 +98,7 @@ impl Metadata {
         // libcryptsetup counted each of its changes; for the volume they are one.
         let seqid = self.seqid.checked_add(1).ok_or(MetadataError::Exhausted)?;
         for (index, copy) in changed.chunks(self.header_size).take(2).enumerate() {
-            let copy = binary_header::with_seqid(copy, seqid).map_err(MetadataError::Header)?;
+            let copy = renumber::with_seqid(copy, seqid).ok_or(MetadataError::Exhausted)?;
             let offset = index.saturating_mul(self.header_size);
             target.write(&copy, to_u64(offset)).map_err(MetadataError::Target)?;
             target.sync().map_err(MetadataError::Target)?;
@@ -132,8 +133,8 @@ pub enum MetadataError {
     /// No room, or no token left.
     #[error("Adding a token")]
     AddToken(#[source] LibcryptErr),
-    /// The sequence number cannot grow.
-    #[error("The header's sequence number is exhausted")]
+    /// A number in the header leaves no room for a change.
+    #[error("The header's size or sequence number is out of range")]
     Exhausted,
 }
 
@@ -171,5 +172,7 @@ impl Failure for MetadataError {
 
 /// The fewest iterations that LUKS2 allows for PBKDF2; systemd uses the same for sealed secrets.
 const MIN_PBKDF2_ITERATIONS: u32 = 1000;
+/// Bytes: two copies of the largest header and the largest keyslots area (LUKS2 on-disk format, 2 and 3.4).
+const MAX_METADATA: u64 = (2 * 4 + 128) << 20;
 /// Unit in which changed keyslot areas are written: the alignment of the areas (LUKS2 on-disk format, 1.3).
 const BLOCK: usize = 4096;
