@@ -32,6 +32,12 @@ pub trait Wait {
     fn wait(&self, timeout: Duration) -> io::Result<Woken>;
 }
 
+impl<W: Wait + ?Sized> Wait for &W {
+    fn wait(&self, timeout: Duration) -> io::Result<Woken> {
+        (**self).wait(timeout)
+    }
+}
+
 /// Evaluates `look` until it gives a value, again after each event, until `deadline` (from now) has passed. The first
 /// look is immediate; `None` when even the last one gave nothing.
 ///
