@@ -126,7 +126,13 @@ fn a_foreign_disk_that_comes_first_is_not_the_last_word() {
     let first = discovery.find(DEADLINE).unwrap();
     assert_eq!(names(&first), ["vda2"]);
     let tried: BTreeSet<_> = first.candidates.iter().map(|candidate| candidate.device).collect();
-    assert_eq!(names(&discovery.find_beyond(&tried, DEADLINE).unwrap()), ["vdb2"]);
+    let second = discovery.find_beyond(&tried, DEADLINE).unwrap();
+    assert_eq!(names(&second), ["vdb2"]);
+    let tried: BTreeSet<_> =
+        first.candidates.iter().chain(&second.candidates).map(|candidate| candidate.device).collect();
+    let error = discovery.find_beyond(&tried, DEADLINE).unwrap_err();
+    assert_eq!(error.slug(), "root-not-found");
+    assert!(error.to_string().ends_with("; 2 tried before"), "{error}");
 }
 
 #[test]

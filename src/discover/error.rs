@@ -127,6 +127,8 @@ pub struct Seen {
     loader: LoaderPartition,
     disks: Vec<String>,
     invalid_table: bool,
+    /// Root partitions that did not prove themselves before.
+    tried: usize,
 }
 
 impl Seen {
@@ -134,7 +136,13 @@ impl Seen {
         let invalid =
             |facts: &DiskFacts| matches!(facts.table, Err(TableError::Gpt(GptError::Invalid { .. })));
         let invalid_table = disks.iter().any(invalid);
-        Self { loader, disks: disks.iter().map(describe).collect(), invalid_table }
+        Self { loader, disks: disks.iter().map(describe).collect(), invalid_table, tried: 0 }
+    }
+
+    /// Likewise, when only candidates beyond those tried before count.
+    pub(super) const fn after_trying(mut self, tried: usize) -> Self {
+        self.tried = tried;
+        self
     }
 }
 
@@ -146,8 +154,12 @@ impl fmt::Display for Seen {
             many => write!(f, "{many} disks, {}", self.disks.join("; "))?,
         }
         match self.loader {
-            LoaderPartition::Known(uuid) => write!(f, "; the loader was started from partition {uuid}"),
-            LoaderPartition::Unknown => f.write_str("; the loader's partition is not known"),
+            LoaderPartition::Known(uuid) => write!(f, "; the loader was started from partition {uuid}")?,
+            LoaderPartition::Unknown => f.write_str("; the loader's partition is not known")?,
+        }
+        match self.tried {
+            0 => Ok(()),
+            tried => write!(f, "; {tried} tried before"),
         }
     }
 }

@@ -107,7 +107,7 @@ impl<W: Wait> Discovery<W> {
             let (mut found, seen) = self.look()?;
             found.candidates.retain(|candidate| !tried.contains(&candidate.device));
             if found.candidates.is_empty() {
-                last = Some((found.notes, seen));
+                last = Some((found.notes, seen.after_trying(tried.len())));
                 return Ok::<_, DiscoverError>(None);
             }
             Ok(Some(found))
