@@ -80,15 +80,21 @@ impl Error {
     /// The message and its causes in one line, outermost first.
     #[must_use]
     pub fn chain(&self) -> String {
-        let mut line = self.0.to_string();
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            line.push_str(": ");
-            line.push_str(&error.to_string());
-            cause = error.source();
-        }
-        line
+        chain(&*self.0)
     }
+}
+
+/// The message of any error and its causes in one line, outermost first.
+#[must_use]
+pub fn chain(error: &(impl StdError + ?Sized)) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    line
 }
 
 impl<F: Failure> From<F> for Error {

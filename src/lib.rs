@@ -12,12 +12,31 @@
 //! Each stage consumes the value of the one before; skipping a stage does not compile. A stage never imports a
 //! later one.
 
+pub mod config;
+pub mod discover;
 pub mod error;
 pub mod fence;
+pub mod journal;
+pub mod log;
 pub mod luks;
 pub mod pcr;
 pub mod policy;
+pub mod report;
 pub mod secret;
 pub mod source;
+pub mod sys;
 pub mod tpm;
 pub mod unseal;
+
+#[cfg(feature = "native")]
+pub mod activate;
+#[cfg(feature = "native")]
+pub mod cli;
+#[cfg(feature = "native")]
+pub mod cryptsetup;
+#[cfg(feature = "native")]
+pub mod pipeline;
+#[cfg(feature = "native")]
+pub mod provision;
+#[cfg(feature = "native")]
+pub mod verify;

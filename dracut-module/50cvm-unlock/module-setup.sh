@@ -23,7 +23,7 @@ depends() {
 
 installkernel() {
     # Device mapper and the one cipher that we accept, in every implementation that a guest CPU may prefer.
-    hostonly='' instmods dm_mod dm_crypt xts ecb aes aes_generic '?aesni_intel' '?aes_arm64' '?aes_ce_blk' '?aes_neon_blk' '?aes_s390' '?paes_s390'
+    hostonly='' instmods dm_mod dm_crypt xts ecb aes aes_generic aesni_intel aes_arm64 aes_ce_blk aes_neon_blk aes_s390 paes_s390
     # dm-crypt hashes nothing, but the kernel keyring and some IV paths want these.
     hostonly='' instmods sha256 sha512 hmac
     # TPMs that are modules on some distributions; built in on others.
@@ -31,7 +31,7 @@ installkernel() {
     # LoaderDevicePartUUID names the boot disk.
     hostonly='' instmods efivarfs
     # The disks of confidential VMs: virtio, NVMe, SCSI, Hyper-V, Xen.
-    hostonly='' instmods virtio_pci virtio_blk virtio_scsi nvme sd_mod '?hv_storvsc' '?hv_vmbus' '?pci_hyperv' '?xen_blkfront'
+    hostonly='' instmods virtio_pci virtio_blk virtio_scsi nvme sd_mod hv_storvsc hv_vmbus pci_hyperv xen_blkfront
     # Root file systems.
     hostonly='' instmods ext4 xfs btrfs
 }

@@ -1,0 +1,100 @@
+//! Activate: maps the fenced volume as `root` and reads back what the kernel made of it.
+//!
+//! The proof that PCR 15 is fenced, the key and the canonical header come in; a mapping that is exactly the one we
+//! meant goes out, or none at all.
+
+mod publish;
+mod table;
+
+use std::io;
+use std::path::Path;
+
+use crate::cryptsetup::{CryptError, Detached};
+use crate::discover::Candidate;
+use crate::error::{Class, Failure};
+use crate::fence::Fenced;
+use crate::luks::Snapshot;
+use crate::sys::dm;
+use crate::verify::Verified;
+
+pub use publish::{Published, publish};
+pub use table::Difference;
+
+/// A mapping whose table was read back and is the intended one.
+#[derive(Debug)]
+pub struct Mapped {
+    /// Minor number: the device is `/dev/dm-MINOR`.
+    minor: u32,
+}
+
+/// Maps the volume as [`NAME`]. A mapping that is not the intended one is removed again.
+///
+/// # Errors
+/// `mapping-failed`, `mapping-unreadable`, `mapping-differs`.
+pub fn activate(
+    _proof: &Fenced,
+    verified: &Verified,
+    snapshot: &Snapshot,
+    candidate: &Candidate,
+    root: &Path,
+) -> Result<Mapped, ActivateError> {
+    let mut volume = Detached::load(&verified.header, Some(&candidate.path)).map_err(ActivateError::Map)?;
+    volume.activate(NAME, &verified.key, candidate.read_only).map_err(ActivateError::Map)?;
+    let checked = dm::table(&root.join("dev/mapper/control"), NAME).map_err(ActivateError::ReadBack).and_then(|live| {
+        let intended = table::Intended::new(snapshot, candidate);
+        intended.compare(&live).map_err(ActivateError::Differs).map(|()| Mapped { minor: live.minor })
+    });
+    if checked.is_err() {
+        volume.deactivate(NAME).map_err(ActivateError::Remove)?;
+    }
+    checked
+}
+
+/// Why there is no mapping.
+#[derive(Debug, thiserror::Error)]
+pub enum ActivateError {
+    /// libcryptsetup or the kernel.
+    #[error("Mapping the volume as {NAME}")]
+    Map(#[source] CryptError),
+    /// The table could not be read back.
+    #[error("Reading the device-mapper table back")]
+    ReadBack(#[source] io::Error),
+    /// The kernel maps something else than we meant.
+    #[error("The kernel's mapping is not the intended one")]
+    Differs(#[source] Difference),
+    /// A mapping that must not stay could not be removed.
+    #[error("Removing a mapping that is not the intended one")]
+    Remove(#[source] CryptError),
+    /// `/dev/mapper/root` could not be made a link.
+    #[error("Publishing /dev/mapper/{NAME}")]
+    Publish(#[source] io::Error),
+}
+
+impl Failure for ActivateError {
+    fn slug(&self) -> &'static str {
+        match self {
+            Self::Map(_) => "mapping-failed",
+            Self::ReadBack(_) => "mapping-unreadable",
+            Self::Differs(_) => "mapping-differs",
+            Self::Remove(_) => "mapping-not-removed",
+            Self::Publish(_) => "publish-failed",
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Differs(_) => Class::Data,
+            _ => Class::Os,
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Map(_) => "Are the modules dm_mod, dm_crypt, xts and aes in the initramfs?",
+            _ => "",
+        }
+    }
+}
+
+/// The name of the mapping, as systemd would give it: `/dev/mapper/root`, measured as `cryptsetup:root:…`.
+pub const NAME: &str = "root";

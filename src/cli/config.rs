@@ -1,0 +1,76 @@
+//! `config`: check, show or apply the configuration where an image is built.
+
+use super::{Common, UsageError, print, print_json};
+use crate::config::{Config, RootMount};
+use crate::error::Error;
+
+/// What to do with the configuration.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Action {
+    /// None given yet.
+    Unnamed,
+    /// Say whether it is valid.
+    Check,
+    /// Print it with all defaults filled in.
+    Show,
+    /// Print `sysroot.mount` for the initramfs.
+    MountUnit,
+}
+
+impl Action {
+    pub(super) fn named(name: &str) -> Result<Self, UsageError> {
+        match name {
+            "check" => Ok(Self::Check),
+            "show" => Ok(Self::Show),
+            "mount-unit" => Ok(Self::MountUnit),
+            other => Err(UsageError::UnknownAction(other.to_owned())),
+        }
+    }
+}
+
+pub(super) fn run(common: &Common, action: Action) -> Result<u8, Error> {
+    let config = Config::load(&common.root, common.config.as_deref())?;
+    match action {
+        Action::Unnamed => Err(UsageError::Missing("check, show or mount-unit").into()),
+        Action::Check => print("The configuration is valid\n"),
+        Action::Show => print_json(&config),
+        Action::MountUnit => print(&mount_unit(&config.root)),
+    }
+}
+
+/// `sysroot.mount` for the mapped root volume.
+fn mount_unit(root: &RootMount) -> String {
+    format!(
+        "# Written when this initramfs was built. Nothing found at boot changes what is mounted as root.\n\
+         [Unit]\n\
+         Description=Root file system on the unlocked volume\n\
+         Documentation=man:cvm-unlock(8)\n\
+         DefaultDependencies=no\n\
+         Requires=cvm-unlock.service\n\
+         After=cvm-unlock.service initrd-root-device.target\n\
+         Before=initrd-root-fs.target umount.target\n\
+         Conflicts=umount.target\n\
+         OnFailure=cvm-unlock-fail.service\n\
+         OnFailureJobMode=replace-irreversibly\n\
+         \n\
+         [Mount]\n\
+         What=/dev/mapper/root\n\
+         Where=/sysroot\n\
+         Type={}\n\
+         Options={}\n",
+        root.fstype.as_str(),
+        root.options.as_str()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_the_mapped_volume_and_nothing_else() {
+        let unit = mount_unit(&RootMount::default());
+        assert!(unit.contains("\nWhat=/dev/mapper/root\nWhere=/sysroot\nType=auto\nOptions=rw\n"));
+        assert!(unit.contains("\nRequires=cvm-unlock.service\n"));
+    }
+}

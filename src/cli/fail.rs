@@ -1,0 +1,36 @@
+//! `fail`: the end of a boot that must not go on. Run by `cvm-unlock-fail.service` only.
+//!
+//! It fences PCR 15 once more (the process that failed may have been killed before it could), says one clear line
+//! and ends the machine. It does not come back.
+
+use std::convert::Infallible;
+
+use nix::sys::reboot::{RebootMode, reboot};
+
+use super::{Common, UsageError};
+use crate::config::{Config, End};
+use crate::error::Error;
+use crate::tpm::Device;
+
+pub(super) fn run(common: &Common) -> Result<u8, Error> {
+    if !common.root.join("etc/initrd-release").exists() || common.root.as_os_str() != "/" {
+        return Err(UsageError::NotInInitramfs.into());
+    }
+    // A configuration that cannot be read still has to end the machine.
+    let end = Config::load(&common.root, common.config.as_deref()).map(|config| config.on_failure).unwrap_or_default();
+    if let Err(error) = crate::pipeline::fence_failure(&common.root, &Device::default()) {
+        log::error!("PCR 15 could not be fenced: {error} [{}]", error.slug());
+    }
+    let (mode, word) = match end {
+        End::Poweroff => (RebootMode::RB_POWER_OFF, "powering off"),
+        End::Reboot => (RebootMode::RB_AUTOBOOT, "rebooting"),
+        End::Halt => (RebootMode::RB_HALT_SYSTEM, "halting"),
+    };
+    log::error!("The root volume was not unlocked or could not be mounted: {word}");
+    nix::unistd::sync();
+    let never: Result<Infallible, nix::Error> = reboot(mode);
+    match never {
+        Ok(never) => match never {},
+        Err(error) => Err(UsageError::End(error).into()),
+    }
+}

@@ -1,0 +1,147 @@
+//! The help texts: each says what the command is for before it lists options.
+
+use super::Command;
+
+/// What help was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Topic {
+    Overview,
+    Unlock,
+    Enroll,
+    Status,
+    Config,
+    Fail,
+}
+
+impl Topic {
+    /// The topic of a command.
+    pub(super) const fn of(command: &Command) -> Self {
+        match command {
+            Command::Unlock(_) => Self::Unlock,
+            Command::Enroll(_) => Self::Enroll,
+            Command::Status => Self::Status,
+            Command::Config(_) => Self::Config,
+            Command::Fail => Self::Fail,
+            Command::Help(topic) => *topic,
+            Command::Version => Self::Overview,
+        }
+    }
+
+    /// The text.
+    pub(super) const fn text(self) -> &'static str {
+        match self {
+            Self::Overview => OVERVIEW,
+            Self::Unlock => UNLOCK,
+            Self::Enroll => ENROLL,
+            Self::Status => STATUS,
+            Self::Config => CONFIG,
+            Self::Fail => FAIL,
+        }
+    }
+}
+
+const OVERVIEW: &str = "\
+Unlocks the disk of a confidential VM, early in boot, unattended, on a host that nobody trusts.
+
+Usage: cvm-unlock COMMAND [OPTIONS]
+
+Commands:
+  enroll   Seal a new key for a volume to the TPM: once, when an image or a VM is made
+  unlock   Find, prove, fence and map the root volume: at every boot, by the initramfs
+  status   Show what this boot's unlock came to
+  config   Check or show the configuration where an image is built
+  fail     End a boot that must not go on (used by the initramfs only)
+
+Options of every command:
+  --json         Machine-readable output
+  --config=FILE  Another configuration than /etc/cvm-unlock/config.json
+  --root=DIR     Take DIR for / (for tests: sysfs, devices, EFI variables, /run, /etc)
+  -h, --help     Help; `cvm-unlock COMMAND --help` tells more
+  -V, --version  Version
+
+A first enrolment, on the machine that builds the image, against the VM's emulated TPM:
+  cvm-unlock enroll disk.img --unlock-key-file=key --tpm2-device=swtpm:host=localhost,port=2321 \\
+      --tpm2-pcrs=7:sha256=HEX+11:sha256=HEX
+
+Exit codes: 0 done, 64 usage, 65 hostile or damaged data, 69 something is not there, 70 a defect,
+71 the system refused, 77 the TPM or the policy refused, 78 configuration. Every failure also has a
+stable name, printed in [brackets] and found in --json output and the report.
+";
+
+const UNLOCK: &str = "\
+Find, prove, fence and map the root volume. The initramfs runs it without arguments at every boot.
+
+Usage: cvm-unlock unlock [OPTIONS]
+       cvm-unlock unlock --dry-run [DEVICE|IMAGE] [OPTIONS]
+
+The root volume is the LUKS2 partition with the root type GUID of this architecture, on the disk
+whose ESP the firmware booted from, or on any disk where the firmware did not say. Names, labels
+and order decide nothing. Its key is unsealed by the TPM; PCR 15 is extended before anything is
+mapped, so that the key cannot be unsealed again in this boot. On any failure nothing is asked and
+nothing is mapped; the initramfs powers the machine off.
+
+Options:
+  --dry-run             Go all the way up to the proof, but extend, map and write nothing.
+                        With DEVICE or IMAGE: that volume (a LUKS2 volume, or a disk with one)
+  --tpm2-device=DEVICE  auto (default), /dev/tpm0, /dev/tpmrm0, or swtpm:host=HOST,port=PORT
+  --json                Print the report
+  --config=FILE         Another configuration (for dry runs)
+";
+
+const ENROLL: &str = "\
+Seal a new key for a LUKS2 volume to the TPM, and write keyslot, token and binding.
+
+Usage: cvm-unlock enroll DEVICE|IMAGE --unlock-key-file=FILE --tpm2-pcrs=PCRS [OPTIONS]
+
+DEVICE or IMAGE is a LUKS2 volume, or a disk (a whole disk image, too) with one in its root
+partition. Nothing needs to be mapped, mounted or booted: with the PCR values of an earlier boot,
+or predicted ones, enrolment works on the machine that builds the image.
+
+Options:
+  --unlock-key-file=FILE  Passphrase of an existing keyslot: the whole file, newline included
+  --tpm2-pcrs=PCRS        PCRs as systemd-cryptenroll takes them: 7+11, or with explicit values
+                          7:sha256=HEX+11:sha256=HEX. PCRs without a value are read from the TPM.
+                          PCR 15 = zero is always added: it makes the key single-use per boot
+  --tpm2-device=DEVICE    auto (default), /dev/tpm0, /dev/tpmrm0, or swtpm:host=HOST,port=PORT
+  --json                  Print what was done as JSON
+
+The volume changes in one step: its header names the new keyslot only when the keyslot, its token
+and its binding have been tried. An interrupted enrolment leaves the volume as it was.
+";
+
+const STATUS: &str = "\
+Show what this boot's unlock came to, from /run/cvm-unlock/report.json.
+
+Usage: cvm-unlock status [--json]
+
+Which volume, token and keyslot; what was extended into PCR 15; warnings; the time of each stage.
+";
+
+const CONFIG: &str = "\
+Check or show the configuration where an image is built.
+
+Usage: cvm-unlock config check       Say whether it is valid; unknown members are errors
+       cvm-unlock config show        Print it with all defaults filled in
+       cvm-unlock config mount-unit  Print sysroot.mount as the dracut module installs it
+
+Options:
+  --config=FILE  Another file than /etc/cvm-unlock/config.json
+
+Members and defaults:
+  {\"tpm\": \"required\",
+   \"policy\": {\"require_authentic\": false, \"require_binding\": true, \"require_fence\": true,
+              \"allow_unbound\": false},
+   \"device_timeout_seconds\": 60,
+   \"on_failure\": \"poweroff\",            poweroff, reboot or halt
+   \"root\": {\"fstype\": \"auto\", \"options\": \"rw\"},
+   \"allow_luks_flags\": []}              allow-discards, same-cpu-crypt, submit-from-crypt-cpus,
+                                        no-read-workqueue, no-write-workqueue
+";
+
+const FAIL: &str = "\
+End a boot that must not go on: fence PCR 15, say so once, power off (or what `on_failure` says).
+
+Usage: cvm-unlock fail
+
+Run by cvm-unlock-fail.service inside the initramfs; refuses to run anywhere else.
+";

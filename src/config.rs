@@ -1,0 +1,285 @@
+//! The measured configuration: `/etc/cvm-unlock/config.json` inside the initramfs, part of PCR 11 with it.
+//!
+//! Bytes of that file come in, a configuration that cannot be out of range goes out. Unknown members are errors:
+//! a misspelt switch must not silently mean its default. Nothing else (kernel command line, credentials, SMBIOS,
+//! DHCP) changes what we do.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Class, Failure};
+use crate::luks::FlagSet;
+
+/// What the image builder decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Whether a TPM has to be there.
+    pub tpm: TpmRequirement,
+    /// Which volumes may open.
+    pub policy: Policy,
+    /// How long to wait for the root volume's disk.
+    pub device_timeout_seconds: DeviceTimeout,
+    /// What ends a boot that must not go on.
+    pub on_failure: End,
+    /// How the unlocked root file system is mounted.
+    pub root: RootMount,
+    /// LUKS2 flags (dm-crypt options such as `allow-discards`) that a header may carry. They are the host's to
+    /// write, so none is allowed by default.
+    pub allow_luks_flags: FlagSet,
+}
+
+/// Whether a TPM has to be there. A host can hide one, so its absence is final unless the image says otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TpmRequirement {
+    /// Without a TPM the boot fails.
+    #[default]
+    Required,
+}
+
+/// The switches of the design's section on integrity, authenticity and single use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// The volume must prove that it is ours.
+    pub require_authentic: bool,
+    /// The keyslot's metadata must be bound to the sealed secret.
+    pub require_binding: bool,
+    /// The sealed secret's policy must contain PCR 15, so that it cannot be unsealed twice in a boot.
+    pub require_fence: bool,
+    /// Tokens without any policy may open the volume.
+    pub allow_unbound: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        // Authenticity has no proof yet that a configuration could ask for; see SPECIFICATION.md.
+        Self { require_authentic: false, require_binding: true, require_fence: true, allow_unbound: false }
+    }
+}
+
+/// Seconds to wait for a disk: 1 to 240, below the unit's own limit of 300.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct DeviceTimeout(u32);
+
+impl DeviceTimeout {
+    /// As a duration.
+    #[must_use]
+    pub fn duration(self) -> Duration {
+        Duration::from_secs(u64::from(self.0))
+    }
+}
+
+impl Default for DeviceTimeout {
+    fn default() -> Self {
+        Self(60)
+    }
+}
+
+impl TryFrom<u32> for DeviceTimeout {
+    type Error = &'static str;
+
+    fn try_from(seconds: u32) -> Result<Self, Self::Error> {
+        if (1..=240).contains(&seconds) {
+            Ok(Self(seconds))
+        } else {
+            Err("a device timeout is 1 to 240 seconds")
+        }
+    }
+}
+
+impl From<DeviceTimeout> for u32 {
+    fn from(timeout: DeviceTimeout) -> Self {
+        timeout.0
+    }
+}
+
+/// How a failed boot ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// Power off: the host sees that the guest gave up.
+    #[default]
+    Poweroff,
+    /// Reboot: for fleets that repair from outside.
+    Reboot,
+    /// Halt: the guest stays, doing nothing, for a look at its console.
+    Halt,
+}
+
+/// How `sysroot.mount` mounts `/dev/mapper/root`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RootMount {
+    /// File system type; `auto` lets mount find out.
+    pub fstype: MountWord,
+    /// Mount options, comma-separated.
+    pub options: MountOptions,
+}
+
+/// A word that can stand in a unit file as it is: letters, digits, `.`, `_`, `-`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MountWord(String);
+
+/// Mount options that can stand in a unit file as they are: also `,`, `=`, `/`, `:`, `@`, `+`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MountOptions(String);
+
+macro_rules! plain_text {
+    ($type:ident, $default:literal, $extra:literal, $what:literal) => {
+        impl $type {
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Default for $type {
+            fn default() -> Self {
+                Self($default.to_owned())
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = &'static str;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c) || $extra.contains(c);
+                if (1..=256).contains(&text.len()) && text.chars().all(plain) {
+                    Ok(Self(text))
+                } else {
+                    Err($what)
+                }
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(text: $type) -> Self {
+                text.0
+            }
+        }
+    };
+}
+
+plain_text!(MountWord, "auto", "", "a file system type is made of letters, digits, '.', '_' and '-'");
+plain_text!(MountOptions, "rw", ",=/:@+", "mount options are plain words separated by commas");
+
+impl Config {
+    /// Parses the bytes of a configuration file.
+    ///
+    /// # Errors
+    /// `config-invalid` with what is wrong and where.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
+        serde_json::from_slice(bytes).map_err(ConfigError::Parse)
+    }
+
+    /// Reads `file`, or the image's own configuration under `root` if none is named. That one may be missing:
+    /// then everything has its default.
+    ///
+    /// # Errors
+    /// `config-unreadable`, `config-invalid`.
+    pub fn load(root: &Path, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let path = file.map_or_else(|| root.join(PATH), PathBuf::from);
+        let handle = match File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && file.is_none() => {
+                return Ok(Self::default());
+            }
+            opened => opened.map_err(|source| ConfigError::Read { path: path.clone(), source })?,
+        };
+        let mut bytes = Vec::new();
+        handle.take(MAX_SIZE).read_to_end(&mut bytes).map_err(|source| ConfigError::Read { path, source })?;
+        Self::parse(&bytes)
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("Reading the configuration {}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not a configuration.
+    #[error("Parsing the configuration")]
+    Parse(#[source] serde_json::Error),
+}
+
+impl Failure for ConfigError {
+    fn slug(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "config-unreadable",
+            Self::Parse(_) => "config-invalid",
+        }
+    }
+
+    fn class(&self) -> Class {
+        Class::Config
+    }
+
+    fn hint(&self) -> &'static str {
+        "Check it where the image is built: cvm-unlock config check --config=FILE"
+    }
+}
+
+/// Where the configuration lies in the initramfs.
+pub const PATH: &str = "etc/cvm-unlock/config.json";
+/// No sensible configuration is larger; a larger one is cut off and thus refused by the parser.
+const MAX_SIZE: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_object_means_the_strict_defaults() {
+        let config = Config::parse(b"{}").unwrap();
+        assert_eq!(config, Config::default());
+        assert!(config.policy.require_binding && config.policy.require_fence && !config.policy.allow_unbound);
+        assert_eq!(config.on_failure, End::Poweroff);
+    }
+
+    #[test]
+    fn a_misspelt_switch_is_an_error_and_not_its_default() {
+        for text in [r#"{"polcy": {}}"#, r#"{"policy": {"require_bindin": true}}"#, r#"{"tpm": "optional"}"#]
+        {
+            assert_eq!(Config::parse(text.as_bytes()).unwrap_err().slug(), "config-invalid", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_member_given_twice_is_an_error() {
+        let text = r#"{"policy": {"allow_unbound": false, "allow_unbound": true}}"#;
+        assert_eq!(Config::parse(text.as_bytes()).unwrap_err().slug(), "config-invalid");
+    }
+
+    #[test]
+    fn mount_options_cannot_smuggle_a_line_into_the_unit() {
+        for options in ["rw\nExecStart=/bin/sh", "rw %n", "", "rw;x"] {
+            let text = serde_json::json!({"root": {"options": options}}).to_string();
+            assert!(Config::parse(text.as_bytes()).is_err(), "{options:?}");
+        }
+        assert!(Config::parse(br#"{"root": {"fstype": "btrfs", "options": "ro,subvol=/@root"}}"#).is_ok());
+    }
+
+    #[test]
+    fn device_timeouts_stay_below_the_units_limit() {
+        assert!(Config::parse(br#"{"device_timeout_seconds": 240}"#).is_ok());
+        for seconds in ["0", "241", "-1", "1.5"] {
+            let text = format!(r#"{{"device_timeout_seconds": {seconds}}}"#);
+            assert!(Config::parse(text.as_bytes()).is_err(), "{seconds}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Why discovery failed, in words that say what was seen.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::efivar::{EfivarError, LoaderPartition};
+use super::gpt::{GptError, Table};
+use super::guid::Guid;
+use super::select::{DiskFacts, Note, TableError};
+use super::sysfs::SysfsError;
+use super::uevent::WaitError;
+use crate::error::{Class, Failure};
+
+/// Discovery failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscoverError {
+    /// sysfs.
+    #[error("Looking for disks")]
+    Sysfs(#[from] SysfsError),
+    /// The loader's variable.
+    #[error("Looking for the boot disk")]
+    Loader(#[from] EfivarError),
+    /// The kernel's events.
+    #[error("Looking for disks")]
+    Wait(#[from] WaitError),
+    /// The time has passed.
+    #[error("No root partition within {} s: {seen}", deadline.as_secs())]
+    NotFound {
+        /// How long we waited.
+        deadline: Duration,
+        /// What was there instead.
+        seen: Seen,
+    },
+    /// The time has passed, and a partition table is damaged or forged.
+    #[error("No root partition within {} s, but a partition table that is refused: {seen}", deadline.as_secs())]
+    TableInvalid {
+        /// How long we waited.
+        deadline: Duration,
+        /// What was there instead.
+        seen: Seen,
+    },
+    /// The time has passed, and the kernel's view contradicts the table.
+    #[error("The kernel's partition {partition} is not where the partition table says: {seen}")]
+    KernelMismatch {
+        /// Name of the partition.
+        partition: String,
+        /// What was there.
+        seen: Seen,
+    },
+    /// The time has passed, and the root partition's device cannot be used.
+    #[error("The root partition {partition} cannot be used: {reason}")]
+    DeviceRefused {
+        /// Name of the partition.
+        partition: String,
+        /// Why not.
+        reason: String,
+    },
+}
+
+impl DiscoverError {
+    /// After the deadline: the most telling of all reasons.
+    pub(super) fn after(deadline: Duration, notes: &[Note], seen: Seen) -> Self {
+        for note in notes {
+            match note {
+                Note::KernelMismatch(partition) => {
+                    return Self::KernelMismatch { partition: partition.clone(), seen };
+                }
+                Note::DeviceRefused(partition, reason) => {
+                    return Self::DeviceRefused { partition: partition.clone(), reason: reason.clone() };
+                }
+                _ => {}
+            }
+        }
+        if seen.invalid_table {
+            Self::TableInvalid { deadline, seen }
+        } else {
+            Self::NotFound { deadline, seen }
+        }
+    }
+}
+
+impl Failure for DiscoverError {
+    fn slug(&self) -> &'static str {
+        match self {
+            Self::Sysfs(_) => "sysfs-unreadable",
+            Self::Loader(EfivarError::Malformed) => "loader-variable-malformed",
+            Self::Loader(EfivarError::Read(_)) => "loader-variable-unreadable",
+            Self::Wait(_) => "uevents-unavailable",
+            Self::NotFound { .. } => "root-not-found",
+            Self::TableInvalid { .. } => "gpt-invalid",
+            Self::KernelMismatch { .. } => "partition-kernel-mismatch",
+            Self::DeviceRefused { .. } => "device-refused",
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::NotFound { .. } => Class::Unavailable,
+            Self::TableInvalid { .. }
+            | Self::KernelMismatch { .. }
+            | Self::Loader(EfivarError::Malformed) => Class::Data,
+            Self::Sysfs(_)
+            | Self::Wait(_)
+            | Self::Loader(EfivarError::Read(_))
+            | Self::DeviceRefused { .. } => Class::Os,
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => {
+                "Is the disk attached, is its driver in the initramfs, and has the root partition the type GUID of this \
+                 architecture?"
+            }
+            Self::TableInvalid { .. } => {
+                "Check the disk with `sgdisk --verify` on a machine that is not to boot from it."
+            }
+            Self::KernelMismatch { .. } => "Was the disk partitioned anew while it was in use?",
+            _ => "",
+        }
+    }
+}
+
+/// A summary of all disks, for people.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    loader: LoaderPartition,
+    disks: Vec<String>,
+    invalid_table: bool,
+    /// Root partitions that did not prove themselves before.
+    tried: usize,
+}
+
+impl Seen {
+    pub(super) fn new(disks: &[DiskFacts], loader: LoaderPartition) -> Self {
+        let invalid =
+            |facts: &DiskFacts| matches!(facts.table, Err(TableError::Gpt(GptError::Invalid { .. })));
+        let invalid_table = disks.iter().any(invalid);
+        Self { loader, disks: disks.iter().map(describe).collect(), invalid_table, tried: 0 }
+    }
+
+    /// Likewise, when only candidates beyond those tried before count.
+    pub(super) const fn after_trying(mut self, tried: usize) -> Self {
+        self.tried = tried;
+        self
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.disks.len() {
+            0 => f.write_str("no disk at all")?,
+            1 => write!(f, "1 disk, {}", self.disks.concat())?,
+            many => write!(f, "{many} disks, {}", self.disks.join("; "))?,
+        }
+        match self.loader {
+            LoaderPartition::Known(uuid) => write!(f, "; the loader was started from partition {uuid}")?,
+            LoaderPartition::Unknown => f.write_str("; the loader's partition is not known")?,
+        }
+        match self.tried {
+            0 => Ok(()),
+            tried => write!(f, "; {tried} tried before"),
+        }
+    }
+}
+
+fn describe(facts: &DiskFacts) -> String {
+    let name = &facts.disk.name;
+    match &facts.table {
+        Ok((_, table)) => format!("{name} with {}", partitions(table)),
+        Err(error) => format!("{name} ({})", crate::error::chain(error)),
+    }
+}
+
+fn partitions(table: &Table) -> String {
+    let shown: Vec<String> = table
+        .partitions
+        .iter()
+        .take(SHOWN)
+        .map(|partition| match partition.kind {
+            Guid::ESP => format!("{} ESP", partition.number),
+            Guid::XBOOTLDR => format!("{} XBOOTLDR", partition.number),
+            Guid::NATIVE_ROOT => format!("{} root", partition.number),
+            other => format!("{} of type {other}", partition.number),
+        })
+        .collect();
+    match table.partitions.len().checked_sub(SHOWN) {
+        _ if shown.is_empty() => "no partition".to_owned(),
+        None | Some(0) => format!("partitions {}", shown.join(", ")),
+        Some(more) => format!("partitions {} and {more} more", shown.join(", ")),
+    }
+}
+
+/// Partitions of a disk that are spelled out: the message goes to the console.
+const SHOWN: usize = 8;

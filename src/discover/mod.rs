@@ -1,0 +1,171 @@
+//! Finds what may be our root: sysfs, partition tables and an EFI variable come in, opened candidates go out.
+//!
+//! The host wrote all of it, so discovery only proposes; cryptography decides. A disk with a broken table is a fact for
+//! the report and does not stop another disk.
+
+pub mod device;
+pub mod efivar;
+mod error;
+pub mod gpt;
+#[cfg(test)]
+#[path = "../../tests/support/gpt_disk.rs"]
+#[expect(unreachable_pub, reason = "shared with the black-box tests")]
+mod gpt_disk;
+pub mod guid;
+pub mod image;
+pub mod sector;
+pub mod select;
+pub mod sysfs;
+pub mod uevent;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use error::{DiscoverError, Seen};
+
+use efivar::LoaderPartition;
+use gpt::Table;
+use guid::Guid;
+use sector::SectorSize;
+use select::{Decision, DiskFacts, Note, Proposal, Selection, TableError};
+use sysfs::{DeviceNumber, Disk};
+use uevent::Wait;
+
+/// Discovery below a root directory: `/`, or a fake one in tests.
+#[derive(Debug)]
+pub struct Discovery<W> {
+    root: PathBuf,
+    wait: W,
+}
+
+/// What may be our root, all opened.
+#[derive(Debug)]
+pub struct Candidates {
+    /// At least one, in the order of their disks' names and their numbers.
+    pub candidates: Vec<Candidate>,
+    /// Facts for the report.
+    pub notes: Vec<Note>,
+    /// What the loader said.
+    pub loader: LoaderPartition,
+}
+
+/// A partition that may be our root.
+#[derive(Debug)]
+pub struct Candidate {
+    /// The partition, opened read-only; the path is not to be opened again.
+    pub file: File,
+    /// Path of the device, below the root directory: `/dev/vda2`.
+    pub path: PathBuf,
+    /// Name of the whole disk: `vda`.
+    pub disk: String,
+    /// Number of the partition, from 1.
+    pub partition: u32,
+    /// Device number of the partition.
+    pub device: DeviceNumber,
+    /// Bytes from the start of the disk.
+    pub start: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Logical sector size.
+    pub sector: SectorSize,
+    /// Unique GUID of the partition.
+    pub part_uuid: Guid,
+    /// Whether the table or the kernel asks for read-only use.
+    pub read_only: bool,
+    /// Whether the table asks to grow the file system.
+    pub growfs: bool,
+}
+
+impl<W: Wait> Discovery<W> {
+    /// `wait` has to be listening already, so that no device appears unseen between a look and a wait.
+    #[must_use]
+    pub const fn open(root: PathBuf, wait: W) -> Self {
+        Self { root, wait }
+    }
+
+    /// The candidates, as soon as there is one; `deadline` counts from now.
+    ///
+    /// # Errors
+    /// See [`DiscoverError`].
+    pub fn find(&self, deadline: Duration) -> Result<Candidates, DiscoverError> {
+        self.find_beyond(&BTreeSet::new(), deadline)
+    }
+
+    /// Likewise, but waits for candidates that are not among `tried`: the first disk to appear need not be ours.
+    ///
+    /// # Errors
+    /// See [`DiscoverError`].
+    pub fn find_beyond(
+        &self,
+        tried: &BTreeSet<DeviceNumber>,
+        deadline: Duration,
+    ) -> Result<Candidates, DiscoverError> {
+        let mut last = None;
+        let found = uevent::wait_until(&self.wait, deadline, || {
+            let (mut found, seen) = self.look()?;
+            found.candidates.retain(|candidate| !tried.contains(&candidate.device));
+            if found.candidates.is_empty() {
+                last = Some((found.notes, seen.after_trying(tried.len())));
+                return Ok::<_, DiscoverError>(None);
+            }
+            Ok(Some(found))
+        })?;
+        found.ok_or_else(|| {
+            let (notes, seen) =
+                last.unwrap_or_else(|| (Vec::new(), Seen::new(&[], LoaderPartition::Unknown)));
+            DiscoverError::after(deadline, &notes, seen)
+        })
+    }
+
+    /// One look at everything.
+    fn look(&self) -> Result<(Candidates, Seen), DiscoverError> {
+        let loader = LoaderPartition::read(&self.root)?;
+        let disks: Vec<DiskFacts> =
+            sysfs::disks(&self.root)?.into_iter().map(|disk| self.observe(disk)).collect();
+        let Decision { selection, mut notes } = select::select(&disks, loader, Guid::NATIVE_ROOT);
+        let proposals = match selection {
+            Selection::Wait => Vec::new(),
+            Selection::Candidates(proposals) => proposals,
+        };
+        let mut candidates = Vec::new();
+        for proposal in proposals {
+            let name = proposal.kernel.name.clone();
+            match self.accept(proposal) {
+                Ok(candidate) => candidates.push(candidate),
+                Err(error) => notes.push(Note::DeviceRefused(name, crate::error::chain(&error))),
+            }
+        }
+        Ok((Candidates { candidates, notes, loader }, Seen::new(&disks, loader)))
+    }
+
+    fn observe(&self, disk: Disk) -> DiskFacts {
+        let read = || {
+            let sector =
+                SectorSize::from_bytes(disk.sector_size).ok_or(TableError::SectorSize(disk.sector_size))?;
+            let (_, file) = device::open(&self.root, &disk.name, disk.number).map_err(TableError::Open)?;
+            Ok((sector, Table::read(&file, disk.size, sector)?))
+        };
+        let table = read();
+        DiskFacts { disk, table }
+    }
+
+    fn accept(&self, proposal: Proposal) -> Result<Candidate, device::DeviceError> {
+        let Proposal { disk, sector, partition, kernel, read_only, growfs } = proposal;
+        let (path, file) = device::open(&self.root, &kernel.name, kernel.number)?;
+        Ok(Candidate {
+            file,
+            path,
+            disk,
+            partition: partition.number,
+            device: kernel.number,
+            start: kernel.start,
+            size: kernel.size,
+            sector,
+            part_uuid: partition.uuid,
+            read_only,
+            growfs,
+        })
+    }
+}

@@ -1,0 +1,207 @@
+//! Which partitions may be our root? Facts about all disks come in, candidates go out. Pure.
+//!
+//! Everything here was written by the host, so nothing here is a proof: two equal answers are two candidates, and a
+//! label is never a reason. Cryptography decides later.
+
+use std::fmt;
+
+use super::efivar::LoaderPartition;
+use super::gpt::{Copy, GptError, Partition, Table};
+use super::guid::Guid;
+use super::sector::SectorSize;
+use super::sysfs::{Disk, KernelPartition};
+
+/// What is known of one disk.
+#[derive(Debug)]
+pub struct DiskFacts {
+    /// The kernel's view.
+    pub disk: Disk,
+    /// Its partition table.
+    pub table: Result<(SectorSize, Table), TableError>,
+}
+
+/// A disk whose partition table could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// The operating system's error; the device node may still be missing.
+    #[error("Opening the disk")]
+    Open(#[source] super::device::DeviceError),
+    /// Neither 512 nor 4096 bytes.
+    #[error("Logical sectors of {0} bytes")]
+    SectorSize(u64),
+    /// Missing, damaged or forged.
+    #[error(transparent)]
+    Gpt(#[from] GptError),
+}
+
+/// The decision.
+#[derive(Debug)]
+pub struct Decision {
+    /// What to do.
+    pub selection: Selection,
+    /// What the report should say beside it.
+    pub notes: Vec<Note>,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// There is no candidate yet; a disk or a partition may still appear.
+    Wait,
+    /// These may be our root, in the order of their names; at least one.
+    Candidates(Vec<Proposal>),
+}
+
+/// A partition that may be our root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// Name of the disk.
+    pub disk: String,
+    /// Logical sector size of the disk.
+    pub sector: SectorSize,
+    /// What the table says.
+    pub partition: Partition,
+    /// What the kernel made of it: same start, same size.
+    pub kernel: KernelPartition,
+    /// Whether the table or the kernel asks for read-only use.
+    pub read_only: bool,
+    /// Whether the table asks to grow the file system.
+    pub growfs: bool,
+}
+
+/// A fact for the report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// More than one disk has the partition that the loader was started from: a clone is attached.
+    LoaderPartitionTwice(Vec<String>),
+    /// There are several root partitions.
+    SeveralCandidates(Vec<String>),
+    /// The backup table is in use.
+    BackupTable(String),
+    /// A disk was passed over: name, and why.
+    DiskRefused(String, String),
+    /// A root partition was passed over: the kernel's partition begins or ends elsewhere.
+    KernelMismatch(String),
+    /// The kernel has not made a device of this root partition: disk and number.
+    NotYetThere(String, u32),
+    /// The device of a candidate could not be opened: name, and why.
+    DeviceRefused(String, String),
+}
+
+impl Note {
+    /// Stable, kebab-case name of the fact.
+    #[must_use]
+    pub const fn slug(&self) -> &'static str {
+        match self {
+            Self::LoaderPartitionTwice(_) => "loader-partition-duplicate",
+            Self::SeveralCandidates(_) => "root-several",
+            Self::BackupTable(_) => "gpt-backup-used",
+            Self::DiskRefused(..) => "disk-refused",
+            Self::KernelMismatch(_) => "partition-kernel-mismatch",
+            Self::NotYetThere(..) => "partition-not-there",
+            Self::DeviceRefused(..) => "device-refused",
+        }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LoaderPartitionTwice(disks) => {
+                write!(
+                    f,
+                    "The partition that the loader was started from is on several disks: {}",
+                    disks.join(", ")
+                )
+            }
+            Self::SeveralCandidates(names) => {
+                write!(f, "There are several root partitions: {}", names.join(", "))
+            }
+            Self::BackupTable(disk) => write!(f, "The primary GPT of {disk} is damaged, its backup is used"),
+            Self::DiskRefused(disk, reason) => write!(f, "Passed over {disk}: {reason}"),
+            Self::KernelMismatch(name) => {
+                write!(f, "The kernel's {name} is not where the partition table says")
+            }
+            Self::NotYetThere(disk, number) => write!(f, "The kernel has no partition {number} of {disk}"),
+            Self::DeviceRefused(name, reason) => write!(f, "Passed over {name}: {reason}"),
+        }
+    }
+}
+
+/// Chooses among all disks, or those with the loader's partition when it is known. `root_type` is the type GUID of a
+/// root partition.
+#[must_use]
+pub fn select(disks: &[DiskFacts], loader: LoaderPartition, root_type: Guid) -> Decision {
+    let mut notes = Vec::new();
+    let mut proposals = Vec::new();
+    let mut boot_disks = Vec::new();
+    for DiskFacts { disk, table } in disks {
+        let (sector, table) = match table {
+            Ok((sector, table)) => (*sector, table),
+            Err(TableError::Gpt(GptError::Missing)) => continue,
+            Err(error) => {
+                notes.push(Note::DiskRefused(disk.name.clone(), crate::error::chain(error)));
+                continue;
+            }
+        };
+        if !started_from(table, loader) {
+            continue;
+        }
+        boot_disks.push(disk.name.clone());
+        if table.copy == Copy::Backup {
+            notes.push(Note::BackupTable(disk.name.clone()));
+        }
+        for partition in table.partitions.iter().filter(|partition| is_root(partition, root_type)) {
+            match propose(disk, sector, partition) {
+                Ok(proposal) => proposals.push(proposal),
+                Err(note) => notes.push(note),
+            }
+        }
+    }
+    if loader != LoaderPartition::Unknown && boot_disks.len() > 1 {
+        notes.push(Note::LoaderPartitionTwice(boot_disks));
+    }
+    if proposals.len() > 1 {
+        notes.push(Note::SeveralCandidates(proposals.iter().map(|p| p.kernel.name.clone()).collect()));
+    }
+    let selection = if proposals.is_empty() { Selection::Wait } else { Selection::Candidates(proposals) };
+    Decision { selection, notes }
+}
+
+/// Whether a partition is one for [`select`]: of the root's type, meant to be discovered, and no free slot.
+#[must_use]
+pub fn is_root(partition: &Partition, root_type: Guid) -> bool {
+    partition.kind == root_type && !partition.attributes.no_auto() && !partition.label.is_empty_slot()
+}
+
+fn started_from(table: &Table, loader: LoaderPartition) -> bool {
+    match loader {
+        LoaderPartition::Unknown => true,
+        LoaderPartition::Known(uuid) => table
+            .partitions
+            .iter()
+            .any(|partition| partition.uuid == uuid && [Guid::ESP, Guid::XBOOTLDR].contains(&partition.kind)),
+    }
+}
+
+fn propose(disk: &Disk, sector: SectorSize, partition: &Partition) -> Result<Proposal, Note> {
+    let kernel = disk
+        .partitions
+        .get(&partition.number)
+        .ok_or_else(|| Note::NotYetThere(disk.name.clone(), partition.number))?;
+    if (kernel.start, kernel.size) != (partition.start, partition.size) {
+        return Err(Note::KernelMismatch(kernel.name.clone()));
+    }
+    let read_only = partition.attributes.read_only() || kernel.read_only || disk.read_only;
+    Ok(Proposal {
+        disk: disk.name.clone(),
+        sector,
+        partition: partition.clone(),
+        kernel: kernel.clone(),
+        read_only,
+        growfs: partition.attributes.growfs() && !read_only,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! One structured journal entry per run, with a stable `MESSAGE_ID` that operators can filter on.
+//!
+//! The report comes in; a datagram in journald's native protocol goes out. Where there is no journald (a build
+//! host, a container) there is nothing to do.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
+use crate::report::{Outcome, Report};
+
+/// Sends the entry for `report`.
+///
+/// # Errors
+/// The socket's, other than that there is no journald.
+pub fn send(root: &Path, report: &Report) -> std::io::Result<()> {
+    let socket = root.join("run/systemd/journal/socket");
+    if !socket.exists() {
+        return Ok(());
+    }
+    UnixDatagram::unbound()?.send_to(&entry(report), socket).map(|_sent| ())
+}
+
+/// The entry's bytes: `NAME=value` lines (systemd, "Native Journal Protocol"); no value holds a newline.
+fn entry(report: &Report) -> Vec<u8> {
+    let (id, priority, text) = match (&report.outcome, &report.failure) {
+        (Outcome::Unlocked, _) => (MESSAGE_UNLOCKED, "6", "The root volume is unlocked".to_owned()),
+        (Outcome::WouldUnlock, _) => (MESSAGE_DRY_RUN, "6", "The volume would unlock".to_owned()),
+        (Outcome::Failed, failure) => {
+            let message = failure.as_ref().map_or("unknown failure", |failure| failure.message.as_str());
+            (MESSAGE_FAILED, "2", format!("The root volume was not unlocked: {message}"))
+        }
+    };
+    let mut lines = vec![
+        ("MESSAGE", text),
+        ("MESSAGE_ID", id.to_owned()),
+        ("PRIORITY", priority.to_owned()),
+        ("SYSLOG_IDENTIFIER", "cvm-unlock".to_owned()),
+    ];
+    if let Some(failure) = &report.failure {
+        lines.push(("CVM_UNLOCK_SLUG", failure.slug.clone()));
+    }
+    if let Some(uuid) = report.volume.as_ref().and_then(|volume| volume.luks_uuid.as_ref()) {
+        lines.push(("CVM_UNLOCK_LUKS_UUID", uuid.clone()));
+    }
+    let one_line = |(name, value): (&str, String)| format!("{name}={}\n", value.replace('\n', " "));
+    lines.into_iter().map(one_line).collect::<String>().into_bytes()
+}
+
+/// `MESSAGE_ID` of an unlocked root volume.
+pub const MESSAGE_UNLOCKED: &str = "d7a23933528b4ba19691c12b95deb5d8";
+/// `MESSAGE_ID` of a failed unlock.
+pub const MESSAGE_FAILED: &str = "a7ccc80032cd4cf09c06e6427e9327ae";
+/// `MESSAGE_ID` of a dry run that would have unlocked.
+pub const MESSAGE_DRY_RUN: &str = "8ce8789b93c046a1a91270a93493853c";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::FailureReport;
+
+    #[test]
+    fn an_entry_is_one_line_per_field_whatever_the_message_holds() {
+        let failure = FailureReport {
+            slug: "pcr-mismatch".to_owned(),
+            message: "first\nMESSAGE_ID=forged".to_owned(),
+            hint: String::new(),
+            exit_code: 77,
+        };
+        let text = String::from_utf8(entry(&Report { failure: Some(failure), ..Report::default() })).unwrap();
+        assert_eq!(text.lines().filter(|line| line.starts_with("MESSAGE_ID=")).count(), 1);
+        assert!(text.contains("CVM_UNLOCK_SLUG=pcr-mismatch\n"));
+    }
+}

@@ -1,0 +1,50 @@
+//! Keeps the process's memory out of swap, core dumps and other processes' reach.
+
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::prctl::set_dumpable;
+use nix::sys::resource::{Resource, setrlimit};
+
+use crate::error::{Class, Failure};
+
+/// Locks all pages, present and future, forbids core dumps and `ptrace` by equals. To be called before the first
+/// secret exists.
+///
+/// # Errors
+/// The first step that the kernel refused; the others were done.
+pub fn lock() -> Result<(), MemoryError> {
+    let core = setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(MemoryError::CoreLimit);
+    let dumpable = set_dumpable(false).map_err(MemoryError::Dumpable);
+    // On fault: pages that are never touched need not be read in, so the executable's cold parts cost nothing.
+    let on_fault = MlockAllFlags::from_bits_retain(nix::libc::MCL_ONFAULT);
+    let locked = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault)
+        .map_err(MemoryError::Lock);
+    core.and(dumpable).and(locked)
+}
+
+/// Which protection the kernel refused.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// `setrlimit(RLIMIT_CORE)`.
+    #[error("Forbidding core dumps")]
+    CoreLimit(#[source] nix::Error),
+    /// `prctl(PR_SET_DUMPABLE)`.
+    #[error("Making the process undumpable")]
+    Dumpable(#[source] nix::Error),
+    /// `mlockall`.
+    #[error("Locking the process's memory")]
+    Lock(#[source] nix::Error),
+}
+
+impl Failure for MemoryError {
+    fn slug(&self) -> &'static str {
+        "memory-not-locked"
+    }
+
+    fn class(&self) -> Class {
+        Class::Os
+    }
+
+    fn hint(&self) -> &'static str {
+        "The unit sets LimitMEMLOCK=infinity; outside it, run as root"
+    }
+}

@@ -1,0 +1,8 @@
+//! What the operating system, or a C library, offers only through raw calls. All of the project's `unsafe` is here.
+
+#[cfg(feature = "native")]
+#[expect(unsafe_code, reason = "a callback gets a C string")]
+pub mod crypt_log;
+#[expect(unsafe_code, reason = "nix has no device-mapper ioctls")]
+pub mod dm;
+pub mod memory;

@@ -1,0 +1,203 @@
+//! Verify: is what the TPM gave us the key of this volume, and is the volume what we enrolled?
+//!
+//! The unsealed secret and the snapshot come in; the volume key goes out, with everything known about how far the
+//! volume has proved itself. Trusted: the secret (the TPM released it under its policy). Not trusted: the header.
+
+use crate::config::Policy;
+use crate::cryptsetup::{CryptError, Detached};
+use crate::error::{Class, Failure};
+use crate::luks::{HeaderError, KeyslotArea, Snapshot, binding, emit};
+use crate::pcr::Pcr;
+use crate::report::Warning;
+use crate::secret::{Secret, VolumeKey};
+use crate::unseal::Unsealed;
+
+/// A volume key that opened the snapshot's digest, and the header from which it may be mapped.
+pub struct Verified {
+    /// The key of the mapping.
+    pub key: VolumeKey,
+    /// The canonical header with the one keyslot that opened.
+    pub header: Vec<u8>,
+    /// What the volume has not proved although the configuration lets it pass.
+    pub warnings: Vec<Warning>,
+}
+
+/// Opens the keyslot of `unsealed` from the snapshot and checks the volume against the configured policy.
+///
+/// # Errors
+/// `keyslot-not-opened`, `binding-missing`, `binding-violated`, `fence-ineffective`, `volume-unauthenticated`.
+pub fn verify(
+    unsealed: &Unsealed,
+    snapshot: &Snapshot,
+    area: &KeyslotArea,
+    policy: &Policy,
+) -> Result<Verified, VerifyError> {
+    let keyslot = unsealed.token.keyslot;
+    let header = emit::canonical_header(snapshot, area);
+    let key = open(&header, &passphrase(&unsealed.secret), snapshot)?;
+    let message = binding::message(snapshot, keyslot, &key).map_err(VerifyError::Header)?;
+    let bound = match &unsealed.token.binding {
+        None => Bound::No,
+        Some(binding) if binding.verify(&unsealed.secret, &message) => Bound::Yes,
+        Some(_) => Bound::Violated,
+    };
+    let facts = Facts { bound, fence_effective: unsealed.token.pcrs.contains(Pcr::FENCE), authentic: false };
+    let warnings = judge(facts, policy)?;
+    Ok(Verified { key, header, warnings })
+}
+
+/// Opens the only keyslot of a canonical header.
+///
+/// # Errors
+/// `keyslot-not-opened`.
+pub fn open(header: &[u8], passphrase: &Secret, snapshot: &Snapshot) -> Result<VolumeKey, VerifyError> {
+    // 32 or 64: fits every usize.
+    let size = usize::try_from(snapshot.segment().cipher.key_size()).unwrap_or(0);
+    Detached::load(header, None).and_then(|mut volume| volume.volume_key(passphrase, size)).map_err(VerifyError::Keyslot)
+}
+
+/// The keyslot passphrase of a sealed secret, as systemd derives it: standard base64 with padding, no newline.
+#[must_use]
+pub fn passphrase(secret: &Secret) -> Secret {
+    use base64ct::{Base64, Encoding};
+    Secret::new(Base64::encode_string(secret.expose()).into_bytes())
+}
+
+/// Whether the keyslot's metadata is what was bound at enrolment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bound {
+    Yes,
+    No,
+    Violated,
+}
+
+/// What is known about a volume whose keyslot opened.
+#[derive(Clone, Copy, Debug)]
+struct Facts {
+    bound: Bound,
+    /// The token's policy contains PCR 15, which was zero at entry.
+    fence_effective: bool,
+    /// One of the proofs of the design's section 4 holds.
+    authentic: bool,
+}
+
+/// The decision: what is missing is refused, or passes with a warning where the configuration opted in. A binding
+/// that does not hold is never acceptable.
+fn judge(facts: Facts, policy: &Policy) -> Result<Vec<Warning>, VerifyError> {
+    let mut warnings = Vec::new();
+    let mut missing = |required: bool, refusal: VerifyError| {
+        if required {
+            return Err(refusal);
+        }
+        warnings.push(Warning::new(refusal.slug(), refusal.to_string()));
+        Ok(())
+    };
+    match facts.bound {
+        Bound::Yes => {}
+        Bound::No => missing(policy.require_binding, VerifyError::Unbound)?,
+        Bound::Violated => return Err(VerifyError::BindingViolated),
+    }
+    if !facts.fence_effective {
+        missing(policy.require_fence, VerifyError::FenceIneffective)?;
+    }
+    if !facts.authentic {
+        missing(policy.require_authentic, VerifyError::Unauthenticated)?;
+    }
+    Ok(warnings)
+}
+
+/// Why a volume is not ours, or cannot show that it is.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The sealed secret does not open the keyslot, or the key does not fit the digest.
+    #[error("Opening the keyslot with the unsealed secret")]
+    Keyslot(#[source] CryptError),
+    /// The token's keyslot is not in the header.
+    #[error("Collecting what the keyslot is bound to")]
+    Header(#[source] HeaderError),
+    /// No binding in the token.
+    #[error("The token does not bind the keyslot's metadata to the sealed secret")]
+    Unbound,
+    /// The binding is of other metadata.
+    #[error("The volume's metadata is not what was bound to the sealed secret")]
+    BindingViolated,
+    /// The policy lacks PCR 15.
+    #[error("The token's policy does not contain PCR 15: the key can be unsealed again in this boot")]
+    FenceIneffective,
+    /// Nothing proves who made the volume.
+    #[error("Nothing proves that the volume was made by its owner")]
+    Unauthenticated,
+}
+
+impl Failure for VerifyError {
+    fn slug(&self) -> &'static str {
+        match self {
+            Self::Keyslot(_) => "keyslot-not-opened",
+            Self::Header(source) => source.slug(),
+            Self::Unbound => "binding-missing",
+            Self::BindingViolated => "binding-violated",
+            Self::FenceIneffective => "fence-ineffective",
+            Self::Unauthenticated => "volume-unauthenticated",
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Keyslot(_) | Self::Header(_) | Self::BindingViolated => Class::Data,
+            Self::Unbound | Self::FenceIneffective | Self::Unauthenticated => Class::Refused,
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Keyslot(_) => "The header may have been replaced; compare it with a backup",
+            Self::Unbound | Self::FenceIneffective => {
+                "Enrol with `cvm-unlock enroll`, or let the image's configuration opt in under \"policy\""
+            }
+            Self::Header(source) => source.hint(),
+            Self::BindingViolated => "Somebody edited the header; restore it from a backup",
+            Self::Unauthenticated => "The image's configuration asks for a proof under \"policy\"",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STRICT: Policy =
+        Policy { require_authentic: true, require_binding: true, require_fence: true, allow_unbound: false };
+    const LAX: Policy =
+        Policy { require_authentic: false, require_binding: false, require_fence: false, allow_unbound: true };
+    const PROVEN: Facts = Facts { bound: Bound::Yes, fence_effective: true, authentic: true };
+
+    #[test]
+    fn a_proven_volume_opens_without_a_warning() {
+        assert_eq!(judge(PROVEN, &STRICT).unwrap(), []);
+    }
+
+    #[test]
+    fn each_missing_proof_is_refused_by_its_name_or_warned_of_by_the_same_name() {
+        for (facts, slug) in [
+            (Facts { bound: Bound::No, ..PROVEN }, "binding-missing"),
+            (Facts { fence_effective: false, ..PROVEN }, "fence-ineffective"),
+            (Facts { authentic: false, ..PROVEN }, "volume-unauthenticated"),
+        ] {
+            assert_eq!(judge(facts, &STRICT).unwrap_err().slug(), slug);
+            let warnings = judge(facts, &LAX).unwrap();
+            assert_eq!(warnings.iter().map(|warning| warning.slug.as_str()).collect::<Vec<_>>(), [slug]);
+        }
+    }
+
+    #[test]
+    fn no_configuration_accepts_a_violated_binding() {
+        let facts = Facts { bound: Bound::Violated, ..PROVEN };
+        assert_eq!(judge(facts, &LAX).unwrap_err().slug(), "binding-violated");
+    }
+
+    #[test]
+    fn the_passphrase_is_systemds() {
+        // printf '\0\1\2\3' | base64
+        assert_eq!(passphrase(&Secret::copy_of(&[0, 1, 2, 3])).expose(), b"AAECAw==");
+    }
+}

@@ -1,0 +1,73 @@
+//! The face of the executable: help, usage, configuration, status.
+#![cfg(feature = "native")]
+#![expect(missing_docs, unreachable_pub, clippy::indexing_slicing, reason = "tests")]
+
+#[path = "support/bench.rs"]
+#[expect(dead_code, reason = "only the executable is needed here")]
+mod bench;
+
+use bench::run;
+
+#[test]
+fn help_names_every_command_and_every_command_has_its_own() {
+    let overview = run(&["--help"]);
+    assert_eq!(overview.code, 0);
+    for command in ["unlock", "enroll", "status", "config", "fail"] {
+        assert!(overview.stdout.contains(command), "{command}");
+        let help = run(&[command, "--help"]);
+        assert!(help.code == 0 && help.stdout.contains(&format!("Usage: cvm-unlock {command}")), "{command}");
+    }
+}
+
+#[test]
+fn a_mistake_on_the_command_line_is_explained_and_has_its_exit_code() {
+    for arguments in [&["frobnicate"][..], &["unlock", "--force"], &["enroll"], &["config"], &[]] {
+        let refused = run(arguments);
+        assert_eq!(refused.code, 64, "{arguments:?}");
+        assert!(refused.stderr.contains("[usage]") && refused.stderr.contains("hint: "), "{}", refused.stderr);
+    }
+}
+
+#[test]
+fn a_configuration_is_checked_where_the_image_is_built() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.json");
+    let check = || run(&["config", "check", "--config", file.to_str().unwrap()]);
+    std::fs::write(&file, r#"{"device_timeout_seconds": 30}"#).unwrap();
+    assert_eq!(check().code, 0);
+    std::fs::write(&file, r#"{"device_timeout": 30}"#).unwrap();
+    let refused = check();
+    assert!(refused.code == 78 && refused.stderr.contains("[config-invalid]"), "{}", refused.stderr);
+    std::fs::remove_file(&file).unwrap();
+    assert!(check().stderr.contains("[config-unreadable]"));
+}
+
+#[test]
+fn the_mount_unit_comes_from_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.json");
+    std::fs::write(&file, r#"{"root": {"fstype": "btrfs", "options": "ro,subvol=/@"}}"#).unwrap();
+    let unit = run(&["config", "mount-unit", "--config", file.to_str().unwrap()]).stdout;
+    assert!(unit.contains("What=/dev/mapper/root\n") && unit.contains("Type=btrfs\nOptions=ro,subvol=/@\n"), "{unit}");
+}
+
+#[test]
+fn status_prints_this_boots_report() {
+    let root = tempfile::tempdir().unwrap();
+    let option = format!("--root={}", root.path().display());
+    let missing = run(&["status", &option]);
+    assert!(missing.code == 69 && missing.stderr.contains("[no-report]"), "{}", missing.stderr);
+    std::fs::create_dir_all(root.path().join("run/cvm-unlock")).unwrap();
+    let report = r#"{"version": 1, "outcome": "failed",
+        "failure": {"slug": "pcr-mismatch", "message": "No token opens", "exit_code": 77}}"#;
+    std::fs::write(root.path().join("run/cvm-unlock/report.json"), report).unwrap();
+    assert!(run(&["status", &option]).stdout.contains("No token opens [pcr-mismatch]"));
+    let json: serde_json::Value = serde_json::from_str(&run(&["status", &option, "--json"]).stdout).unwrap();
+    assert_eq!(json["failure"]["slug"], "pcr-mismatch");
+}
+
+#[test]
+fn fail_ends_no_machine_but_an_initramfs() {
+    let refused = run(&["fail"]);
+    assert!(refused.code == 64 && refused.stderr.contains("inside an initramfs only"), "{}", refused.stderr);
+}

@@ -1,0 +1,141 @@
+//! `enroll` and `unlock --dry-run`, as shipped, on image files and an emulated TPM. Other tools make the volumes and
+//! judge what became of them.
+#![cfg(feature = "native")]
+#![expect(missing_docs, unreachable_pub, clippy::indexing_slicing, reason = "tests")]
+
+#[path = "support/bench.rs"]
+mod bench;
+
+use bench::{Image, Swtpm, run};
+
+#[test]
+fn an_enrolled_volume_would_unlock_and_an_older_key_still_opens_it() {
+    let (tpm, image) = (Swtpm::start(), Image::new());
+    let enrolled = image.enroll(&tpm, "7+11");
+    assert_eq!(enrolled["unsealed_in_trial"], true);
+    let unlocked = image.dry_run(&tpm);
+    assert_eq!((unlocked.code, unlocked.json()["outcome"].as_str()), (0, Some("would-unlock")), "{}", unlocked.stdout);
+    image.cryptsetup(&["open", "--test-passphrase"]);
+}
+
+#[test]
+fn a_changed_pcr_is_refused_by_its_name_and_the_unchanged_one_opens() {
+    let (tpm, image) = (Swtpm::start(), Image::new());
+    image.enroll(&tpm, "7+11");
+    assert_eq!(image.dry_run(&tpm).code, 0);
+    tpm.extend(11, "another kernel");
+    let refused = image.dry_run(&tpm);
+    assert_eq!((refused.code, refused.slug().as_str()), (77, "pcr-mismatch"), "{}", refused.stdout);
+}
+
+#[test]
+fn values_of_an_earlier_boot_make_an_enrolment_boot_unnecessary() {
+    let (tpm, image) = (Swtpm::start(), Image::new());
+    // sha256(zero ‖ sha256("kernel")): what PCR 11 will hold after one extend.
+    let control = Swtpm::start();
+    control.extend(11, "kernel");
+    let enrolled = image.enroll(&tpm, &format!("7+11:sha256={}", control.pcr(11)));
+    assert_eq!(enrolled["unsealed_in_trial"], false);
+    assert_eq!(image.dry_run(&tpm).slug(), "pcr-mismatch");
+    tpm.extend(11, "kernel");
+    assert_eq!(image.dry_run(&tpm).code, 0);
+}
+
+#[test]
+fn after_the_fence_the_key_is_gone_for_this_boot() {
+    let (tpm, image) = (Swtpm::start(), Image::new());
+    image.enroll(&tpm, "7");
+    assert_eq!(image.dry_run(&tpm).code, 0);
+    tpm.extend(15, "a volume key");
+    let refused = image.dry_run(&tpm);
+    assert_eq!((refused.code, refused.slug().as_str()), (77, "pcr15-not-zero"), "{}", refused.stdout);
+}
+
+#[test]
+fn a_dry_run_changes_neither_the_pcrs_nor_the_volume() {
+    let (tpm, image) = (Swtpm::start(), Image::new());
+    image.enroll(&tpm, "7");
+    let before = std::fs::read(image.path()).unwrap();
+    assert_eq!(image.dry_run(&tpm).code, 0);
+    assert!(std::fs::read(image.path()).unwrap() == before, "the volume was written to");
+    assert_eq!(tpm.pcr(15), "0".repeat(64));
+}
+
+#[test]
+fn another_tpm_does_not_open_the_volume() {
+    let (tpm, other, image) = (Swtpm::start(), Swtpm::start(), Image::new());
+    image.enroll(&tpm, "7");
+    let refused = image.dry_run(&other);
+    assert_eq!(refused.slug(), "tpm-foreign", "{}", refused.stdout);
+    assert_eq!(image.dry_run(&tpm).code, 0);
+}
+
+#[test]
+fn the_keyslot_is_cheap_and_the_token_is_systemds_with_our_binding() {
+    let (tpm, image) = (Swtpm::start(), Image::new());
+    let enrolled = image.enroll(&tpm, "7+11");
+    let metadata = image.metadata();
+    let keyslot = &metadata["keyslots"][enrolled["keyslot"].to_string()];
+    assert_eq!((keyslot["kdf"]["type"].as_str(), keyslot["kdf"]["iterations"].as_u64()), (Some("pbkdf2"), Some(1000)));
+    let token = &metadata["tokens"][enrolled["token"].to_string()];
+    assert_eq!(token["type"], "systemd-tpm2");
+    assert_eq!(token["tpm2-pcrs"], serde_json::json!([7, 11, 15]));
+    assert_eq!(token["tpm2-pcr-bank"], "sha256");
+    assert!(token["cvm-unlock"]["binding"].is_string(), "{token}");
+}
+
+#[test]
+fn an_edited_header_violates_its_binding_and_the_restored_one_opens() {
+    let (tpm, image) = (Swtpm::start(), Image::new());
+    image.enroll(&tpm, "7");
+    let good = std::fs::read(image.path()).unwrap();
+    // cryptsetup itself makes the edit, with valid checksums: flags are dm-crypt options that the host may write.
+    let edited = std::process::Command::new("cryptsetup").args(["luksUUID", "--batch-mode", "--uuid=6fd0f5a4-6b5e-4d2b-9c5b-0d0f3f4ad0b1"]).arg(image.path()).status().unwrap();
+    assert!(edited.success());
+    let refused = image.dry_run(&tpm);
+    assert_eq!((refused.code, refused.slug().as_str()), (65, "binding-violated"), "{}", refused.stdout);
+    std::fs::write(image.path(), good).unwrap();
+    assert_eq!(image.dry_run(&tpm).code, 0);
+}
+
+#[test]
+fn a_wrong_key_and_a_policy_without_pcrs_enrol_nothing() {
+    let (tpm, image) = (Swtpm::start(), Image::new());
+    let before = std::fs::read(image.path()).unwrap();
+    let refused = image.try_enroll(&tpm, "15");
+    assert!(refused.code != 0 && refused.stderr.contains("[pcrs-none]"), "{}", refused.stderr);
+    std::fs::write(image.key_file(), "battery staple").unwrap();
+    let refused = image.try_enroll(&tpm, "7");
+    assert!(refused.code == 77 && refused.stderr.contains("[key-wrong]"), "{}", refused.stderr);
+    assert!(std::fs::read(image.path()).unwrap() == before, "the volume was written to");
+    std::fs::write(image.key_file(), Image::PASSPHRASE).unwrap();
+    image.enroll(&tpm, "7");
+}
+
+#[test]
+fn neither_logs_nor_reports_hold_a_secret() {
+    let (tpm, image) = (Swtpm::start(), Image::new());
+    image.enroll(&tpm, "7");
+    let run = image.dry_run(&tpm);
+    let key = std::process::Command::new("cryptsetup")
+        .args(["luksDump", "--batch-mode", "--dump-volume-key", "--key-file"])
+        .arg(image.key_file())
+        .arg(image.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(key.stdout).unwrap();
+    let dumped = text.split_once("MK dump:").or_else(|| text.split_once("Volume key dump:")).unwrap().1;
+    let bytes: Vec<&str> = dumped.split_whitespace().collect();
+    assert_eq!(bytes.len(), 64, "{text}");
+    for shown in [&run.stdout, &run.stderr] {
+        let shown = shown.to_lowercase();
+        assert!(!shown.contains(&bytes[..8].concat()) && !shown.contains(Image::PASSPHRASE));
+    }
+}
+
+#[test]
+fn without_a_tpm_nothing_opens() {
+    let image = Image::new();
+    let refused = run(&["unlock", "--dry-run", image.path().to_str().unwrap(), "--tpm2-device=/nonexistent", "--json"]);
+    assert_eq!((refused.code, refused.slug().as_str()), (69, "tpm-absent"), "{}", refused.stdout);
+}

@@ -1,0 +1,220 @@
+//! One boot, from switching the machine on to its end.
+//!
+//! In: a machine's parts. Out: an outcome, to be judged. Every boot has a deadline; all that it
+//! wrote is kept in its directory.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use crate::disk::Disk;
+use crate::evidence::Evidence;
+use crate::lab::Lab;
+use crate::outcome::{End, Outcome};
+use crate::qemu::{Machine, Start};
+use crate::qmp::Qmp;
+use crate::serial::{Live, Serial};
+use crate::swtpm_log::TpmLog;
+use crate::tpm::{Swtpm, copy_state};
+use crate::tree::output_of;
+use crate::uki::Uki;
+
+/// A machine that is about to be switched on.
+#[derive(Debug)]
+pub struct Boot<'a> {
+    lab: &'a Lab,
+    dir: PathBuf,
+    name: String,
+    start: Start,
+    disk: Option<&'a Disk>,
+    late: Option<(&'a Disk, Duration)>,
+    tpm: Option<PathBuf>,
+    files: Vec<(String, Vec<u8>)>,
+    deadline: Duration,
+    live: Live,
+}
+
+impl<'a> Boot<'a> {
+    /// A machine with the lab's firmware and nothing else; its traces are kept under `name`.
+    ///
+    /// # Errors
+    /// When its directory cannot be made.
+    pub fn new(lab: &'a Lab, name: &str) -> Result<Self> {
+        Ok(Self {
+            lab,
+            dir: lab.cache.run_dir(name)?,
+            name: name.to_owned(),
+            start: Start::FromDisk,
+            disk: None,
+            late: None,
+            tpm: None,
+            files: Vec::new(),
+            deadline: DEADLINE,
+            live: lab.live,
+        })
+    }
+
+    /// Boots from this disk.
+    #[must_use]
+    pub fn disk(mut self, disk: &'a Disk) -> Self {
+        self.disk = Some(disk);
+        self
+    }
+
+    /// Plugs this disk in when the kernel has run for a while.
+    #[must_use]
+    pub fn late_disk(mut self, disk: &'a Disk, after: Duration) -> Self {
+        self.late = Some((disk, after));
+        self
+    }
+
+    /// Hands the UKI to the firmware without a disk.
+    #[must_use]
+    pub fn direct(mut self, uki: &Uki) -> Self {
+        self.start = Start::Direct(uki.path());
+        self
+    }
+
+    /// Gives the machine a copy of this TPM's state.
+    #[must_use]
+    pub fn tpm(mut self, state: PathBuf) -> Self {
+        self.tpm = Some(state);
+        self
+    }
+
+    /// Gives the probe in the initramfs a file (`before`, `after` and `beside` are run by it).
+    #[must_use]
+    pub fn file(mut self, name: &str, content: impl Into<Vec<u8>>) -> Self {
+        self.files.push((name.to_owned(), content.into()));
+        self
+    }
+
+    /// Switches the machine on and waits for its end.
+    ///
+    /// # Errors
+    /// When the machine cannot be built or watched; never because of what the guest did.
+    pub fn run(self) -> Result<Outcome> {
+        let variables = self.dir.join("vars.fd");
+        fs::copy(self.lab.firmware.variables(), &variables)?;
+        let (input, output) = (self.dir.join("in.img"), self.dir.join("out.img"));
+        self.pack_input(&input)?;
+        fs::File::create(&output)?.set_len(OUTPUT_SIZE)?;
+        let tpm_log = self.dir.join("swtpm.log");
+        // A socket's path may have 107 bytes at most, so the sockets do not lie in the run's directory.
+        let sockets = self.lab.cache.root().join("s");
+        fs::create_dir_all(&sockets)?;
+        let (tpm_socket, qmp_socket) = (sockets.join("tpm"), sockets.join("qmp"));
+        for socket in [&tpm_socket, &qmp_socket] {
+            let _ = fs::remove_file(socket);
+        }
+        let swtpm = match &self.tpm {
+            Some(state) => {
+                let state = copy_state(state, &self.dir.join("tpm"))?;
+                Some(Swtpm::for_machine(&self.lab.tools, &state, &tpm_socket, &tpm_log)?)
+            }
+            None => None,
+        };
+        let machine = Machine {
+            code: self.lab.firmware.code(),
+            variables,
+            start: self.start.clone(),
+            disk: self.disk.map(Disk::path),
+            late_disk: self.late.map(|(disk, _)| disk.path()),
+            input,
+            output: output.clone(),
+            tpm: swtpm.as_ref().map(Swtpm::address),
+            qmp: &qmp_socket,
+        };
+        let started = Instant::now();
+        let errors = fs::File::create(self.dir.join("qemu.err"))?;
+        let mut qemu = machine.command(&self.lab.tools).stderr(errors).spawn().context("Starting QEMU")?;
+        let console = qemu.stdout.take().context("QEMU has no console")?;
+        let (serial, thread) = Serial::follow(console, &self.dir.join("serial.log"), self.live)?;
+        let end = self.watch(&mut qemu, &serial, &qmp_socket);
+        // Whatever happened, nothing of this machine goes on.
+        let _ = qemu.kill();
+        qemu.wait()?;
+        let wall = started.elapsed();
+        let _ = thread.join();
+        drop(swtpm);
+        let end = end.with_context(|| {
+            format!(
+                "{}\n{}",
+                fs::read_to_string(self.dir.join("qemu.err")).unwrap_or_default(),
+                serial.tail(20)
+            )
+        })?;
+        let outcome = Outcome {
+            name: self.name.clone(),
+            end,
+            wall,
+            tpm: tpm_log.exists().then(|| TpmLog::read(&tpm_log)).transpose()?,
+            evidence: Evidence::unpack(&output, &self.dir.join("out"))?,
+            serial,
+            dir: self.dir.clone(),
+        };
+        println!("  boot {}: {:?} after {:.1} s", self.name, outcome.end, wall.as_secs_f64());
+        Ok(outcome)
+    }
+
+    fn watch(&self, qemu: &mut Child, serial: &Serial, socket: &std::path::Path) -> Result<End> {
+        let mut qmp = Qmp::connect(socket)?;
+        let started = Instant::now();
+        let mut late = self.late;
+        loop {
+            let ended = qemu.try_wait()?;
+            if let Some(reason) = qmp.shutdown_reason() {
+                return Ok(match reason.as_str() {
+                    "guest-shutdown" => End::PoweredOff,
+                    "guest-reset" => End::Reset,
+                    _ => End::Other(reason),
+                });
+            }
+            if let Some(status) = ended {
+                // Its last event may still be on the way.
+                sleep(Duration::from_millis(300));
+                if qmp.shutdown_reason().is_some() {
+                    continue;
+                }
+                return Ok(End::Other(format!("QEMU ended with {status}")));
+            }
+            if started.elapsed() > self.deadline {
+                return Ok(End::Deadline);
+            }
+            if let (Some((_, after)), Some(kernel)) = (late, serial.time_of(KERNEL_RUNS))
+                && started.elapsed() > kernel + after
+            {
+                qmp.execute(
+                    "device_add",
+                    &json!({"driver": "virtio-blk-pci", "id": "late", "drive": "late", "bus": "late-port", "serial": "disk"}),
+                )?;
+                late = None;
+            }
+            sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn pack_input(&self, image: &std::path::Path) -> Result<()> {
+        let dir = self.dir.join("in");
+        fs::create_dir_all(&dir)?;
+        for (name, content) in &self.files {
+            fs::write(dir.join(name), content)?;
+        }
+        output_of(Command::new("tar").arg("-cf").arg(image).arg("-C").arg(&dir).arg("."), "tar")?;
+        let size = image.metadata()?.len();
+        ensure!(size <= INPUT_SIZE, "Too many files for the guest");
+        fs::File::options().write(true).open(image)?.set_len(INPUT_SIZE)?;
+        Ok(())
+    }
+}
+
+/// Under emulation and a loaded host a boot takes up to 90 s.
+const DEADLINE: Duration = Duration::from_secs(300);
+const INPUT_SIZE: u64 = 1 << 20;
+const OUTPUT_SIZE: u64 = 32 << 20;
+const KERNEL_RUNS: &str = "Run /init as init process";

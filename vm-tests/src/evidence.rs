@@ -1,0 +1,91 @@
+//! What the guest's own tools wrote down, handed over on a raw disk.
+//!
+//! In: the disk image. Out: named pieces of text. Written by tools of the distribution; our
+//! report is one more piece, to be compared with the others.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::tree::output_of;
+
+/// Unpacked evidence.
+#[derive(Debug, Clone)]
+pub struct Evidence(PathBuf);
+
+impl Evidence {
+    /// Unpacks what the guest wrote; `None` if it wrote nothing.
+    ///
+    /// # Errors
+    /// When what it wrote is not a complete archive.
+    pub fn unpack(image: &Path, into: &Path) -> Result<Option<Self>> {
+        let mut magic = [0_u8; 512];
+        std::io::Read::read_exact(&mut fs::File::open(image)?, &mut magic)?;
+        if magic.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
+        fs::create_dir_all(into)?;
+        output_of(
+            Command::new("tar").args(["--no-same-owner", "-xf"]).arg(image).arg("-C").arg(into),
+            "tar",
+        )?;
+        Ok(Some(Self(into.to_owned())))
+    }
+
+    /// One piece.
+    ///
+    /// # Errors
+    /// When the guest did not write it.
+    pub fn text(&self, name: &str) -> Result<String> {
+        let bytes = fs::read(self.0.join(name)).with_context(|| format!("The guest wrote no `{name}`"))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Whether the piece is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.join(name).exists()
+    }
+
+    /// The source of the root file system, from /proc/self/mountinfo.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn root_source(&self) -> Result<String> {
+        let text = self.text("mountinfo")?;
+        let source = text.lines().find_map(|line| {
+            let (mount, filesystem) = line.split_once(" - ")?;
+            let at_root = mount.split(' ').nth(4) == Some("/");
+            at_root.then(|| filesystem.split(' ').nth(1))?
+        });
+        source.map(str::to_owned).context("Nothing is mounted at /")
+    }
+
+    /// A value that `blkid` printed about the mapping.
+    ///
+    /// # Errors
+    /// When it printed none.
+    pub fn blkid(&self, name: &str) -> Result<String> {
+        let text = self.text("blkid")?;
+        let value = text.split(' ').find_map(|word| word.strip_prefix(&format!("{name}=\"")));
+        Ok(value
+            .with_context(|| format!("blkid knows no {name}"))?
+            .trim_end()
+            .trim_end_matches('"')
+            .to_owned())
+    }
+
+    /// A PCR as `tpm2_pcrread` printed it, in lower-case hexadecimal digits.
+    ///
+    /// # Errors
+    /// When it is not in the piece.
+    pub fn pcr(&self, piece: &str, index: u32) -> Result<String> {
+        let text = self.text(piece)?;
+        let value = text.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            (name.trim().parse() == Ok(index)).then(|| value.trim().trim_start_matches("0x").to_lowercase())
+        });
+        value.with_context(|| format!("No PCR {index} in `{piece}`"))
+    }
+}

@@ -1,0 +1,83 @@
+//! Command line of the VM tests.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use lexopt::Arg::{Long, Short, Value};
+use lexopt::ValueExt;
+use vm_tests::lab::Lab;
+use vm_tests::scenarios::ALL;
+use vm_tests::serial::Live;
+use vm_tests::{bench, scenario, scenarios};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let mut args = lexopt::Parser::from_env();
+    let mut words = Vec::new();
+    let mut live = Live::Quiet;
+    let mut runs = 5;
+    while let Some(arg) = args.next()? {
+        match arg {
+            Long("help") | Short('h') => {
+                print!("{HELP}");
+                return Ok(ExitCode::SUCCESS);
+            }
+            Long("live") => live = Live::Everything,
+            Long("runs") => runs = args.value()?.parse()?,
+            Value(word) => words.push(word.to_string_lossy().into_owned()),
+            _ => return Err(arg.unexpected().into()),
+        }
+    }
+    let Some((command, rest)) = words.split_first() else {
+        bail!("No command given\n\n{HELP}");
+    };
+    match (command.as_str(), rest) {
+        ("list", []) => {
+            for scenario in ALL {
+                println!("{:24} {}", scenario.name, scenario.about);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        ("run", names) => {
+            let lab = Lab { live, ..Lab::open()? };
+            let (passed, failed) = scenario::run(&lab, names)?;
+            println!("{passed} passed, {failed} failed");
+            Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        ("demo", []) => {
+            scenarios::demo::narrated(&Lab { live: Live::Milestones, ..Lab::open()? })?;
+            Ok(ExitCode::SUCCESS)
+        }
+        ("bench", []) => {
+            bench::run(&Lab { live, ..Lab::open()? }, runs)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => bail!("Not a command: {}\n\n{HELP}", words.join(" ")),
+    }
+}
+
+const HELP: &str = "\
+Boots real machines (QEMU, OVMF with Secure Boot, swtpm) and judges cvm-unlock.
+
+  vm-tests list              what there is
+  vm-tests run [NAME...]     run all scenarios, or these
+  vm-tests demo              one boot, console shown, with proof at the end
+  vm-tests bench             time, TPM commands, memory and size beside systemd-cryptsetup
+
+  --runs N                   boots of each unlocker in bench (5)
+  --live                     show the consoles while machines run
+
+Needs root and mmdebstrap (vm-tests/setup). Artefacts are kept in target/vm-tests, by content.
+  CVM_UNLOCK_EXECUTABLE      the executable under test
+  CVM_UNLOCK_DRACUT_MODULE   the dracut module under test
+  CVM_UNLOCK_VM_CACHE        where artefacts and traces of runs are kept
+";

@@ -1,0 +1,233 @@
+//! What became of a boot, and the sentences that tests say about it.
+//!
+//! In: console, TPM log, evidence, QEMU's last word. Out: `Ok(&self)`, to go on with the next
+//! sentence, or an error that shows what was there instead.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use sha2::{Digest, Sha256};
+
+use crate::evidence::Evidence;
+use crate::hex;
+use crate::serial::Serial;
+use crate::swtpm_log::TpmLog;
+
+/// How the machine ended, as QEMU saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The guest powered itself off.
+    PoweredOff,
+    /// The guest reset itself: a panic, or a reboot.
+    Reset,
+    /// It still ran at the deadline.
+    Deadline,
+    /// Anything else.
+    Other(String),
+}
+
+/// All that a boot left behind.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The boot's name.
+    pub name: String,
+    /// How it ended.
+    pub end: End,
+    /// From switching on to the end.
+    pub wall: Duration,
+    /// The serial console.
+    pub serial: Serial,
+    /// The TPM's commands, if there was a TPM.
+    pub tpm: Option<TpmLog>,
+    /// What the guest handed over, if it did.
+    pub evidence: Option<Evidence>,
+    /// Where everything lies.
+    pub dir: PathBuf,
+}
+
+impl Outcome {
+    /// The real root's PID 1 ran, from the mapping named `root`, and powered off by itself.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub fn reached_real_root(&self) -> Result<&Self> {
+        let judged = || -> Result<()> {
+            ensure!(self.serial.says(COLLECTED), "The real root's PID 1 did not run");
+            ensure!(self.end == End::PoweredOff, "The machine ended with {:?}", self.end);
+            let evidence = self.evidence()?;
+            let source = evidence.root_source()?;
+            ensure!(source == "/dev/mapper/root", "The root file system is {source}");
+            let table = evidence.text("dm-table")?;
+            let words: Vec<_> = table.split_whitespace().collect();
+            ensure!(
+                matches!(words.as_slice(), ["root:", "0", _, "crypt", "aes-xts-plain64", ..]),
+                "The device-mapper table is {table}"
+            );
+            Ok(())
+        };
+        self.explain(judged())
+    }
+
+    /// The machine powered off before the real root, and nobody could have answered anything.
+    ///
+    /// # Errors
+    /// When it did not end so.
+    pub fn powered_off_without_asking(&self) -> Result<&Self> {
+        let judged = || -> Result<()> {
+            ensure!(!self.serial.says(COLLECTED), "The real root's PID 1 ran");
+            for question in QUESTIONS {
+                ensure!(!self.serial.says(question), "The console says `{question}`");
+            }
+            ensure!(self.end == End::PoweredOff, "The machine ended with {:?}", self.end);
+            Ok(())
+        };
+        self.explain(judged())
+    }
+
+    /// Our line on the console names this reason.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn refused_with(&self, slug: &str) -> Result<&Self> {
+        let said = self.serial.says(&format!("[{slug}]"));
+        self.explain(said.then_some(()).with_context(|| format!("The console does not say `[{slug}]`")))
+    }
+
+    /// PCR 15 holds the failure fence and nothing else: the TPM gives no sealed secret any more.
+    ///
+    /// # Errors
+    /// When the TPM saw something else.
+    pub fn fenced_after_failure(&self) -> Result<&Self> {
+        let fence = hex(&Sha256::digest(FAILURE_FENCE));
+        let judged = || -> Result<()> {
+            let seen: Vec<_> = self.tpm()?.extends(15).iter().map(|digest| hex(digest)).collect();
+            let only_the_fence = !seen.is_empty() && seen.iter().all(|digest| *digest == fence);
+            ensure!(only_the_fence, "PCR 15 was extended with {seen:?}, not with {fence} alone");
+            Ok(())
+        };
+        self.explain(judged())
+    }
+
+    /// PCR 15 was extended once, with this digest, and holds what follows from it.
+    ///
+    /// # Errors
+    /// When the TPM saw, or `tpm2_pcrread` read, something else.
+    pub fn fenced_with(&self, digest: &[u8]) -> Result<&Self> {
+        let judged = || -> Result<()> {
+            let seen: Vec<_> = self.tpm()?.extends(15).iter().map(|digest| hex(digest)).collect();
+            ensure!(seen == [hex(digest)], "PCR 15 was extended with {seen:?}, not {}", hex(digest));
+            let (read, replayed) = (self.evidence()?.pcr("pcrs", 15)?, hex(&self.tpm()?.replay(15)));
+            ensure!(read == replayed, "PCR 15 reads {read}, but the extends lead to {replayed}");
+            Ok(())
+        };
+        self.explain(judged())
+    }
+
+    /// Nobody left a session behind in the TPM: three of those would keep everybody out.
+    ///
+    /// # Errors
+    /// When the TPM lists one.
+    pub fn left_no_session(&self) -> Result<&Self> {
+        let judged = || -> Result<()> {
+            for piece in ["loaded-sessions", "saved-sessions"] {
+                ensure!(self.evidence()?.text(&format!("{piece}.rc"))?.trim() == "0", "No `{piece}`");
+                let sessions = self.evidence()?.text(piece)?;
+                ensure!(sessions.trim().is_empty(), "The TPM holds `{piece}`: {sessions}");
+            }
+            Ok(())
+        };
+        self.explain(judged())
+    }
+
+    /// systemd reached multi-user.target, and knows the devices under the names it always had.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub fn reached_multi_user(&self) -> Result<&Self> {
+        let judged = || -> Result<()> {
+            let evidence = self.evidence()?;
+            for (piece, wanted) in [("pid1", "systemd"), ("target", "active"), ("root-device", "active")] {
+                let text = evidence.text(piece)?;
+                ensure!(text.trim() == wanted, "`{piece}` is `{}`, not `{wanted}`", text.trim());
+            }
+            let failed = evidence.text("failed-units")?;
+            ensure!(failed.trim().is_empty(), "Units failed: {failed}");
+            let uuid = evidence.blkid("UUID")?;
+            let link = format!("/dev/disk/by-uuid/{uuid} l ../../dm-0");
+            let devices = evidence.text("devices")?;
+            for wanted in [link.as_str(), "/dev/mapper/root l ../dm-0"] {
+                ensure!(
+                    devices.lines().any(|line| line == wanted),
+                    "No device link `{wanted}` in\n{devices}"
+                );
+            }
+            Ok(())
+        };
+        self.explain(judged())
+    }
+
+    /// No sealed secret left the TPM.
+    ///
+    /// # Errors
+    /// When an unseal succeeded, or there is no TPM log.
+    pub fn unsealed_nothing(&self) -> Result<&Self> {
+        let judged = || -> Result<()> {
+            let unsealed = |c: &&crate::swtpm_log::TpmCommand| c.name() == "Unseal" && c.response_code == 0;
+            let count = self.tpm()?.commands().iter().filter(unsealed).count();
+            ensure!(count == 0, "The TPM unsealed {count} times");
+            Ok(())
+        };
+        self.explain(judged())
+    }
+
+    /// The evidence.
+    ///
+    /// # Errors
+    /// When the guest handed over none.
+    pub fn evidence(&self) -> Result<&Evidence> {
+        self.evidence.as_ref().context("The guest handed over no evidence")
+    }
+
+    /// The TPM's log.
+    ///
+    /// # Errors
+    /// When the machine had no TPM.
+    pub fn tpm(&self) -> Result<&TpmLog> {
+        self.tpm.as_ref().context("The machine had no TPM")
+    }
+
+    /// Adds the end of the console to an error.
+    ///
+    /// # Errors
+    /// The given one.
+    pub fn explain(&self, judged: Result<()>) -> Result<&Self> {
+        if let Err(error) = judged {
+            bail!(
+                "{error:#}\n  boot {} (traces in {}), end of its console:\n{}",
+                self.name,
+                self.dir.display(),
+                self.serial.tail(25)
+            );
+        }
+        Ok(self)
+    }
+}
+
+/// What the real root writes when it has collected everything.
+const COLLECTED: &str = "cvm-collect: done";
+/// What the fence's digest is made from when the boot must not go on.
+const FAILURE_FENCE: &str = "cvm-unlock:failed";
+/// What systemd, dracut, util-linux and cryptsetup print when they wait for a person.
+const QUESTIONS: &[&str] = &[
+    "Please enter",
+    "Enter passphrase",
+    "Press Enter for maintenance",
+    "Give root password",
+    "Entering emergency mode",
+    "emergency shell",
+    "sh-5",
+    "bash-5",
+    "login:",
+    "dracut:/#",
+];

@@ -1,0 +1,92 @@
+//! The emulated machine: its parts, and QEMU's command line for them.
+//!
+//! In: firmware, disks, a TPM's socket. Out: a command. Emulation only (no KVM), so that results
+//! do not depend on the host's processor.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::tree::Tree;
+
+/// How the machine starts.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// The firmware finds the UKI on the EFI system partition of the disk.
+    FromDisk,
+    /// The host hands the UKI to the firmware, as is usual on TDX and SNP: no boot disk.
+    Direct(PathBuf),
+}
+
+/// All parts of a machine.
+#[derive(Debug)]
+pub struct Machine<'a> {
+    /// Read-only firmware code.
+    pub code: PathBuf,
+    /// This machine's own variable store.
+    pub variables: PathBuf,
+    /// How it starts.
+    pub start: Start,
+    /// The disk, changes to which are thrown away.
+    pub disk: Option<&'a Path>,
+    /// The same, plugged in later as device `late` on bus `late-port`.
+    pub late_disk: Option<&'a Path>,
+    /// A raw disk that the guest reads the test's scripts from.
+    pub input: PathBuf,
+    /// A raw disk that the guest writes its evidence to.
+    pub output: PathBuf,
+    /// swtpm's socket.
+    pub tpm: Option<&'a str>,
+    /// Where to listen for control.
+    pub qmp: &'a Path,
+}
+
+impl Machine<'_> {
+    /// QEMU's command; the serial console is its standard output.
+    pub fn command(&self, tools: &Tree) -> Command {
+        let mut qemu = tools.command("qemu-system-x86_64");
+        qemu.args(["-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", "2", "-m", "1536"])
+            .args(["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio", "-monitor", "none"])
+            .args(["-machine", "q35,smm=on", "-global", "ICH9-LPC.disable_s3=1"])
+            .args(["-global", "driver=cfi.pflash01,property=secure,value=on"])
+            .args([
+                "-drive",
+                &format!("if=pflash,format=raw,unit=0,readonly=on,file={}", self.code.display()),
+            ])
+            .args(["-drive", &format!("if=pflash,format=raw,unit=1,file={}", self.variables.display())])
+            .args(["-device", "pcie-root-port,id=late-port,chassis=1,slot=1"])
+            .args(["-device", "virtio-rng-pci"])
+            .args(["-qmp", &format!("unix:{},server=on,wait=off", self.qmp.display())]);
+        if let Start::Direct(uki) = &self.start {
+            qemu.arg("-kernel").arg(uki);
+        }
+        if let Some(disk) = self.disk {
+            drive(&mut qemu, "disk", disk, ",snapshot=on");
+            qemu.args(["-device", "virtio-blk-pci,drive=disk,serial=disk,bootindex=1"]);
+        }
+        if let Some(disk) = self.late_disk {
+            drive(&mut qemu, "late", disk, ",snapshot=on");
+        }
+        drive(&mut qemu, "in", &self.input, ",readonly=on");
+        drive(&mut qemu, "out", &self.output, "");
+        for serial in ["in", "out"] {
+            qemu.args(["-device", &format!("virtio-blk-pci,drive={serial},serial={serial}")]);
+        }
+        if let Some(socket) = self.tpm {
+            qemu.args(["-chardev", &format!("socket,id=tpm,path={socket}")]).args([
+                "-tpmdev",
+                "emulator,id=tpm0,chardev=tpm",
+                "-device",
+                "tpm-crb,tpmdev=tpm0",
+            ]);
+        }
+        qemu.stdout(Stdio::piped());
+        qemu
+    }
+}
+
+fn drive(qemu: &mut Command, id: &str, file: &Path, more: &str) {
+    qemu.args(["-drive", &format!("if=none,id={id},format=raw,cache=unsafe,file={}{more}", file.display())]);
+}
+
+/// Old enough to be quick under emulation, with the instructions that a cloud guest has.
+const CPU: &str = "Nehalem,+aes,+rdrand";

@@ -1,0 +1,61 @@
+//! A Secure Boot UKI without `root=` reaches the PID 1 of its encrypted root, and nobody is asked.
+
+use anyhow::{Result, ensure};
+
+use crate::boot::Boot;
+use crate::disk::Root;
+use crate::lab::Lab;
+use crate::outcome::Outcome;
+use crate::volume::Userland;
+
+/// One boot.
+///
+/// # Errors
+/// When the root is not reached.
+pub fn run(lab: &Lab) -> Result<()> {
+    boot(lab).map(drop)
+}
+
+/// The same, told to a person.
+///
+/// # Errors
+/// When the root is not reached.
+pub fn narrated(lab: &Lab) -> Result<()> {
+    println!("A virtual machine with Secure Boot, a TPM and an encrypted disk starts.");
+    println!("Its host is not trusted, nobody sits at the console, the command line has no root=.");
+    println!("Console (kernel messages left out):\n");
+    let outcome = boot(lab)?;
+    let evidence = outcome.evidence()?;
+    println!("\nWhat the distribution's own tools found in the real root:\n");
+    for (what, command, piece) in [
+        ("mounted as root", "/proc/self/mountinfo", "mountinfo"),
+        ("the mapping", "dmsetup table", "dm-table"),
+        ("its content", "blkid -p /dev/mapper/root", "blkid"),
+    ] {
+        println!("{what} ({command}):\n  {}", evidence.text(piece)?.lines().next().unwrap_or_default());
+    }
+    println!("PCR 15, the fence (tpm2_pcrread):\n  {}", evidence.pcr("pcrs", 15)?);
+    println!("the report of the unlock:\n{}", evidence.text("report/report.json")?);
+    println!("Unlocked in {:.0} s of an emulated machine's boot.", outcome.wall.as_secs_f64());
+    Ok(())
+}
+
+fn boot(lab: &Lab) -> Result<Outcome> {
+    let uki = lab.product_uki()?;
+    let enrolled = lab.enrolled(&uki, Userland::Script)?;
+    let disk = lab.disk("demo", Some(&uki), &Root::Encrypted(enrolled.clone()))?;
+    let outcome = Boot::new(lab, "demo")?.disk(&disk).tpm(enrolled.tpm()).run()?;
+    outcome.reached_real_root()?.fenced_with(&enrolled.volume.measurement(&lab.tools)?)?.left_no_session()?;
+    outcome.explain(secure_boot_was_on(&outcome))?;
+    disk.discard()?;
+    Ok(outcome)
+}
+
+/// The kernel's word for it, and no `root=` in its command line.
+fn secure_boot_was_on(outcome: &Outcome) -> Result<()> {
+    let log = outcome.evidence()?.text("kernel-log")?;
+    ensure!(log.contains("secureboot: Secure boot enabled"), "The kernel saw no Secure Boot");
+    let command_line = log.lines().find(|line| line.contains("Command line:")).unwrap_or_default();
+    ensure!(!command_line.contains(" root="), "The command line has a root=: {command_line}");
+    Ok(())
+}

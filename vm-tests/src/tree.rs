@@ -1,0 +1,184 @@
+//! A Debian tree and the programs in it.
+//!
+//! In: a suite, package names, and the host's own apt configuration. Out: a directory tree, and
+//! commands that run inside it. Trusts the Debian archive's signatures, by way of mmdebstrap.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::cache::{Artefact, Cache, Key};
+
+/// A tree of files that programs can be run in.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    root: PathBuf,
+    shared: PathBuf,
+}
+
+impl Tree {
+    /// Takes the tree at `root`; `shared` will be seen at the same place inside and outside.
+    pub fn new(root: &Path, shared: &Path) -> Self {
+        Self { root: root.to_owned(), shared: shared.to_owned() }
+    }
+
+    /// Where the tree lies.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A command in the tree. Its mounts are its own and it dies with us, so nothing is left
+    /// behind whatever happens.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "unshare", "--mount", "--"])
+            .args(["sh", "-c", ENTER, "sh"])
+            .args([&self.root, &self.shared])
+            .arg(program)
+            .env_clear()
+            .env("PATH", PATH)
+            .env("HOME", "/root")
+            .env("LC_ALL", "C.UTF-8")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a program in the tree and returns what it printed.
+    ///
+    /// # Errors
+    /// When it cannot be started or does not end with 0; its error output is in the message.
+    pub fn run<A: AsRef<OsStr>>(&self, program: &str, args: impl IntoIterator<Item = A>) -> Result<String> {
+        output_of(self.command(program).args(args), program)
+    }
+}
+
+/// Runs a command to its end and returns its standard output.
+///
+/// # Errors
+/// When it cannot be started or does not end with 0; its error output is in the message.
+pub fn output_of(command: &mut Command, what: &str) -> Result<String> {
+    let Output { status, stdout, stderr } = command.output().with_context(|| format!("Starting {what}"))?;
+    if !status.success() {
+        bail!(
+            "{what} ended with {status}\n{}{}",
+            String::from_utf8_lossy(&stdout),
+            String::from_utf8_lossy(&stderr)
+        );
+    }
+    Ok(String::from_utf8_lossy(&stdout).into_owned())
+}
+
+/// The programs that the harness itself uses: QEMU, swtpm, OVMF, image and signing tools.
+///
+/// # Errors
+/// When mmdebstrap fails.
+pub fn tools(cache: &Cache) -> Result<Tree> {
+    let artefact = debian(cache, "tools", TOOLS)?;
+    Ok(Tree::new(&artefact.path, cache.root()))
+}
+
+/// The guest's distribution: both its initramfs and its root file system come from it.
+///
+/// # Errors
+/// When mmdebstrap fails.
+pub fn guest(cache: &Cache) -> Result<Artefact> {
+    debian(cache, "guest", GUEST)
+}
+
+fn debian(cache: &Cache, noun: &str, packages: &[&str]) -> Result<Artefact> {
+    let key = Key::of(SUITE).and(packages.join(",")).and(EXCLUDED.join(","));
+    cache.artefact(noun, key, |path| {
+        let mut command = Command::new("mmdebstrap");
+        command
+            .args(["--quiet", "--mode=root", "--variant=minbase"])
+            .args(["--skip=check/qemu", "--aptopt=Apt::Install-Recommends \"false\""])
+            .args(apt_options()?)
+            .args(EXCLUDED.iter().map(|p| format!("--dpkgopt=path-exclude={p}")))
+            .arg(format!("--include={}", packages.join(",")))
+            .args([OsStr::new(SUITE), path.as_os_str()])
+            .arg(mirror()?);
+        output_of(&mut command, "mmdebstrap").map(drop)
+    })
+}
+
+/// The mirror that the host's own apt uses for Debian's main archive.
+fn mirror() -> Result<String> {
+    let format = "$(LABEL)|$(COMPONENT)|$(REPO_URI)";
+    let targets = output_of(
+        Command::new("apt-get").args(["indextargets", "--format", format]),
+        "apt-get indextargets",
+    )?;
+    let mirror = targets.lines().find_map(|line| line.strip_prefix("Debian|main|"));
+    ensure!(mirror.is_some(), "The host's apt knows no Debian archive; run vm-tests/setup");
+    mirror.map(str::to_owned).context("Unreachable: just ensured")
+}
+
+/// What the host's apt was told about reaching its mirror (proxies, clocks) holds for the trees.
+fn apt_options() -> Result<Vec<String>> {
+    let dump = output_of(Command::new("apt-config").args(["dump", "Acquire"]), "apt-config")?;
+    Ok(dump
+        .lines()
+        .filter(|line| line.contains("::Proxy") || line.contains("Check-Valid-Until"))
+        .map(|line| format!("--aptopt={}", line.trim_end_matches(';')))
+        .collect())
+}
+
+const SUITE: &str = "trixie";
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+const TOOLS: &[&str] = &[
+    "busybox-static",
+    "cpio",
+    "cryptsetup-bin",
+    "dosfstools",
+    "e2fsprogs",
+    "gdisk",
+    "libtss2-tcti-swtpm0t64",
+    "mtools",
+    "openssl",
+    "ovmf",
+    "python3-virt-firmware",
+    "qemu-system-x86",
+    "sbsigntool",
+    "swtpm",
+    "swtpm-tools",
+    "systemd-boot-efi",
+    "systemd-cryptsetup",
+    "systemd-ukify",
+    "tpm2-tools",
+    "zstd",
+];
+
+const GUEST: &[&str] = &[
+    "cryptsetup-bin",
+    "dbus",
+    "dmsetup",
+    "dracut",
+    "e2fsprogs",
+    "inotify-tools",
+    "kmod",
+    "libtss2-tcti-device0t64",
+    "linux-image-cloud-amd64",
+    "systemd",
+    "systemd-cryptsetup",
+    "systemd-sysv",
+    "tpm2-tools",
+    "udev",
+    "util-linux",
+    "xz-utils",
+    "zstd",
+];
+
+const EXCLUDED: &[&str] = &["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*"];
+
+/// Arguments: tree, shared directory, program and its arguments.
+const ENTER: &str = r#"set -e
+tree=$1 shared=$2; shift 2
+for dir in dev proc sys; do mount --rbind "/$dir" "$tree/$dir"; done
+mkdir -p "$tree$shared"
+mount --bind "$shared" "$tree$shared"
+exec chroot "$tree" "$@"
+"#;
