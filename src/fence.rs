@@ -7,14 +7,13 @@
 
 pub mod measurement_log;
 
-use std::fmt;
-
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use thiserror::Error;
 
 use crate::error::{Class, Failure};
+use crate::luks::Uuid;
 use crate::pcr::{Bank, Pcr, PcrMask};
 use crate::secret::VolumeKey;
 use crate::tpm::{Banks, Tpm, TpmError};
@@ -30,7 +29,7 @@ pub struct Unfenced {
 #[derive(Debug)]
 pub struct Fenced {
     digests: Vec<(Bank, Vec<u8>)>,
-    log: Result<(), LogError>,
+    unlogged: Option<LogError>,
 }
 
 impl Unfenced {
@@ -69,13 +68,13 @@ impl Unfenced {
     /// mapped as `name`, in all banks with one command, and logs it as systemd does.
     ///
     /// # Errors
-    /// The TPM's: nothing may be mapped. A failure to log is no error; [`Fenced::log`] carries it.
+    /// The TPM's: nothing may be mapped. A failure to log is no error; [`Fenced::unlogged`] carries it.
     pub fn raise(
         self,
         tpm: &mut dyn Tpm,
         key: &VolumeKey,
         name: &str,
-        uuid: impl fmt::Display,
+        uuid: &Uuid,
         log: &MeasurementLog,
     ) -> Result<Fenced, FenceError> {
         let description = description(name, uuid);
@@ -87,8 +86,8 @@ impl Unfenced {
             description: &description,
             event: Some("volume-key"),
         };
-        let log = extend_and_log(tpm, &record, log)?;
-        Ok(Fenced { digests, log })
+        let unlogged = extend_and_log(tpm, &record, log)?;
+        Ok(Fenced { digests, unlogged })
     }
 }
 
@@ -99,27 +98,22 @@ impl Fenced {
         &self.digests
     }
 
-    /// Whether the measurement log has the record too. A verifier replays the log: it has to be told when it cannot.
+    /// Why the measurement log lacks the record, if it does. A verifier replays the log: it has to be told.
     #[must_use]
-    pub const fn log(&self) -> Result<(), &LogError> {
-        match &self.log {
-            Ok(()) => Ok(()),
-            Err(error) => Err(error),
-        }
+    pub const fn unlogged(&self) -> Option<&LogError> {
+        self.unlogged.as_ref()
     }
 }
 
 /// The fence of a boot that failed: the digest of `cvm-unlock:failed` into PCR 15, in every bank that we can compute.
 /// It says that something failed, and takes from whoever comes next the chance to unseal.
 ///
-/// Always extends, whatever the PCR holds: a second digest on top of the first changes nothing for the better or worse.
+/// Always extends, whatever the PCR holds: a second digest on top of the first changes nothing for the better or worse. Gives why the measurement log
+/// lacks the record, if it does.
 ///
 /// # Errors
 /// The TPM's.
-pub fn raise_for_failure(
-    tpm: &mut dyn Tpm,
-    log: &MeasurementLog,
-) -> Result<Result<(), LogError>, FenceError> {
+pub fn raise_for_failure(tpm: &mut dyn Tpm, log: &MeasurementLog) -> Result<Option<LogError>, FenceError> {
     let digests: Vec<(Bank, Vec<u8>)> =
         tpm.banks()?.active.into_iter().map(|bank| (bank, digest(bank, FAILED.as_bytes()))).collect();
     if digests.is_empty() {
@@ -135,14 +129,14 @@ fn extend_and_log(
     tpm: &mut dyn Tpm,
     record: &Record<'_>,
     log: &MeasurementLog,
-) -> Result<Result<(), LogError>, TpmError> {
+) -> Result<Option<LogError>, TpmError> {
     let pending = log.begin();
     tpm.extend(record.pcr, record.digests)?;
-    Ok(pending.and_then(|pending| pending.append(record)))
+    Ok(pending.and_then(|pending| pending.append(record)).err())
 }
 
 /// What is measured with the volume key: `cryptsetup:NAME:UUID`, the name escaped as systemd's `xescape(name, ":")` does.
-fn description(name: &str, uuid: impl fmt::Display) -> String {
+fn description(name: &str, uuid: &Uuid) -> String {
     let mut text = String::from("cryptsetup:");
     for byte in name.bytes() {
         if matches!(byte, b' '..=b'~') && !matches!(byte, b':' | b'\\') {

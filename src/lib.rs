@@ -26,6 +26,7 @@ pub mod secret;
 pub mod source;
 pub mod sys;
 pub mod tpm;
+pub mod unseal;
 
 #[cfg(feature = "native")]
 pub mod activate;

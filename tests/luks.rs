@@ -13,8 +13,15 @@ use std::cell::RefCell;
 use std::io;
 
 use cvm_unlock::error::Failure;
+use cvm_unlock::luks::binding::Binding;
+use cvm_unlock::luks::token::{Kind, Literal, PrimaryAlg, Token};
 use cvm_unlock::luks::{Cipher, Condition, Flag, FlagSet, Kdf, SegmentSize, Snapshot, emit};
+use cvm_unlock::pcr::{Bank, Pcr};
 use cvm_unlock::source::Source;
+use cvm_unlock::tpm::blob::Sealed;
+use cvm_unlock::tpm::srk::Srk;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use serde_json::json;
 use volumes::{
     VOLUME, Volume, checksum, forge, forge_text, header_size, json_text, replace_text, run, run_ok, text,
@@ -365,4 +372,67 @@ fn a_volume_of_4096_byte_sectors_has_its_data_aligned() {
     assert!(read(&odd).is_ok());
     let error = Snapshot::read(&odd, VOLUME, 4096, &FlagSet::default()).unwrap_err();
     assert_eq!(error.slug(), "luks-segment-range");
+}
+
+#[test]
+fn systemds_own_parser_reads_the_tokens_that_we_write() {
+    let volume = Volume::format(&[]);
+    let public =
+        [&[0, 8, 0, 0x0b, 0, 0, 4, 0x12, 0, 32][..], &[0xaa; 32], &[0, 0x10, 0, 32], &[0xbb; 32]].concat();
+    let sealed = Sealed::new(vec![1; 158], public, None).unwrap();
+    let srk = Srk::new(0x8100_0001, [&[0, 0x23, 0, 0x0b][..], &[7; 86]].concat()).unwrap();
+    let binding = Binding::new([9; 32]);
+    let literal = Literal {
+        keyslot: 0,
+        sealed: &sealed,
+        policy_digest: &[0xaa; 32],
+        pcrs: [4, 7, 11].into_iter().filter_map(Pcr::new).collect(),
+        bank: Bank::Sha384,
+        primary: PrimaryAlg::Rsa,
+        srk: &srk,
+        binding: Some(&binding),
+    };
+    let file = volume.path().with_extension("json");
+    std::fs::write(&file, literal.to_json().to_string()).unwrap();
+    let json = format!("--json-file={}", text(&file));
+    run_ok("cryptsetup", &["token", "import", &json, "--token-id=2", text(&volume.path())]);
+
+    // The token's details are printed by systemd's plug-in, which refuses tokens that it does not understand.
+    let dump = run_ok("cryptsetup", &["luksDump", text(&volume.path())]);
+    for line in
+        ["tpm2-hash-pcrs:   4+7+11", "tpm2-pcr-bank:    sha384", "tpm2-primary-alg: rsa", "00 9e 01 01 01"]
+    {
+        assert!(dump.contains(line), "{line} in {dump}");
+    }
+    // cryptsetup rewrote the JSON on its way; our parser still finds the same.
+    let snapshot = read(&volume.bytes()).unwrap();
+    let token = Token::parse(2, &snapshot.tokens()[&2]).unwrap();
+    assert_eq!((token.kind(), token.keyslot, token.bank), (Kind::Literal, 0, Some(Bank::Sha384)));
+    assert_eq!((token.sealed, token.srk), (sealed, Some(srk)));
+    assert_eq!(token.binding.unwrap().bytes(), binding.bytes());
+}
+
+#[test]
+fn any_edit_of_a_real_headers_json_gives_an_answer_that_can_be_written_down() {
+    let mut sound = Volume::format(&["--luks2-metadata-size=16384"]).bytes();
+    let second = header_size(&sound);
+    sound.truncate(2 * second);
+    let text = json_text(&sound);
+    let edit = (any::<prop::sample::Index>(), prop::collection::vec(0x20..0x7f_u8, 0..6), 0..6_usize);
+    let edits = TestRunner::default().run(&edit, |(position, insert, remove)| {
+        let mut edited = text.clone().into_bytes();
+        let start = position.index(edited.len());
+        edited.splice(start..(start + remove).min(text.len()), insert);
+        let edited = String::from_utf8(edited).unwrap();
+        let forged = forge_text(&sound, |_| edited.clone());
+        if let Ok(snapshot) = read(&forged) {
+            // What is accepted has a canonical form that says the same.
+            let area = snapshot.read_area(&vec![0; 1 << 25], 0);
+            let canonical = emit::canonical_header(&snapshot, &area.unwrap());
+            let again = read(&canonical).unwrap();
+            prop_assert_eq!((again.segment(), again.digest()), (snapshot.segment(), snapshot.digest()));
+        }
+        Ok(())
+    });
+    edits.unwrap();
 }

@@ -1,6 +1,13 @@
 //! The TPM stage against a real emulator: what is sealed is unsealed where it must be, and nowhere else.
 #![cfg(feature = "native")]
-#![allow(missing_docs)]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub
+)]
 
 mod common;
 
@@ -10,6 +17,7 @@ use common::swtpm::Swtpm;
 use cvm_unlock::error::Failure;
 use cvm_unlock::fence::Unfenced;
 use cvm_unlock::fence::measurement_log::MeasurementLog;
+use cvm_unlock::luks::Uuid;
 use cvm_unlock::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use cvm_unlock::policy::literal;
 use cvm_unlock::secret::{Secret, VolumeKey};
@@ -19,6 +27,8 @@ use cvm_unlock::tpm::srk::Srk;
 use cvm_unlock::tpm::{Device, Parent, PrimaryAlg, Step, Tpm, TpmError};
 
 const SECRET: &[u8] = b"thirty-two bytes of a secret ...";
+
+const UUID: Uuid = Uuid::new([0x5a; 16]);
 
 fn open(swtpm: &Swtpm) -> EsapiTpm {
     EsapiTpm::open(&swtpm.device().parse().unwrap()).unwrap()
@@ -186,7 +196,7 @@ fn after_the_fence_the_same_object_is_not_unsealed_again_by_anybody() {
     let mut tpm = open(&swtpm);
     let unfenced = Unfenced::check(&mut tpm).unwrap();
     let log = MeasurementLog::new(swtpm.file("root").as_path());
-    unfenced.raise(&mut tpm, &VolumeKey::new(Secret::new(vec![7; 64])), "root", "uuid", &log).unwrap();
+    unfenced.raise(&mut tpm, &VolumeKey::new(Secret::new(vec![7; 64])), "root", &UUID, &log).unwrap();
     drop(tpm);
 
     enrolled.is_refused(&swtpm, "pcr-mismatch");
@@ -345,7 +355,7 @@ fn an_unlock_stays_within_its_budget_of_commands() {
     let checked = swtpm.commands().len();
     tpm.unseal(&enrolled.sealed, &enrolled.parent, &enrolled.steps).unwrap();
     let unsealed = swtpm.commands().len();
-    unfenced.raise(&mut tpm, &VolumeKey::new(Secret::new(vec![7; 64])), "root", "uuid", &log).unwrap();
+    unfenced.raise(&mut tpm, &VolumeKey::new(Secret::new(vec![7; 64])), "root", &UUID, &log).unwrap();
     drop(tpm);
     let commands = swtpm.commands();
     println!(

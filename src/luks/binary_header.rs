@@ -253,3 +253,7 @@ pub(super) const VERSION: u16 = 2;
 pub(super) const CHECKSUM_AT: usize = 448;
 /// Bytes of the checksum's field; SHA-256 uses the first 32.
 pub(super) const CHECKSUM_BYTES: usize = 64;
+
+#[cfg(test)]
+#[path = "tests/binary_header.rs"]
+mod tests;

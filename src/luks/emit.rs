@@ -67,3 +67,7 @@ fn field(bytes: &mut Vec<u8>, text: &str, length: usize) {
 
 /// The smallest size of a copy: 16 KiB.
 const SIZE: HeaderSize = HeaderSize::MIN;
+
+#[cfg(test)]
+#[path = "tests/emit.rs"]
+mod tests;

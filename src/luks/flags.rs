@@ -3,11 +3,17 @@
 
 use std::collections::BTreeSet;
 
-/// A persistent flag of LUKS2 (on-disk format specification 1.1.4, table 3; cryptsetup `--persistent`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+use serde::{Deserialize, Serialize};
+
+/// A persistent flag of LUKS2 (on-disk format specification 1.1.4, table 3; cryptsetup `--persistent`), in the order of
+/// the names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Flag {
     /// Discards reach the disk: the host sees which sectors are free.
     AllowDiscards,
+    /// Workqueues of high priority.
+    HighPriority,
     /// `dm-integrity` without its journal.
     NoJournal,
     /// Reads are decrypted in the caller's context.
@@ -18,24 +24,22 @@ pub enum Flag {
     SameCpuCrypt,
     /// No separate thread for writes.
     SubmitFromCryptCpus,
-    /// Workqueues of high priority.
-    HighPriority,
 }
 
 /// A set of flags, in a fixed order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlagSet(BTreeSet<Flag>);
 
 impl Flag {
     /// All flags.
     pub const ALL: [Self; 7] = [
         Self::AllowDiscards,
+        Self::HighPriority,
         Self::NoJournal,
         Self::NoReadWorkqueue,
         Self::NoWriteWorkqueue,
         Self::SameCpuCrypt,
         Self::SubmitFromCryptCpus,
-        Self::HighPriority,
     ];
 
     /// The name in the header and in our configuration.
@@ -100,6 +104,7 @@ mod tests {
             assert_eq!(Flag::from_name(flag.name()), Some(flag));
         }
         assert_eq!(Flag::from_name("allow_discards"), None);
+        assert!(Flag::ALL.is_sorted() && Flag::ALL.is_sorted_by_key(|flag| flag.name()));
     }
 
     #[test]

@@ -114,7 +114,7 @@ pub const LANES_LIMIT: u32 = 4;
 pub const WORK_LIMIT: u64 = 1 << 25;
 
 #[cfg(test)]
-mod tests {
+pub(in crate::luks) mod tests {
     use super::*;
     use crate::error::Failure;
     use proptest::prelude::*;

@@ -32,9 +32,19 @@ impl<'a> Members<'a> {
         self.rest.remove(name)
     }
 
+    /// Whether the member is there and nobody has taken it yet.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.rest.contains_key(name)
+    }
+
+    /// The error of the member `name`.
+    pub(super) fn wrong(&self, name: &str, problem: &'static str) -> HeaderError {
+        wrong(self.at(name), problem)
+    }
+
     /// Takes a member of any type.
     pub(super) fn value(&mut self, name: &str) -> Result<&'a Value, HeaderError> {
-        self.optional(name).ok_or_else(|| wrong(self.at(name), "is missing"))
+        self.optional(name).ok_or_else(|| self.wrong(name, "is missing"))
     }
 
     /// Takes an object.
@@ -45,35 +55,34 @@ impl<'a> Members<'a> {
 
     /// Takes a string.
     pub(super) fn text(&mut self, name: &str) -> Result<&'a str, HeaderError> {
-        self.value(name)?.as_str().ok_or_else(|| wrong(self.at(name), "is not a string"))
+        self.value(name)?.as_str().ok_or_else(|| self.wrong(name, "is not a string"))
     }
 
     /// Takes a JSON integer that fits in 32 bits, as sizes of keys and costs are.
     pub(super) fn number(&mut self, name: &str) -> Result<u32, HeaderError> {
         let number = self.value(name)?.as_u64().and_then(|number| u32::try_from(number).ok());
-        number.ok_or_else(|| wrong(self.at(name), "is not an unsigned 32-bit number"))
+        number.ok_or_else(|| self.wrong(name, "is not an unsigned 32-bit number"))
     }
 
     /// Takes a string with a 64-bit decimal number, as offsets and sizes are.
     pub(super) fn decimal(&mut self, name: &str) -> Result<u64, HeaderError> {
-        decimal(self.text(name)?).ok_or_else(|| wrong(self.at(name), "is not a canonical decimal string"))
+        decimal(self.text(name)?).ok_or_else(|| self.wrong(name, "is not a canonical decimal string"))
     }
 
     /// Takes bytes in base64.
     pub(super) fn base64(&mut self, name: &str) -> Result<Vec<u8>, HeaderError> {
         let text = self.text(name)?;
-        Base64::decode_vec(text).map_err(|_| wrong(self.at(name), "is not base64"))
+        Base64::decode_vec(text).map_err(|_| self.wrong(name, "is not base64"))
     }
 
     /// Takes an array of strings without repetition.
     pub(super) fn texts(&mut self, name: &str) -> Result<BTreeSet<&'a str>, HeaderError> {
-        let items = self.value(name)?.as_array().ok_or_else(|| wrong(self.at(name), "is not an array"))?;
+        let items = self.value(name)?.as_array().ok_or_else(|| self.wrong(name, "is not an array"))?;
         let mut texts = BTreeSet::new();
         for item in items {
-            let text =
-                item.as_str().ok_or_else(|| wrong(self.at(name), "has an item that is not a string"))?;
+            let text = item.as_str().ok_or_else(|| self.wrong(name, "has an item that is not a string"))?;
             if !texts.insert(text) {
-                return Err(wrong(self.at(name), "has the same item twice"));
+                return Err(self.wrong(name, "has the same item twice"));
             }
         }
         Ok(texts)
@@ -83,7 +92,7 @@ impl<'a> Members<'a> {
     pub(super) fn ids(&mut self, name: &str) -> Result<BTreeSet<u32>, HeaderError> {
         let texts = self.texts(name)?;
         let ids: Option<_> = texts.into_iter().map(id).collect();
-        ids.ok_or_else(|| wrong(self.at(name), "has an item that is not an object number"))
+        ids.ok_or_else(|| self.wrong(name, "has an item that is not an object number"))
     }
 
     /// Takes all members: numbered objects.

@@ -187,3 +187,7 @@ fn common_key_size(keyslots: &BTreeMap<u32, Keyslot>) -> Result<u32, HeaderError
 
 /// Bytes of the largest keyslots area (on-disk format specification 1.1.4, 3.5).
 const KEYSLOTS_LIMIT: u64 = 128 << 20;
+
+#[cfg(test)]
+#[path = "tests/metadata.rs"]
+mod tests;

@@ -3,6 +3,7 @@
 //! ([`emit`]).
 
 mod binary_header;
+pub mod binding;
 mod cipher;
 mod copies;
 mod digest;
@@ -15,7 +16,9 @@ pub mod keyslot;
 mod members;
 mod metadata;
 mod read;
+pub mod renumber;
 mod segment;
+pub mod token;
 mod uuid;
 
 use std::collections::BTreeMap;

@@ -26,10 +26,12 @@ pub(crate) struct FakeTpm {
 impl FakeTpm {
     /// All PCRs zero in `banks`.
     pub(crate) fn new(banks: &[Bank]) -> Self {
-        let zero =
-            |bank: &Bank| (0..24).map(move |n| ((*bank, Pcr::new(n).unwrap()), vec![0; bank.digest_size()]));
+        let mut pcrs = BTreeMap::new();
+        for bank in banks {
+            pcrs.extend((0..24).filter_map(Pcr::new).map(|pcr| ((*bank, pcr), vec![0; bank.digest_size()])));
+        }
         Self {
-            pcrs: banks.iter().flat_map(zero).collect(),
+            pcrs,
             banks: Banks { active: banks.to_vec(), ..Banks::default() },
             failures: Vec::new(),
             log: Vec::new(),

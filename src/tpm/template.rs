@@ -19,6 +19,16 @@ impl PrimaryAlg {
         Self::ALL.into_iter().find(|alg| alg.name() == name)
     }
 
+    /// The algorithm of a key with this marshalled `TPMT_PUBLIC`.
+    #[must_use]
+    pub fn of_public(public: &[u8]) -> Option<Self> {
+        match *public.first_chunk()? {
+            ALG_ECC => Some(Self::Ecc),
+            ALG_RSA => Some(Self::Rsa),
+            _ => None,
+        }
+    }
+
     /// The name as tokens spell it.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -134,10 +144,11 @@ mod tests {
             public.extend_from_slice(&[0x00, 0x20]);
             public.extend_from_slice(&[0x5a; 32]);
             assert_eq!(Primary::of(&public), Some(template));
+            assert_eq!(PrimaryAlg::of_public(&public), Some(alg));
             public[7] ^= 1;
             assert_eq!(Primary::of(&public), None);
         }
-        assert_eq!(Primary::of(&[]), None);
+        assert_eq!((Primary::of(&[]), PrimaryAlg::of_public(&[0x00])), (None, None));
         assert_eq!(Primary::of(&Primary::Legacy(PrimaryAlg::Ecc).public()), None);
     }
 

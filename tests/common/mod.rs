@@ -1,4 +1,4 @@
 //! What several of the black-box tests need.
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code)]
 
 pub mod swtpm;

@@ -1,0 +1,345 @@
+//! Tokens of type `systemd-tpm2`. A strictly parsed JSON object comes in, written by the host; typed values go out. Members
+//! that we do not know are systemd's of tomorrow and ignored, as systemd itself does; our own member is strict. Nothing
+//! here decides whether a token may be used: [`Token::kind`] says what it is, the policy decides.
+
+use base64ct::{Base64, Encoding};
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use super::HeaderError;
+use super::binding::Binding;
+use super::members::Members;
+use crate::error::{Class, Failure};
+use crate::pcr::{Bank, Pcr, PcrMask};
+pub use crate::tpm::PrimaryAlg;
+use crate::tpm::blob::{BlobError, Sealed};
+use crate::tpm::srk::{Srk, SrkError};
+
+/// What a token says about a keyslot's sealed passphrase.
+#[derive(Clone, Debug)]
+pub struct Token {
+    /// The token's number in the header.
+    pub id: u32,
+    /// The keyslot whose passphrase is sealed.
+    pub keyslot: u32,
+    /// The sealed object; the first one where there are two.
+    pub sealed: Sealed,
+    /// The policy digest that unseals it, as the token claims.
+    pub policy_digest: [u8; 32],
+    /// The second object with its policy digest, where the passphrase is split (systemd: signed policy and pcrlock).
+    pub second: Option<(Sealed, [u8; 32])>,
+    /// PCRs bound by value.
+    pub pcrs: PcrMask,
+    /// The bank of all PCRs; `None` where the token does not say.
+    pub bank: Option<Bank>,
+    /// The algorithm of the parent key.
+    pub primary: PrimaryAlg,
+    /// The parent key; `None` means systemd's legacy primary, created for each unseal (before version 254).
+    pub srk: Option<Srk>,
+    /// Whether a PIN is needed.
+    pub pin: bool,
+    /// PCRs bound by a signed policy.
+    pub signed: Option<Signed>,
+    /// Whether a pcrlock policy in NV memory is needed.
+    pub pcrlock: bool,
+    /// Our binding of the keyslot, if the token has one.
+    pub binding: Option<Binding>,
+}
+
+/// A signed PCR policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// The public key that signs, as PEM text.
+    pub key: String,
+    /// PCRs bound by signature; may be empty, then the signature binds nothing.
+    pub pcrs: PcrMask,
+    /// The policy reference (systemd 262).
+    pub reference: Option<String>,
+}
+
+/// What a token is, by what it asks for first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// PCR values.
+    Literal,
+    /// Nothing: it unseals in every state of its TPM. systemd's default since version 258.
+    Unbound,
+    /// A PIN, whatever else; nobody is there to type it.
+    Pin,
+    /// A signed PCR policy, perhaps with PCR values beside it.
+    Signed,
+    /// A pcrlock policy.
+    Pcrlock,
+    /// Two objects.
+    Sharded,
+}
+
+impl Token {
+    /// Reads the token with the number `id`.
+    ///
+    /// # Errors
+    /// It is of another type, or not what systemd writes and accepts.
+    pub fn parse(id: u32, value: &Value) -> Result<Self, TokenError> {
+        let mut members = Members::of(&format!("tokens.{id}"), value)?;
+        if members.text("type")? != TYPE {
+            return Err(TokenError::OtherType);
+        }
+        let keyslots = members.ids("keyslots")?;
+        let (Some(keyslot), 1) = (keyslots.first().copied(), keyslots.len()) else {
+            return Err(TokenError::Keyslots);
+        };
+        let ((sealed, policy_digest), second) = shards(&mut members)?;
+        let bank = members
+            .optional("tpm2-pcr-bank")
+            .map(|bank| bank.as_str().and_then(Bank::from_name).ok_or(TokenError::Bank));
+        let primary = members.optional("tpm2-primary-alg").map_or(Ok(PrimaryAlg::Ecc), |primary| {
+            primary.as_str().and_then(PrimaryAlg::from_name).ok_or(TokenError::PrimaryAlg)
+        });
+        let srk = present(&mut members, "tpm2_srk", Members::base64)?;
+        let binding = members.optional(OUR_MEMBER).map(|value| parse_binding(&members.at(OUR_MEMBER), value));
+        Ok(Self {
+            id,
+            keyslot,
+            sealed,
+            policy_digest,
+            second,
+            pcrs: mask(members.value("tpm2-pcrs")?)?,
+            bank: bank.transpose()?,
+            primary: primary?,
+            srk: srk.map(|bytes| Srk::parse(&bytes)).transpose()?,
+            pin: switch(&mut members, "tpm2-pin")?,
+            signed: signed(&mut members)?,
+            pcrlock: switch(&mut members, "tpm2_pcrlock")?,
+            binding: binding.transpose()?,
+        })
+    }
+
+    /// What the token is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        let signed = self.signed.as_ref().is_some_and(|signed| !signed.pcrs.is_empty());
+        if self.pin {
+            Kind::Pin
+        } else if self.second.is_some() {
+            Kind::Sharded
+        } else if self.pcrlock {
+            Kind::Pcrlock
+        } else if signed {
+            Kind::Signed
+        } else if self.pcrs.is_empty() {
+            Kind::Unbound
+        } else {
+            Kind::Literal
+        }
+    }
+}
+
+/// A literal token to be written.
+#[derive(Clone, Copy)]
+pub struct Literal<'a> {
+    /// The keyslot whose passphrase is sealed.
+    pub keyslot: u32,
+    /// The sealed object.
+    pub sealed: &'a Sealed,
+    /// The policy digest that unseals it.
+    pub policy_digest: &'a [u8; 32],
+    /// PCRs bound by value.
+    pub pcrs: PcrMask,
+    /// Their bank.
+    pub bank: Bank,
+    /// The algorithm of the parent key.
+    pub primary: PrimaryAlg,
+    /// The parent key.
+    pub srk: &'a Srk,
+    /// The keyslot's binding.
+    pub binding: Option<&'a Binding>,
+}
+
+impl Literal<'_> {
+    /// The token's JSON: systemd's members in systemd's spelling, then ours.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let pcrs: Vec<_> = self.pcrs.iter().map(Pcr::number).collect();
+        let token = json!({
+            "type": TYPE,
+            "keyslots": [self.keyslot.to_string()],
+            "tpm2-blob": Base64::encode_string(&self.sealed.to_bytes()),
+            "tpm2-pcrs": pcrs,
+            "tpm2-pcr-bank": self.bank.name(),
+            "tpm2-primary-alg": self.primary.name(),
+            "tpm2-policy-hash": to_hex(self.policy_digest),
+            "tpm2_srk": Base64::encode_string(&self.srk.to_bytes()),
+        });
+        match self.binding {
+            Some(binding) => with_binding(token, binding),
+            None => token,
+        }
+    }
+}
+
+/// A token's JSON with our member set to `binding`; everything else stays as it is.
+#[must_use]
+pub fn with_binding(mut token: Value, binding: &Binding) -> Value {
+    let member = json!({"version": VERSION, "binding": Base64::encode_string(binding.bytes())});
+    if let Some(members) = token.as_object_mut() {
+        members.insert(OUR_MEMBER.to_owned(), member);
+    }
+    token
+}
+
+/// Why a token cannot be read.
+#[derive(Debug, Error)]
+pub enum TokenError {
+    /// A token of something else; not a fault.
+    #[error("Token is not of type {TYPE}")]
+    OtherType,
+    /// A member is missing or of the wrong type.
+    #[error(transparent)]
+    Member(#[from] HeaderError),
+    /// Not exactly one keyslot.
+    #[error("Token does not name exactly one keyslot")]
+    Keyslots,
+    /// Objects and policy digests do not match, or there are too many.
+    #[error("Token has not one or two sealed objects, each with its policy digest")]
+    Shards,
+    /// The sealed object.
+    #[error("Token's sealed object cannot be read")]
+    Blob(#[from] BlobError),
+    /// The parent key.
+    #[error("Token's parent key cannot be read")]
+    Srk(#[from] SrkError),
+    /// The policy digest is not 32 bytes in hexadecimal.
+    #[error("Token's policy digest is not that of SHA-256")]
+    PolicyDigest,
+    /// A list of PCRs with something else in it.
+    #[error("Token's PCRs are not numbers from 0 to 23")]
+    Pcrs,
+    /// A bank that we do not know.
+    #[error("Token's PCR bank is unknown")]
+    Bank,
+    /// A parent key algorithm that we do not know.
+    #[error("Token's primary algorithm is unknown")]
+    PrimaryAlg,
+    /// A signed policy without its key, or with one that is not text.
+    #[error("Token's signed policy has no usable public key")]
+    Signed,
+    /// Our own member is of another version, or not what we write.
+    #[error("Token's cvm-unlock member is not of version {VERSION}")]
+    Ours,
+}
+
+impl Failure for TokenError {
+    fn slug(&self) -> &'static str {
+        match self {
+            Self::OtherType => "token-other-type",
+            Self::Member(_) => "token-malformed",
+            Self::Keyslots => "token-keyslots",
+            Self::Shards => "token-shards",
+            Self::Blob(_) => "token-blob",
+            Self::Srk(_) => "token-srk",
+            Self::PolicyDigest => "token-policy-digest",
+            Self::Pcrs => "token-pcrs",
+            Self::Bank => "token-bank",
+            Self::PrimaryAlg => "token-primary-alg",
+            Self::Signed => "token-signed",
+            Self::Ours => "token-binding",
+        }
+    }
+
+    fn class(&self) -> Class {
+        Class::Data
+    }
+}
+
+type Shard = (Sealed, [u8; 32]);
+
+/// `tpm2-blob` and `tpm2-policy-hash`: both strings, or both arrays of the same length.
+fn shards(members: &mut Members<'_>) -> Result<(Shard, Option<Shard>), TokenError> {
+    let (blobs, digests) = (one_or_more(members, "tpm2-blob")?, one_or_more(members, "tpm2-policy-hash")?);
+    if blobs.len() != digests.len() {
+        return Err(TokenError::Shards);
+    }
+    let mut shards = blobs.into_iter().zip(digests).map(|(blob, digest)| -> Result<Shard, TokenError> {
+        let bytes = Base64::decode_vec(blob).map_err(|_| members.wrong("tpm2-blob", "is not base64"))?;
+        Ok((Sealed::parse(&bytes)?, from_hex(digest).ok_or(TokenError::PolicyDigest)?))
+    });
+    match (shards.next(), shards.next(), shards.next()) {
+        (Some(first), second, None) => Ok((first?, second.transpose()?)),
+        _ => Err(TokenError::Shards),
+    }
+}
+
+fn one_or_more<'a>(members: &mut Members<'a>, name: &str) -> Result<Vec<&'a str>, TokenError> {
+    let texts: Option<_> = match members.value(name)? {
+        Value::Array(items) => items.iter().map(Value::as_str).collect(),
+        item => item.as_str().map(|text| vec![text]),
+    };
+    Ok(texts.ok_or_else(|| members.wrong(name, "is neither a string nor an array of strings"))?)
+}
+
+fn signed(members: &mut Members<'_>) -> Result<Option<Signed>, TokenError> {
+    let key = present(members, "tpm2_pubkey", Members::base64)?;
+    let pcrs = members.optional("tpm2_pubkey_pcrs").map_or(Ok(PcrMask::EMPTY), mask)?;
+    let reference = present(members, "tpm2_pubkey_ref", Members::text)?.map(str::to_owned);
+    match key {
+        Some(key) => {
+            let key = String::from_utf8(key).map_err(|_| TokenError::Signed)?;
+            Ok(Some(Signed { key, pcrs, reference }))
+        }
+        None if pcrs.is_empty() && reference.is_none() => Ok(None),
+        None => Err(TokenError::Signed),
+    }
+}
+
+fn present<'a, T>(
+    members: &mut Members<'a>,
+    name: &str,
+    take: impl Fn(&mut Members<'a>, &str) -> Result<T, HeaderError>,
+) -> Result<Option<T>, HeaderError> {
+    if members.has(name) { take(members, name).map(Some) } else { Ok(None) }
+}
+
+fn switch(members: &mut Members<'_>, name: &'static str) -> Result<bool, TokenError> {
+    let value = members.optional(name).map_or(Some(false), Value::as_bool);
+    Ok(value.ok_or_else(|| members.wrong(name, "is not a boolean"))?)
+}
+
+fn mask(value: &Value) -> Result<PcrMask, TokenError> {
+    let pcr = |item: &Value| item.as_u64().and_then(|number| u8::try_from(number).ok()).and_then(Pcr::new);
+    let items = value.as_array().ok_or(TokenError::Pcrs)?;
+    items.iter().map(|item| pcr(item).ok_or(TokenError::Pcrs)).collect()
+}
+
+fn parse_binding(path: &str, value: &Value) -> Result<Binding, TokenError> {
+    let mut members = Members::of(path, value)?;
+    if members.number("version")? != VERSION {
+        return Err(TokenError::Ours);
+    }
+    let bytes = <[u8; 32]>::try_from(members.base64("binding")?).map_err(|_| TokenError::Ours)?;
+    members.finish()?;
+    Ok(Binding::new(bytes))
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let mut digits = text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()));
+    let mut bytes = [0; 32];
+    for byte in &mut bytes {
+        *byte = digits.next()?? << 4 | digits.next()??;
+    }
+    digits.next().is_none().then_some(bytes)
+}
+
+/// The token's type.
+const TYPE: &str = "systemd-tpm2";
+/// The name of our own member; systemd ignores it.
+const OUR_MEMBER: &str = "cvm-unlock";
+/// The version of our own member.
+const VERSION: u32 = 1;
+
+#[cfg(test)]
+#[path = "tests/token.rs"]
+mod tests;
