@@ -1,3 +1,7 @@
-//! The executable.
+//! The executable: arguments in, exit code out. Everything else is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cvm_unlock::cli::run(std::env::args_os())
+}

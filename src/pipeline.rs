@@ -10,13 +10,13 @@ use crate::discover::{Candidate, Candidates, Discovery};
 use crate::error::{Class, Error, Failure};
 use crate::fence::measurement_log::MeasurementLog;
 use crate::fence::{self, Unfenced};
-use crate::luks::{KeyslotArea, Snapshot};
+use crate::luks::Snapshot;
 use crate::policy::Rules;
 use crate::report::{FenceReport, Outcome, Report, TokenReport, VolumeReport, Warning};
 use crate::source::Source;
 use crate::tpm::esapi::EsapiTpm;
 use crate::tpm::{Device, Tpm, TpmError};
-use crate::unseal::{self, UnsealError, Unsealed};
+use crate::unseal::{Tokens, Unsealed};
 use crate::verify::{self, Verified};
 
 /// Where we run: the directory that stands for `/`, the configuration, the TPM.
@@ -59,13 +59,13 @@ impl Host<'_> {
         note(&found, report);
         let tpm = tpm.insert(report.stage("tpm", |_| self.open_tpm(&listener))?);
         let unfenced = Unfenced::check(tpm)?;
-        let proven = self.prove_one(found.candidates, tpm, report)?;
+        let proven = self.prove_one(found.candidates, tpm, &unfenced, report)?;
 
-        let uuid = proven.snapshot.uuid().to_string();
+        let uuid = proven.snapshot.uuid();
         let log = MeasurementLog::new(self.root);
         let fenced =
-            report.stage("fence", |_| unfenced.raise(tpm, &proven.verified.key, NAME, &uuid, &log))?;
-        if let Err(error) = fenced.log() {
+            report.stage("fence", |_| unfenced.raise(tpm, &proven.verified.key, NAME, uuid, &log))?;
+        if let Some(error) = fenced.unlogged() {
             report.warn(Warning::new("measurement-log-failed", crate::error::chain(error)));
         }
         report.fence = Some(FenceReport {
@@ -92,16 +92,16 @@ impl Host<'_> {
     pub fn dry_run(&self, volume: Option<(&dyn Source, u64, u32)>, report: &mut Report) -> Result<(), Error> {
         self.lock_memory(report);
         let mut tpm = EsapiTpm::open(self.tpm)?;
-        Unfenced::check(&mut tpm)?;
+        let unfenced = Unfenced::check(&mut tpm)?;
         match volume {
             Some((source, length, sector)) => {
-                self.prove(source, length, sector, &mut tpm, report)?;
+                self.prove(source, length, sector, &mut tpm, &unfenced, report)?;
             }
             None => {
                 let discovery = Discovery::open(self.root.to_owned(), uevent::Stationary);
                 let found = report.stage("discover", |_| discovery.find(Duration::ZERO))?;
                 note(&found, report);
-                self.prove_one(found.candidates, &mut tpm, report)?;
+                self.prove_one(found.candidates, &mut tpm, &unfenced, report)?;
             }
         }
         report.outcome = Outcome::WouldUnlock;
@@ -113,6 +113,7 @@ impl Host<'_> {
         &self,
         candidates: Vec<Candidate>,
         tpm: &mut dyn Tpm,
+        unfenced: &Unfenced,
         report: &mut Report,
     ) -> Result<Proven, Error> {
         let mut proven: Option<Proven> = None;
@@ -123,7 +124,7 @@ impl Host<'_> {
                 partition_uuid: Some(candidate.part_uuid.to_string()),
                 ..VolumeReport::default()
             });
-            match self.prove(&candidate.file, candidate.size, candidate.sector.bytes(), tpm, report) {
+            match self.prove(&candidate.file, candidate.size, candidate.sector.bytes(), tpm, unfenced, report) {
                 Ok((snapshot, verified)) => {
                     if let Some(first) = &proven {
                         return Err(SelectError::Several(first.candidate.path.clone(), candidate.path).into());
@@ -150,40 +151,56 @@ impl Host<'_> {
         length: u64,
         sector: u32,
         tpm: &mut dyn Tpm,
+        unfenced: &Unfenced,
         report: &mut Report,
     ) -> Result<(Snapshot, Verified), Error> {
-        let snapshot = report
-            .stage("header", |_| Snapshot::read(source, length, sector, &self.config.allow_luks_flags))?;
+        let snapshot =
+            report.stage("header", |_| Snapshot::read(source, length, sector, &self.config.allow_luks_flags))?;
         if let Some(slug) = snapshot.condition().slug() {
             report.warn(Warning::new(slug, "One of the header's two copies is not used"));
         }
-        let volume = report.volume.get_or_insert_default();
-        volume.luks_uuid = Some(snapshot.uuid().to_string());
-        let unsealed = report.stage("unseal", |report| self.unseal(&snapshot, tpm, report))?;
-        let verified = report.stage("verify", |_| -> Result<Verified, Error> {
-            let area: KeyslotArea = snapshot.read_area(source, unsealed.token.keyslot)?;
-            Ok(verify::verify(&unsealed, &snapshot, &area, &self.config.policy)?)
-        })?;
-        let volume = report.volume.get_or_insert_default();
-        volume.token = Some(unsealed.token.id);
-        volume.keyslot = Some(unsealed.token.keyslot);
-        for warning in &verified.warnings {
-            report.warn(warning.clone());
+        report.volume.get_or_insert_default().luks_uuid = Some(snapshot.uuid().to_string());
+
+        let rules = Rules {
+            allow_unbound: self.config.policy.allow_unbound,
+            require_fence: self.config.policy.require_fence,
+        };
+        let mut tokens = Tokens::new(snapshot.tokens());
+        let mut refusal = None;
+        while let Some(unsealed) = report.stage("unseal", |_| tokens.unseal(tpm, unfenced, &rules)) {
+            let verified = report.stage("verify", |_| self.verify(&unsealed, &snapshot, source));
+            let token = unsealed.token();
+            match verified {
+                Ok(verified) => {
+                    let volume = report.volume.get_or_insert_default();
+                    volume.token = Some(token.id);
+                    volume.keyslot = Some(token.keyslot);
+                    for warning in &verified.warnings {
+                        report.warn(warning.clone());
+                    }
+                    return Ok((snapshot, verified));
+                }
+                Err(error) => {
+                    report.refused_tokens.push(TokenReport::new(token.id, error.slug(), error.chain()));
+                    refusal = refusal.or(Some(error));
+                }
+            }
         }
-        Ok((snapshot, verified))
+        for skipped in tokens.skipped() {
+            let message = crate::error::chain(&skipped.reason);
+            report.refused_tokens.push(TokenReport::new(skipped.token, skipped.reason.slug(), message));
+        }
+        Err(refusal.unwrap_or_else(|| tokens.into_error().into()))
     }
 
-    fn unseal(&self, snapshot: &Snapshot, tpm: &mut dyn Tpm, report: &mut Report) -> Result<Unsealed, UnsealError> {
-        let rules = Rules { allow_unbound: self.config.policy.allow_unbound };
-        let (outcome, refusals) = unseal::unseal(snapshot.tokens(), &rules, tpm);
-        for refusal in refusals {
-            report.refused_tokens.push(TokenReport {
-                token: refusal.token,
-                slug: refusal.slug().to_owned(),
-                message: crate::error::chain(&refusal.error),
-            });
-        }
-        outcome
+    fn verify<S: Source + ?Sized>(
+        &self,
+        unsealed: &Unsealed,
+        snapshot: &Snapshot,
+        source: &S,
+    ) -> Result<Verified, Error> {
+        let area = snapshot.read_area(source, unsealed.token().keyslot)?;
+        Ok(verify::verify(unsealed, snapshot, &area, &self.config.policy)?)
     }
 
     /// The TPM, as soon as its device is there: its driver may be a module that udev is loading at this moment.
@@ -217,7 +234,7 @@ impl Host<'_> {
                     banks: Vec::new(),
                     measured: "failure".to_owned(),
                 });
-                if let Err(error) = logged {
+                if let Some(error) = logged {
                     report.warn(Warning::new("measurement-log-failed", crate::error::chain(&error)));
                 }
             }
@@ -232,7 +249,7 @@ impl Host<'_> {
 /// The TPM's.
 pub fn fence_failure(root: &Path, device: &Device) -> Result<(), Error> {
     let mut tpm = EsapiTpm::open(device)?;
-    if let Err(error) = fence::raise_for_failure(&mut tpm, &MeasurementLog::new(root))? {
+    if let Some(error) = fence::raise_for_failure(&mut tpm, &MeasurementLog::new(root))? {
         log::warn!("{}", crate::error::chain(&error));
     }
     Ok(())

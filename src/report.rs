@@ -97,6 +97,14 @@ pub struct TokenReport {
     pub message: String,
 }
 
+impl TokenReport {
+    /// Why token `token` did not open the volume.
+    #[must_use]
+    pub fn new(token: u32, slug: &str, message: String) -> Self {
+        Self { token, slug: slug.to_owned(), message }
+    }
+}
+
 /// The fence.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FenceReport {
@@ -150,11 +158,8 @@ impl Default for Report {
 }
 
 impl Report {
-    /// Runs a stage, notes its time and logs its beginning.
-    ///
-    /// # Errors
-    /// The stage's own.
-    pub fn stage<T, E>(&mut self, name: &str, run: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<T, E> {
+    /// Runs a stage and notes its time.
+    pub fn stage<T>(&mut self, name: &str, run: impl FnOnce(&mut Self) -> T) -> T {
         let start = Instant::now();
         let outcome = run(self);
         let microseconds = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);

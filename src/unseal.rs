@@ -31,7 +31,8 @@ pub struct Unsealed {
 }
 
 /// A token that gave no secret.
-#[derive(Debug)]
+#[derive(Debug, Error)]
+#[error("{reason}")]
 pub struct Skipped {
     /// The token's number.
     pub token: u32,
@@ -64,6 +65,21 @@ impl<'a> Tokens<'a> {
             }
         }
         None
+    }
+
+    /// What to tell when no token is left: the reason of the one that came nearest to opening.
+    #[must_use]
+    pub fn into_error(self) -> UnsealError {
+        let nearest = self.skipped.into_iter().rev().max_by_key(|skipped| match &skipped.reason {
+            Reason::Token(TokenError::OtherType) => 0,
+            Reason::Token(_) => 1,
+            Reason::Refused(_) => 2,
+            Reason::Tpm(_) => 3,
+        });
+        match nearest {
+            None | Some(Skipped { reason: Reason::Token(TokenError::OtherType), .. }) => UnsealError::NoToken,
+            Some(skipped) => UnsealError::Refused(skipped),
+        }
     }
 
     /// The tokens that gave no secret so far, and why.
@@ -120,6 +136,40 @@ fn attempt(
     let Plan { parent, steps, fenced } = policy::plan(&token, rules, unfenced.banks())?;
     let secret = tpm.unseal(&token.sealed, &parent, &steps)?;
     Ok(Unsealed { token, fenced, secret })
+}
+
+/// Why a volume's secret was not unsealed.
+#[derive(Debug, Error)]
+pub enum UnsealError {
+    /// No token for a TPM.
+    #[error("The volume has no token for a TPM")]
+    NoToken,
+    /// None of them gave its secret; this one came nearest.
+    #[error("Token {} does not open the volume", .0.token)]
+    Refused(#[source] Skipped),
+}
+
+impl Failure for UnsealError {
+    fn slug(&self) -> &'static str {
+        match self {
+            Self::NoToken => "token-none",
+            Self::Refused(skipped) => skipped.reason.slug(),
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::NoToken => Class::Data,
+            Self::Refused(skipped) => skipped.reason.class(),
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::NoToken => "Enrol the volume: cvm-unlock enroll",
+            Self::Refused(skipped) => skipped.reason.hint(),
+        }
+    }
 }
 
 /// Why a token gave no secret.

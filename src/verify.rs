@@ -6,11 +6,11 @@
 use crate::config::Policy;
 use crate::cryptsetup::{CryptError, Detached};
 use crate::error::{Class, Failure};
+use crate::luks::token::Token;
 use crate::luks::{HeaderError, KeyslotArea, Snapshot, binding, emit};
-use crate::pcr::Pcr;
 use crate::report::Warning;
 use crate::secret::{Secret, VolumeKey};
-use crate::unseal::Unsealed;
+use crate::unseal::{Unsealed, passphrase};
 
 /// A volume key that opened the snapshot's digest, and the header from which it may be mapped.
 pub struct Verified {
@@ -32,16 +32,30 @@ pub fn verify(
     area: &KeyslotArea,
     policy: &Policy,
 ) -> Result<Verified, VerifyError> {
-    let keyslot = unsealed.token.keyslot;
+    check(unsealed.token(), unsealed.secret(), unsealed.fence_is_effective(), snapshot, area, policy)
+}
+
+/// The same for a secret that did not come from the TPM: an enrolment's trial knows it already.
+///
+/// # Errors
+/// As [`verify`].
+pub(crate) fn check(
+    token: &Token,
+    secret: &Secret,
+    fence_effective: bool,
+    snapshot: &Snapshot,
+    area: &KeyslotArea,
+    policy: &Policy,
+) -> Result<Verified, VerifyError> {
     let header = emit::canonical_header(snapshot, area);
-    let key = open(&header, &passphrase(&unsealed.secret), snapshot)?;
-    let message = binding::message(snapshot, keyslot, &key).map_err(VerifyError::Header)?;
-    let bound = match &unsealed.token.binding {
+    let key = open(&header, &passphrase(secret), snapshot)?;
+    let message = binding::message(snapshot, token.keyslot, &key).map_err(VerifyError::Header)?;
+    let bound = match &token.binding {
         None => Bound::No,
-        Some(binding) if binding.verify(&unsealed.secret, &message) => Bound::Yes,
+        Some(binding) if binding.verify(secret, &message) => Bound::Yes,
         Some(_) => Bound::Violated,
     };
-    let facts = Facts { bound, fence_effective: unsealed.token.pcrs.contains(Pcr::FENCE), authentic: false };
+    let facts = Facts { bound, fence_effective, authentic: false };
     let warnings = judge(facts, policy)?;
     Ok(Verified { key, header, warnings })
 }
@@ -54,13 +68,6 @@ pub fn open(header: &[u8], passphrase: &Secret, snapshot: &Snapshot) -> Result<V
     // 32 or 64: fits every usize.
     let size = usize::try_from(snapshot.segment().cipher.key_size()).unwrap_or(0);
     Detached::load(header, None).and_then(|mut volume| volume.volume_key(passphrase, size)).map_err(VerifyError::Keyslot)
-}
-
-/// The keyslot passphrase of a sealed secret, as systemd derives it: standard base64 with padding, no newline.
-#[must_use]
-pub fn passphrase(secret: &Secret) -> Secret {
-    use base64ct::{Base64, Encoding};
-    Secret::new(Base64::encode_string(secret.expose()).into_bytes())
 }
 
 /// Whether the keyslot's metadata is what was bound at enrolment.
@@ -193,11 +200,5 @@ mod tests {
     fn no_configuration_accepts_a_violated_binding() {
         let facts = Facts { bound: Bound::Violated, ..PROVEN };
         assert_eq!(judge(facts, &LAX).unwrap_err().slug(), "binding-violated");
-    }
-
-    #[test]
-    fn the_passphrase_is_systemds() {
-        // printf '\0\1\2\3' | base64
-        assert_eq!(passphrase(&Secret::copy_of(&[0, 1, 2, 3])).expose(), b"AAECAw==");
     }
 }

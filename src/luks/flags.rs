@@ -3,9 +3,12 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 /// A persistent flag of LUKS2 (on-disk format specification 1.1.4, table 3; cryptsetup `--persistent`), in the order of
 /// the names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Flag {
     /// Discards reach the disk: the host sees which sectors are free.
     AllowDiscards,
@@ -24,7 +27,7 @@ pub enum Flag {
 }
 
 /// A set of flags, in a fixed order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlagSet(BTreeSet<Flag>);
 
 impl Flag {

@@ -16,6 +16,7 @@ pub mod keyslot;
 mod members;
 mod metadata;
 mod read;
+pub mod renumber;
 mod segment;
 pub mod token;
 mod uuid;

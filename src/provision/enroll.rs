@@ -15,13 +15,14 @@ use crate::luks::binding::{self, Binding};
 use crate::luks::token::{Literal, Token};
 use crate::luks::{FlagSet, Snapshot, emit};
 use crate::pcr::{Pcr, PcrValues};
-use crate::policy::literal;
+use crate::fence::Unfenced;
+use crate::policy::{Rules, literal};
 use crate::policy::pcrs::PcrChoice;
 use crate::secret::{Secret, VolumeKey};
-use crate::tpm::Tpm;
+use crate::tpm::{PrimaryAlg, Tpm};
 use crate::tpm::blob::Sealed;
 use crate::tpm::srk::Srk;
-use crate::unseal::Unsealed;
+use crate::unseal::{Tokens, passphrase};
 use crate::{config, verify};
 
 /// What to enrol.
@@ -82,10 +83,10 @@ pub fn enroll(request: &Request<'_>, tpm: &mut dyn Tpm) -> Result<Enrolled, Erro
     let made = Made { secret, sealed, srk, policy, values };
     let (keyslot, number) = add(&mut metadata, &target, request.flags, &key, &made)?;
     let after = snapshot(&metadata, &target, request.flags)?;
-    let token = tried(&after, &metadata.bytes()?, number, &made)?;
+    try_token(&after, &metadata.bytes()?, number, &made)?;
     let unsealed_in_trial = same_values(&made.values, &live);
     if unsealed_in_trial {
-        unseal_trial(&token, &made.secret, tpm)?;
+        try_tpm(&after, number, &made.secret, tpm)?;
     }
     metadata.write_back(&target)?;
     Ok(Enrolled {
@@ -128,7 +129,7 @@ fn add(
     key: &VolumeKey,
     made: &Made,
 ) -> Result<(u32, u32), Error> {
-    let keyslot = metadata.add_keyslot(key, &verify::passphrase(&made.secret))?;
+    let keyslot = metadata.add_keyslot(key, &passphrase(&made.secret))?;
     let message = binding::message(&snapshot(metadata, target, flags)?, keyslot, key)?;
     let token = Literal {
         keyslot,
@@ -136,7 +137,7 @@ fn add(
         policy_digest: &made.policy,
         pcrs: made.values.mask(),
         bank: made.values.bank(),
-        primary: made.srk.algorithm(),
+        primary: PrimaryAlg::of_public(made.srk.public()).unwrap_or(PrimaryAlg::Ecc),
         srk: &made.srk,
         binding: Some(&Binding::compute(&made.secret, &message)),
     };
@@ -151,26 +152,29 @@ fn snapshot(metadata: &Metadata, target: &Target, flags: &FlagSet) -> Result<Sna
 
 /// Walks the new path as a boot will: the token is read back, its keyslot opens, its binding holds under the strict
 /// defaults, and the sealed object carries the policy that was computed here.
-fn tried(after: &Snapshot, bytes: &Vec<u8>, number: u32, made: &Made) -> Result<Token, Error> {
+fn try_token(after: &Snapshot, bytes: &Vec<u8>, number: u32, made: &Made) -> Result<(), Error> {
     let json = after.tokens().get(&number).ok_or(EnrollError::Trial("the token was not written"))?;
     let token = Token::parse(number, json)?;
     if token.policy_digest != made.policy {
         return Err(EnrollError::Trial("the token's policy is not the one that was sealed to").into());
     }
     let area = after.read_area(bytes, token.keyslot)?;
-    let unsealed = Unsealed { token, secret: Secret::copy_of(made.secret.expose()) };
-    verify::verify(&unsealed, after, &area, &config::Policy::default())?;
-    Ok(unsealed.token)
+    let fenced = token.pcrs.contains(Pcr::FENCE);
+    verify::check(&token, &made.secret, fenced, after, &area, &config::Policy::default())?;
+    Ok(())
 }
 
 /// Lets the TPM give the secret back, where the PCRs have the values already.
-fn unseal_trial(token: &Token, secret: &Secret, tpm: &mut dyn Tpm) -> Result<(), Error> {
-    let rules = crate::policy::Rules { allow_unbound: false };
-    let unsealed = crate::unseal::unseal_one(token, &rules, tpm)?;
-    if unsealed.expose() == secret.expose() {
-        Ok(())
-    } else {
-        Err(EnrollError::Trial("the TPM gave back another secret").into())
+fn try_tpm(after: &Snapshot, number: u32, secret: &Secret, tpm: &mut dyn Tpm) -> Result<(), Error> {
+    let rules = Rules { allow_unbound: false, require_fence: true };
+    let unfenced = Unfenced::check(tpm)?;
+    let only = after.tokens().iter().filter(|(token, _)| **token == number);
+    let only = only.map(|(token, value)| (*token, value.clone())).collect();
+    let mut tokens = Tokens::new(&only);
+    match tokens.unseal(tpm, &unfenced, &rules) {
+        Some(unsealed) if unsealed.secret().expose() == secret.expose() => Ok(()),
+        Some(_) => Err(EnrollError::Trial("the TPM gave back another secret").into()),
+        None => Err(tokens.into_error().into()),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -32,7 +32,9 @@ impl Cache {
         if unfinished.exists() {
             fs::remove_dir_all(&unfinished).context("Removing what an earlier run left")?;
         }
-        Ok(Self { root, _lock: lock })
+        let cache = Self { root, _lock: lock };
+        cache.forget_the_unused()?;
+        Ok(cache)
     }
 
     /// The artefact `noun` for `key`, built by `recipe` if it is not there yet.
@@ -55,6 +57,7 @@ impl Cache {
             fs::rename(&unfinished, &path)?;
             println!("built {id} in {:.1} s", started.elapsed().as_secs_f64());
         }
+        File::open(&path)?.set_modified(SystemTime::now())?;
         Ok(Artefact { path, id })
     }
 
@@ -74,6 +77,19 @@ impl Cache {
     /// Where all artefacts lie.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Each change of the product makes new images; those of days ago only fill the disk.
+    fn forget_the_unused(&self) -> Result<()> {
+        for entry in fs::read_dir(&self.root)? {
+            let entry = entry?;
+            let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+            if entry.file_type()?.is_dir() && age > UNUSED {
+                fs::remove_dir_all(entry.path())
+                    .with_context(|| format!("Removing {}", entry.path().display()))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -141,4 +157,30 @@ impl Key {
 }
 
 const UNFINISHED: &str = "unfinished";
+const UNUSED: Duration = Duration::from_secs(3 * 24 * 3600);
 const ID_BYTES: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_artefact_is_built_once_and_a_failed_one_is_not_found() {
+        let root = std::env::temp_dir().join(format!("vm-tests-cache-{}", std::process::id()));
+        let cache = Cache::open(&root).unwrap();
+        let failed = cache.artefact("thing", Key::of("a"), |_| anyhow::bail!("no"));
+        assert!(failed.is_err());
+        let first =
+            cache.artefact("thing", Key::of("a"), |path| Ok(fs::write(path.join("x"), "1")?)).unwrap();
+        let again = cache.artefact("thing", Key::of("a"), |_| anyhow::bail!("built twice")).unwrap();
+        assert_eq!(first.path, again.path);
+        assert_eq!(fs::read_to_string(again.file("x")).unwrap(), "1");
+        assert_ne!(cache.artefact("thing", Key::of("b"), |_| Ok(())).unwrap().id, first.id);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_key_depends_on_where_one_value_ends_and_the_next_begins() {
+        assert_ne!(Key::of("ab").and("c").finish(), Key::of("a").and("bc").finish());
+    }
+}

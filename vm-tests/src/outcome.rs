@@ -231,3 +231,54 @@ const QUESTIONS: &[&str] = &[
     "login:",
     "dracut:/#",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(console: &str, end: End) -> Outcome {
+        Outcome {
+            name: "test".to_owned(),
+            end,
+            wall: Duration::ZERO,
+            serial: Serial::from(console),
+            tpm: None,
+            evidence: None,
+            dir: PathBuf::new(),
+        }
+    }
+
+    #[test]
+    fn a_prompt_a_reset_and_a_running_root_are_no_silent_power_off() {
+        let silent = "cvm-unlock: refused [luks-magic]\nreboot: Power down\n";
+        assert!(outcome(silent, End::PoweredOff).powered_off_without_asking().is_ok());
+        for end in [End::Reset, End::Deadline, End::Other("host-signal".to_owned())] {
+            assert!(outcome(silent, end).powered_off_without_asking().is_err());
+        }
+        for console in [
+            "Please enter passphrase for disk root:",
+            "Press Enter for maintenance",
+            "guest login:",
+            "cvm-collect: done",
+        ] {
+            assert!(outcome(console, End::PoweredOff).powered_off_without_asking().is_err(), "{console}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_counts_with_its_own_slug_only() {
+        let refused = outcome("cvm-unlock: refused [luks-magic]", End::PoweredOff);
+        assert!(refused.refused_with("luks-magic").is_ok());
+        assert!(refused.refused_with("pcr-mismatch").is_err());
+        assert!(refused.refused_with("luks").is_err());
+    }
+
+    #[test]
+    fn without_a_tpm_log_or_evidence_nothing_is_proved() {
+        let empty = outcome("", End::PoweredOff);
+        assert!(empty.reached_real_root().is_err());
+        assert!(empty.fenced_after_failure().is_err());
+        assert!(empty.unsealed_nothing().is_err());
+        assert!(empty.left_no_session().is_err());
+    }
+}

@@ -16,6 +16,14 @@ use anyhow::Result;
 #[derive(Debug, Clone, Default)]
 pub struct Serial(Arc<Mutex<Vec<Line>>>);
 
+impl From<&str> for Serial {
+    /// A console that said this and is closed.
+    fn from(text: &str) -> Self {
+        let line = |text: &str| Line { at: Duration::ZERO, text: printable(text.as_bytes()) };
+        Self(Arc::new(Mutex::new(text.lines().map(line).collect())))
+    }
+}
+
 /// How much of a console is shown while the machine runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Live {

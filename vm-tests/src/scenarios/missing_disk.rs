@@ -16,7 +16,7 @@ pub fn run(lab: &Lab) -> Result<()> {
     let outcome = Boot::new(lab, "missing-disk")?.direct(&uki).tpm(enrolled.tpm()).run()?;
     outcome
         .powered_off_without_asking()?
-        .refused_with("no-root-volume")?
+        .refused_with("root-not-found")?
         .unsealed_nothing()?
         .fenced_after_failure()?;
     Ok(())

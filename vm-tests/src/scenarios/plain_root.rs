@@ -19,7 +19,7 @@ pub fn run(lab: &Lab) -> Result<()> {
     let outcome = Boot::new(lab, "plain-root")?.disk(&disk).tpm(enrolled.tpm()).run()?;
     outcome
         .powered_off_without_asking()?
-        .refused_with("not-luks")?
+        .refused_with("luks-magic")?
         .unsealed_nothing()?
         .fenced_after_failure()?;
     disk.discard()
