@@ -14,12 +14,12 @@ use thiserror::Error;
 
 use crate::error::{Class, Failure};
 use crate::luks::Uuid;
-use crate::pcr::{Bank, Pcr, PcrMask};
+use crate::pcr::{Bank, Pcr, PcrValues};
 use crate::secret::VolumeKey;
 use crate::tpm::{Banks, Tpm, TpmError};
 use measurement_log::{LogError, MeasurementLog, Record};
 
-/// Proof that PCR 15 was zero in every active bank, and that we can fence all of them.
+/// Proof that PCR 15 was zero in every bank that we know.
 #[derive(Debug)]
 pub struct Unfenced {
     banks: Vec<Bank>,
@@ -33,29 +33,21 @@ pub struct Fenced {
 }
 
 impl Unfenced {
-    /// Checks the TPM at entry: two commands.
+    /// Checks the TPM at entry: one command.
     ///
     /// # Errors
-    /// PCR 15 was extended before us, or a bank is active that we could not fence: nothing may be unsealed.
+    /// PCR 15 was extended before us: nothing may be unsealed.
     pub fn check(tpm: &mut dyn Tpm) -> Result<Self, FenceError> {
-        let Banks { active, unknown, without_fence } = tpm.banks()?;
-        if let Some(algorithm) = unknown.first() {
-            return Err(FenceError::BankUnknown(*algorithm));
-        }
-        if let Some(bank) = without_fence.first() {
-            return Err(FenceError::BankPartial(*bank));
-        }
-        if active.is_empty() {
-            return Err(FenceError::NoBank);
-        }
-        let fence = PcrMask::EMPTY.with(Pcr::FENCE);
-        let selection: Vec<(Bank, PcrMask)> = active.iter().map(|bank| (*bank, fence)).collect();
-        for values in tpm.read_pcrs(&selection)? {
+        let found = tpm.read_everywhere(Pcr::FENCE)?;
+        for values in &found {
             if !values.get(Pcr::FENCE).is_some_and(|value| value.iter().all(|byte| *byte == 0)) {
                 return Err(FenceError::NotZero(values.bank()));
             }
         }
-        Ok(Self { banks: active })
+        if found.is_empty() {
+            return Err(FenceError::NoBank);
+        }
+        Ok(Self { banks: found.iter().map(PcrValues::bank).collect() })
     }
 
     /// The active banks.
@@ -65,10 +57,10 @@ impl Unfenced {
     }
 
     /// Raises the fence: extends PCR 15 with the measurement of `key`, the volume key of the volume `uuid` that will be
-    /// mapped as `name`, in all banks with one command, and logs it as systemd does.
+    /// mapped as `name`, in all banks with one command, and logs it as systemd does. Asks the TPM for its banks first.
     ///
     /// # Errors
-    /// The TPM's: nothing may be mapped. A failure to log is no error; [`Fenced::unlogged`] carries it.
+    /// The TPM's; a bank is active that we cannot fence, or that we did not see at entry: nothing may be mapped. A failure to log is no error; [`Fenced::unlogged`] carries it.
     pub fn raise(
         self,
         tpm: &mut dyn Tpm,
@@ -77,6 +69,7 @@ impl Unfenced {
         uuid: &Uuid,
         log: &MeasurementLog,
     ) -> Result<Fenced, FenceError> {
+        self.confirm_banks(tpm)?;
         let description = description(name, uuid);
         let digests: Vec<(Bank, Vec<u8>)> =
             self.banks.iter().map(|bank| (*bank, measurement(*bank, key, &description))).collect();
@@ -88,6 +81,17 @@ impl Unfenced {
         };
         let unlogged = extend_and_log(tpm, &record, log)?;
         Ok(Fenced { digests, unlogged })
+    }
+
+    /// Whether what will be fenced is all that is active.
+    fn confirm_banks(&self, tpm: &mut dyn Tpm) -> Result<(), FenceError> {
+        let Banks { active, unknown, without_fence } = tpm.banks()?;
+        match (unknown.first(), without_fence.first()) {
+            (Some(algorithm), _) => Err(FenceError::BankUnknown(*algorithm)),
+            (None, Some(bank)) => Err(FenceError::BankPartial(*bank)),
+            (None, None) if active != self.banks => Err(FenceError::BanksChanged),
+            (None, None) => Ok(()),
+        }
     }
 }
 
@@ -187,6 +191,9 @@ pub enum FenceError {
     /// An active bank without PCR 15.
     #[error("PCR bank {0} is active but has no PCR 15")]
     BankPartial(Bank),
+    /// The TPM says that other banks are active than those in which it gave PCR 15.
+    #[error("Active PCR banks are not those that were found at entry")]
+    BanksChanged,
     /// Nothing to fence.
     #[error("TPM has no active PCR bank")]
     NoBank,
@@ -201,6 +208,7 @@ impl Failure for FenceError {
             Self::NotZero(_) => "pcr15-not-zero",
             Self::BankUnknown(_) => "bank-unknown",
             Self::BankPartial(_) => "bank-partial",
+            Self::BanksChanged => "banks-changed",
             Self::NoBank => "bank-none",
             Self::Tpm(error) => error.slug(),
         }
@@ -217,6 +225,7 @@ impl Failure for FenceError {
         match self {
             Self::NotZero(_) => "reboot; kexec and kdump kernels cannot unlock in a fenced boot",
             Self::BankUnknown(_) | Self::BankPartial(_) => "deactivate the bank in the firmware's set-up",
+            Self::BanksChanged => "",
             Self::NoBank => "activate the SHA-256 bank in the firmware's set-up",
             Self::Tpm(error) => error.hint(),
         }

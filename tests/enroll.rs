@@ -14,7 +14,12 @@ fn an_enrolled_volume_would_unlock_and_an_older_key_still_opens_it() {
     let enrolled = image.enroll(&tpm, "7+11");
     assert_eq!(enrolled["unsealed_in_trial"], true);
     let unlocked = image.dry_run(&tpm);
-    assert_eq!((unlocked.code, unlocked.json()["outcome"].as_str()), (0, Some("would-unlock")), "{}", unlocked.stdout);
+    assert_eq!(
+        (unlocked.code, unlocked.json()["outcome"].as_str()),
+        (0, Some("would-unlock")),
+        "{}",
+        unlocked.stdout
+    );
     image.cryptsetup(&["open", "--test-passphrase"]);
 }
 
@@ -76,7 +81,10 @@ fn the_keyslot_is_cheap_and_the_token_is_systemds_with_our_binding() {
     let enrolled = image.enroll(&tpm, "7+11");
     let metadata = image.metadata();
     let keyslot = &metadata["keyslots"][enrolled["keyslot"].to_string()];
-    assert_eq!((keyslot["kdf"]["type"].as_str(), keyslot["kdf"]["iterations"].as_u64()), (Some("pbkdf2"), Some(1000)));
+    assert_eq!(
+        (keyslot["kdf"]["type"].as_str(), keyslot["kdf"]["iterations"].as_u64()),
+        (Some("pbkdf2"), Some(1000))
+    );
     let token = &metadata["tokens"][enrolled["token"].to_string()];
     assert_eq!(token["type"], "systemd-tpm2");
     assert_eq!(token["tpm2-pcrs"], serde_json::json!([7, 11, 15]));
@@ -90,7 +98,11 @@ fn an_edited_header_violates_its_binding_and_the_restored_one_opens() {
     image.enroll(&tpm, "7");
     let good = std::fs::read(image.path()).unwrap();
     // cryptsetup itself makes the edit, with valid checksums: flags are dm-crypt options that the host may write.
-    let edited = std::process::Command::new("cryptsetup").args(["luksUUID", "--batch-mode", "--uuid=6fd0f5a4-6b5e-4d2b-9c5b-0d0f3f4ad0b1"]).arg(image.path()).status().unwrap();
+    let edited = std::process::Command::new("cryptsetup")
+        .args(["luksUUID", "--batch-mode", "--uuid=6fd0f5a4-6b5e-4d2b-9c5b-0d0f3f4ad0b1"])
+        .arg(image.path())
+        .status()
+        .unwrap();
     assert!(edited.success());
     let refused = image.dry_run(&tpm);
     assert_eq!((refused.code, refused.slug().as_str()), (65, "binding-violated"), "{}", refused.stdout);
@@ -136,6 +148,7 @@ fn neither_logs_nor_reports_hold_a_secret() {
 #[test]
 fn without_a_tpm_nothing_opens() {
     let image = Image::new();
-    let refused = run(&["unlock", "--dry-run", image.path().to_str().unwrap(), "--tpm2-device=/nonexistent", "--json"]);
+    let refused =
+        run(&["unlock", "--dry-run", image.path().to_str().unwrap(), "--tpm2-device=/nonexistent", "--json"]);
     assert_eq!((refused.code, refused.slug().as_str()), (69, "tpm-absent"), "{}", refused.stdout);
 }

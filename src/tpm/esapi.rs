@@ -172,6 +172,10 @@ impl Tpm for EsapiTpm {
         self.pcr_values(selection)
     }
 
+    fn read_everywhere(&mut self, pcr: Pcr) -> Result<Vec<PcrValues>, TpmError> {
+        self.pcr_everywhere(pcr)
+    }
+
     fn extend(&mut self, pcr: Pcr, digests: &[(Bank, Vec<u8>)]) -> Result<(), TpmError> {
         self.extend_pcr(pcr, digests)
     }

@@ -72,6 +72,12 @@ impl Tpm for FakeTpm {
         selection.iter().map(|(bank, mask)| self.values(*bank, *mask)).collect()
     }
 
+    fn read_everywhere(&mut self, pcr: Pcr) -> Result<Vec<PcrValues>, TpmError> {
+        self.enter(Verb::PcrRead)?;
+        let banks = Bank::ALL.into_iter().filter(|bank| self.pcrs.contains_key(&(*bank, pcr)));
+        banks.map(|bank| self.values(bank, PcrMask::EMPTY.with(pcr))).collect()
+    }
+
     fn extend(&mut self, pcr: Pcr, digests: &[(Bank, Vec<u8>)]) -> Result<(), TpmError> {
         self.enter(Verb::PcrExtend)?;
         for (bank, digest) in digests {

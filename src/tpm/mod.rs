@@ -38,6 +38,12 @@ pub trait Tpm {
     /// The TPM's; [`TpmError::PcrUnreadable`] if the TPM leaves one out.
     fn read_pcrs(&mut self, selection: &[(Bank, PcrMask)]) -> Result<Vec<PcrValues>, TpmError>;
 
+    /// The value of `pcr` in every bank that has it and that we know, with one command.
+    ///
+    /// # Errors
+    /// The TPM's.
+    fn read_everywhere(&mut self, pcr: Pcr) -> Result<Vec<PcrValues>, TpmError>;
+
     /// Extends `pcr` in all banks of `digests`, with one command.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use super::{EsapiTpm, library};
 use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use crate::tpm::Banks;
 use crate::tpm::error::{TpmError, Verb};
+use crate::tpm::rc::RcClass;
 
 impl EsapiTpm {
     pub(super) fn allocated_banks(&mut self) -> Result<Banks, TpmError> {
@@ -19,7 +20,7 @@ impl EsapiTpm {
             context.get_capability(CapabilityType::AssignedPcr, 0, 1)
         })?;
         let CapabilityData::AssignedPcr(list) = answer else {
-            return Err(odd("Reading the PCR banks"));
+            return Err(odd());
         };
         let mut banks = Banks::default();
         for selection in list.get_selections().iter().filter(|selection| !selection.is_empty()) {
@@ -45,29 +46,62 @@ impl EsapiTpm {
             missing.keys().map(|bank| (*bank, PcrValues::new(*bank))).collect();
         while let Some((bank, pcr)) = first(&missing) {
             let mut progress = false;
-            let wanted = selection_list(missing.iter().map(|(bank, mask)| (*bank, *mask)))?;
-            let (_, answered, digests) =
-                self.call(Verb::PcrRead, None, |context| context.pcr_read(wanted.clone()))?;
-            let mut digests = digests.value().iter();
-            for selection in answered.get_selections() {
-                let bank = Bank::from_alg_id(u16::from(selection.hashing_algorithm()));
-                for slot in selection.selected() {
-                    let (Some(bank), Some(pcr), Some(digest)) = (bank, pcr_of(slot), digests.next()) else {
-                        return Err(odd("Reading PCRs"));
-                    };
-                    let (Some(wanted), Some(values)) = (missing.get_mut(&bank), values.get_mut(&bank)) else {
-                        return Err(odd("Reading PCRs"));
-                    };
-                    progress |= wanted.contains(pcr);
-                    *wanted = wanted.iter().filter(|other| *other != pcr).collect();
-                    values.insert(pcr, digest.as_bytes().to_vec()).ok_or_else(|| odd("Reading PCRs"))?;
-                }
+            for (bank, pcr, value) in
+                self.some_pcr_values(missing.iter().map(|(bank, mask)| (*bank, *mask)))?
+            {
+                let (Some(wanted), Some(values)) = (missing.get_mut(&bank), values.get_mut(&bank)) else {
+                    return Err(odd());
+                };
+                progress |= wanted.contains(pcr);
+                *wanted = wanted.iter().filter(|other| *other != pcr).collect();
+                values.insert(pcr, value).ok_or_else(odd)?;
             }
             if !progress {
                 return Err(TpmError::PcrUnreadable { pcr, bank });
             }
         }
         Ok(selection.iter().filter_map(|(bank, _)| values.get(bank).cloned()).collect())
+    }
+
+    /// A TPM leaves out the banks that are not active, but refuses the name of one that it cannot have at all: then
+    /// ask for its banks first.
+    pub(super) fn pcr_everywhere(&mut self, pcr: Pcr) -> Result<Vec<PcrValues>, TpmError> {
+        let mask = PcrMask::EMPTY.with(pcr);
+        let found = match self.some_pcr_values(Bank::ALL.into_iter().map(|bank| (bank, mask))) {
+            Err(TpmError::Refused { rc, .. }) if RcClass::of(rc) == RcClass::Unsupported => {
+                let active = self.allocated_banks()?.active;
+                self.some_pcr_values(active.into_iter().map(|bank| (bank, mask)))?
+            }
+            found => found?,
+        };
+        let mut values = BTreeMap::new();
+        for (bank, found, value) in found.into_iter().filter(|(_, found, _)| *found == pcr) {
+            let values = values.entry(bank).or_insert_with(|| PcrValues::new(bank));
+            values.insert(found, value).ok_or_else(odd)?;
+        }
+        Ok(values.into_values().collect())
+    }
+
+    /// One command, and what it gave of `wanted`.
+    fn some_pcr_values(
+        &mut self,
+        wanted: impl Iterator<Item = (Bank, PcrMask)>,
+    ) -> Result<Vec<(Bank, Pcr, Vec<u8>)>, TpmError> {
+        let wanted = selection_list(wanted)?;
+        let (_, answered, digests) =
+            self.call(Verb::PcrRead, None, |context| context.pcr_read(wanted.clone()))?;
+        let mut digests = digests.value().iter();
+        let mut found = Vec::new();
+        for selection in answered.get_selections() {
+            let bank = Bank::from_alg_id(u16::from(selection.hashing_algorithm()));
+            for slot in selection.selected() {
+                let (Some(bank), Some(pcr), Some(digest)) = (bank, pcr_of(slot), digests.next()) else {
+                    return Err(odd());
+                };
+                found.push((bank, pcr, digest.as_bytes().to_vec()));
+            }
+        }
+        Ok(found)
     }
 
     /// A password session and no more: the digest is not secret, and PCR 15 has no authorisation.
@@ -117,6 +151,9 @@ fn pcr_of(slot: PcrSlot) -> Option<Pcr> {
     u8::try_from(u32::from(slot).trailing_zeros()).ok().and_then(Pcr::new)
 }
 
-fn odd(doing: &'static str) -> TpmError {
-    TpmError::Library { doing, what: "the TPM's answer is not one to this question".to_owned() }
+fn odd() -> TpmError {
+    TpmError::Library {
+        doing: "Reading PCRs",
+        what: "the TPM's answer is not one to this question".to_owned(),
+    }
 }
