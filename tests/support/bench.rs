@@ -119,7 +119,7 @@ impl Image {
         std::fs::write(image.key_file(), Self::PASSPHRASE).unwrap();
         let file = std::fs::File::create(image.path()).unwrap();
         file.set_len(20 << 20).unwrap();
-        image.cryptsetup(&["luksFormat", "--batch-mode", "--type=luks2", "--pbkdf=pbkdf2"]);
+        image.cryptsetup(&["luksFormat", "--batch-mode", "--type=luks2", "--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000"]);
         image
     }
 
@@ -131,11 +131,11 @@ impl Image {
         self.folder.path().join("key")
     }
 
-    /// Runs cryptsetup on the image with the passphrase, with the fewest iterations.
+    /// Runs cryptsetup on the image with the passphrase.
     pub fn cryptsetup(&self, arguments: &[&str]) {
         let status = Command::new("cryptsetup")
             .args(arguments)
-            .args(["--pbkdf-force-iterations=1000", "--key-file"])
+            .arg("--key-file")
             .arg(self.key_file())
             .arg(self.path())
             .status()
