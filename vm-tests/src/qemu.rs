@@ -89,4 +89,4 @@ fn drive(qemu: &mut Command, id: &str, file: &Path, more: &str) {
 }
 
 /// Old enough to be quick under emulation, with the instructions that a cloud guest has.
-const CPU: &str = "Nehalem,+aes,+rdrand";
+const CPU: &str = "Westmere,+rdrand";
