@@ -20,7 +20,7 @@ fn any_segment() -> impl Strategy<Value = Segment> {
         prop_oneof![Just(SegmentSize::Dynamic), (1..=4096_u64).prop_map(|n| SegmentSize::Fixed(n * 4096))];
     let sector = prop::sample::select(vec![512, 1024, 2048, 4096]);
     (0..4096_u64, size, any_cipher(), sector).prop_map(|(offset, bytes, cipher, sector_size)| {
-        let offset = (1 << 20) + offset * 8 * 512;
+        let offset = (2 << 20) + offset * 4096;
         Segment { offset, bytes, cipher, sector_size }
     })
 }

@@ -95,7 +95,7 @@ fn every_change_to_something_else_is_refused_by_its_slug() {
         ("tpm2_pubkey_pcrs", json!([11]), "token-signed"),
         ("tpm2_pubkey", json!("//8="), "token-signed"),
         ("cvm-unlock", json!({}), "token-malformed"),
-        ("cvm-unlock", json!({"version": 2, "binding": ""}), "token-binding"),
+        ("cvm-unlock", json!({"version": 2, "binding": Base64::encode_string(&[1; 32])}), "token-binding"),
         ("cvm-unlock", json!({"version": 1, "binding": "AAAA"}), "token-binding"),
     ];
     for (name, value, slug) in table {
