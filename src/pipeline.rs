@@ -55,7 +55,8 @@ impl Host<'_> {
         self.lock_memory(report);
         let listener = Listener::open().map_err(crate::discover::DiscoverError::from)?;
         let discovery = Discovery::open(self.root.to_owned(), &listener);
-        let found = report.stage("discover", |_| discovery.find(self.config.device_timeout_seconds.duration()))?;
+        let found =
+            report.stage("discover", |_| discovery.find(self.config.device_timeout_seconds.duration()))?;
         note(&found, report);
         let tpm = tpm.insert(report.stage("tpm", |_| self.open_tpm(&listener))?);
         let unfenced = Unfenced::check(tpm)?;
@@ -124,7 +125,8 @@ impl Host<'_> {
                 partition_uuid: Some(candidate.part_uuid.to_string()),
                 ..VolumeReport::default()
             });
-            match self.prove(&candidate.file, candidate.size, candidate.sector.bytes(), tpm, unfenced, report) {
+            match self.prove(&candidate.file, candidate.size, candidate.sector.bytes(), tpm, unfenced, report)
+            {
                 Ok((snapshot, verified)) => {
                     if let Some(first) = &proven {
                         return Err(SelectError::Several(first.candidate.path.clone(), candidate.path).into());
@@ -133,7 +135,11 @@ impl Host<'_> {
                 }
                 // The first refusal is the one that explains; later candidates are noted in the log.
                 Err(error) => {
-                    log::warn!("{} is not our root volume: {error} [{}]", candidate.path.display(), error.slug());
+                    log::warn!(
+                        "{} is not our root volume: {error} [{}]",
+                        candidate.path.display(),
+                        error.slug()
+                    );
                     refused = refused.or(Some(error));
                 }
             }
@@ -154,8 +160,8 @@ impl Host<'_> {
         unfenced: &Unfenced,
         report: &mut Report,
     ) -> Result<(Snapshot, Verified), Error> {
-        let snapshot =
-            report.stage("header", |_| Snapshot::read(source, length, sector, &self.config.allow_luks_flags))?;
+        let snapshot = report
+            .stage("header", |_| Snapshot::read(source, length, sector, &self.config.allow_luks_flags))?;
         if let Some(slug) = snapshot.condition().slug() {
             report.warn(Warning::new(slug, "One of the header's two copies is not used"));
         }

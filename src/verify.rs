@@ -67,7 +67,9 @@ pub(crate) fn check(
 pub fn open(header: &[u8], passphrase: &Secret, snapshot: &Snapshot) -> Result<VolumeKey, VerifyError> {
     // 32 or 64: fits every usize.
     let size = usize::try_from(snapshot.segment().cipher.key_size()).unwrap_or(0);
-    Detached::load(header, None).and_then(|mut volume| volume.volume_key(passphrase, size)).map_err(VerifyError::Keyslot)
+    Detached::load(header, None)
+        .and_then(|mut volume| volume.volume_key(passphrase, size))
+        .map_err(VerifyError::Keyslot)
 }
 
 /// Whether the keyslot's metadata is what was bound at enrolment.
@@ -174,8 +176,12 @@ mod tests {
 
     const STRICT: Policy =
         Policy { require_authentic: true, require_binding: true, require_fence: true, allow_unbound: false };
-    const LAX: Policy =
-        Policy { require_authentic: false, require_binding: false, require_fence: false, allow_unbound: true };
+    const LAX: Policy = Policy {
+        require_authentic: false,
+        require_binding: false,
+        require_fence: false,
+        allow_unbound: true,
+    };
     const PROVEN: Facts = Facts { bound: Bound::Yes, fence_effective: true, authentic: true };
 
     #[test]

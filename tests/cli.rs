@@ -1,10 +1,20 @@
 //! The face of the executable: help, usage, configuration, status.
 #![cfg(feature = "native")]
-#![expect(missing_docs, unreachable_pub, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests state what they expect bluntly and share their workbench"
+)]
 
 #[path = "support/bench.rs"]
-#[expect(dead_code, reason = "only the executable is needed here")]
 mod bench;
+#[path = "support/swtpm.rs"]
+mod swtpm;
 
 use bench::run;
 
@@ -24,7 +34,11 @@ fn a_mistake_on_the_command_line_is_explained_and_has_its_exit_code() {
     for arguments in [&["frobnicate"][..], &["unlock", "--force"], &["enroll"], &["config"], &[]] {
         let refused = run(arguments);
         assert_eq!(refused.code, 64, "{arguments:?}");
-        assert!(refused.stderr.contains("[usage]") && refused.stderr.contains("hint: "), "{}", refused.stderr);
+        assert!(
+            refused.stderr.contains("[usage]") && refused.stderr.contains("hint: "),
+            "{}",
+            refused.stderr
+        );
     }
 }
 
@@ -48,7 +62,10 @@ fn the_mount_unit_comes_from_the_configuration() {
     let file = folder.path().join("config.json");
     std::fs::write(&file, r#"{"root": {"fstype": "btrfs", "options": "ro,subvol=/@"}}"#).unwrap();
     let unit = run(&["config", "mount-unit", "--config", file.to_str().unwrap()]).stdout;
-    assert!(unit.contains("What=/dev/mapper/root\n") && unit.contains("Type=btrfs\nOptions=ro,subvol=/@\n"), "{unit}");
+    assert!(
+        unit.contains("What=/dev/mapper/root\n") && unit.contains("Type=btrfs\nOptions=ro,subvol=/@\n"),
+        "{unit}"
+    );
 }
 
 #[test]

@@ -1,16 +1,28 @@
 //! `enroll` and `unlock --dry-run`, as shipped, on image files and an emulated TPM. Other tools make the volumes and
 //! judge what became of them.
 #![cfg(feature = "native")]
-#![expect(missing_docs, unreachable_pub, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests state what they expect bluntly and share their workbench"
+)]
 
 #[path = "support/bench.rs"]
 mod bench;
+#[path = "support/swtpm.rs"]
+mod swtpm;
 
-use bench::{Image, Swtpm, run};
+use bench::{Image, run};
+use swtpm::Swtpm;
 
 #[test]
 fn an_enrolled_volume_would_unlock_and_an_older_key_still_opens_it() {
-    let (tpm, image) = (Swtpm::start(), Image::new());
+    let (tpm, image) = (Swtpm::new(), Image::new());
     let enrolled = image.enroll(&tpm, "7+11");
     assert_eq!(enrolled["unsealed_in_trial"], true);
     let unlocked = image.dry_run(&tpm);
@@ -25,7 +37,7 @@ fn an_enrolled_volume_would_unlock_and_an_older_key_still_opens_it() {
 
 #[test]
 fn a_changed_pcr_is_refused_by_its_name_and_the_unchanged_one_opens() {
-    let (tpm, image) = (Swtpm::start(), Image::new());
+    let (tpm, image) = (Swtpm::new(), Image::new());
     image.enroll(&tpm, "7+11");
     assert_eq!(image.dry_run(&tpm).code, 0);
     tpm.extend(11, "another kernel");
@@ -35,9 +47,9 @@ fn a_changed_pcr_is_refused_by_its_name_and_the_unchanged_one_opens() {
 
 #[test]
 fn values_of_an_earlier_boot_make_an_enrolment_boot_unnecessary() {
-    let (tpm, image) = (Swtpm::start(), Image::new());
+    let (tpm, image) = (Swtpm::new(), Image::new());
     // sha256(zero ‖ sha256("kernel")): what PCR 11 will hold after one extend.
-    let control = Swtpm::start();
+    let control = Swtpm::new();
     control.extend(11, "kernel");
     let enrolled = image.enroll(&tpm, &format!("7+11:sha256={}", control.pcr(11)));
     assert_eq!(enrolled["unsealed_in_trial"], false);
@@ -48,7 +60,7 @@ fn values_of_an_earlier_boot_make_an_enrolment_boot_unnecessary() {
 
 #[test]
 fn after_the_fence_the_key_is_gone_for_this_boot() {
-    let (tpm, image) = (Swtpm::start(), Image::new());
+    let (tpm, image) = (Swtpm::new(), Image::new());
     image.enroll(&tpm, "7");
     assert_eq!(image.dry_run(&tpm).code, 0);
     tpm.extend(15, "a volume key");
@@ -58,7 +70,7 @@ fn after_the_fence_the_key_is_gone_for_this_boot() {
 
 #[test]
 fn a_dry_run_changes_neither_the_pcrs_nor_the_volume() {
-    let (tpm, image) = (Swtpm::start(), Image::new());
+    let (tpm, image) = (Swtpm::new(), Image::new());
     image.enroll(&tpm, "7");
     let before = std::fs::read(image.path()).unwrap();
     assert_eq!(image.dry_run(&tpm).code, 0);
@@ -68,7 +80,7 @@ fn a_dry_run_changes_neither_the_pcrs_nor_the_volume() {
 
 #[test]
 fn another_tpm_does_not_open_the_volume() {
-    let (tpm, other, image) = (Swtpm::start(), Swtpm::start(), Image::new());
+    let (tpm, other, image) = (Swtpm::new(), Swtpm::new(), Image::new());
     image.enroll(&tpm, "7");
     let refused = image.dry_run(&other);
     assert_eq!(refused.slug(), "tpm-foreign", "{}", refused.stdout);
@@ -77,7 +89,7 @@ fn another_tpm_does_not_open_the_volume() {
 
 #[test]
 fn the_keyslot_is_cheap_and_the_token_is_systemds_with_our_binding() {
-    let (tpm, image) = (Swtpm::start(), Image::new());
+    let (tpm, image) = (Swtpm::new(), Image::new());
     let enrolled = image.enroll(&tpm, "7+11");
     let metadata = image.metadata();
     let keyslot = &metadata["keyslots"][enrolled["keyslot"].to_string()];
@@ -94,7 +106,7 @@ fn the_keyslot_is_cheap_and_the_token_is_systemds_with_our_binding() {
 
 #[test]
 fn an_edited_header_violates_its_binding_and_the_restored_one_opens() {
-    let (tpm, image) = (Swtpm::start(), Image::new());
+    let (tpm, image) = (Swtpm::new(), Image::new());
     image.enroll(&tpm, "7");
     let good = std::fs::read(image.path()).unwrap();
     // cryptsetup itself makes the edit, with valid checksums: flags are dm-crypt options that the host may write.
@@ -112,7 +124,7 @@ fn an_edited_header_violates_its_binding_and_the_restored_one_opens() {
 
 #[test]
 fn a_wrong_key_and_a_policy_without_pcrs_enrol_nothing() {
-    let (tpm, image) = (Swtpm::start(), Image::new());
+    let (tpm, image) = (Swtpm::new(), Image::new());
     let before = std::fs::read(image.path()).unwrap();
     let refused = image.try_enroll(&tpm, "15");
     assert!(refused.code != 0 && refused.stderr.contains("[pcrs-none]"), "{}", refused.stderr);
@@ -126,7 +138,7 @@ fn a_wrong_key_and_a_policy_without_pcrs_enrol_nothing() {
 
 #[test]
 fn neither_logs_nor_reports_hold_a_secret() {
-    let (tpm, image) = (Swtpm::start(), Image::new());
+    let (tpm, image) = (Swtpm::new(), Image::new());
     image.enroll(&tpm, "7");
     let run = image.dry_run(&tpm);
     let key = std::process::Command::new("cryptsetup")

@@ -7,6 +7,7 @@
     reason = "tests state what they expect bluntly"
 )]
 
+#[path = "support/volumes.rs"]
 mod volumes;
 
 use std::cell::RefCell;

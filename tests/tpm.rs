@@ -5,15 +5,17 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
+    dead_code,
     missing_docs,
-    unreachable_pub
+    unreachable_pub,
+    reason = "tests state what they expect bluntly and share their workbench"
 )]
 
-mod common;
+#[path = "support/swtpm.rs"]
+mod swtpm;
 
 use std::fs;
 
-use common::swtpm::Swtpm;
 use cvm_unlock::error::Failure;
 use cvm_unlock::fence::Unfenced;
 use cvm_unlock::fence::measurement_log::MeasurementLog;
@@ -25,6 +27,7 @@ use cvm_unlock::tpm::blob::Sealed;
 use cvm_unlock::tpm::esapi::EsapiTpm;
 use cvm_unlock::tpm::srk::Srk;
 use cvm_unlock::tpm::{Device, Parent, PrimaryAlg, Step, Tpm, TpmError};
+use swtpm::Swtpm;
 
 const SECRET: &[u8] = b"thirty-two bytes of a secret ...";
 

@@ -1,19 +1,31 @@
 //! `unlock` from discovery on, in a fake root directory: sysfs, devices, EFI variables, `/run` and `/etc` are files,
 //! the TPM is an emulated one. Nothing here gets as far as a mapping: that needs a kernel of its own (vm-tests).
 #![cfg(feature = "native")]
-#![expect(missing_docs, unreachable_pub, dead_code, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests state what they expect bluntly and share their workbench"
+)]
 
 #[path = "support/bench.rs"]
 mod bench;
 #[path = "support/gpt_disk.rs"]
 mod gpt_disk;
+#[path = "support/swtpm.rs"]
+mod swtpm;
 #[path = "support/tree.rs"]
 mod tree;
 
-use bench::{Image, Run, Swtpm, run};
+use bench::{Image, Run, option, run};
 use gpt_disk::Part;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use swtpm::Swtpm;
 use tree::Tree;
 
 const ROOT_X86_64: &str = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709";
@@ -36,7 +48,7 @@ fn add_disk(tree: &Tree, name: &str, minor: u64, volume: &[u8], esp: &str) {
 
 fn unlock(tree: &Tree, tpm: &Swtpm, extra: &[&str]) -> Run {
     let root = format!("--root={}", tree.path().display());
-    let tpm = tpm.option();
+    let tpm = option(tpm);
     run(&[&["unlock", &root, &tpm, "--json"], extra].concat())
 }
 
@@ -51,7 +63,7 @@ fn extended_once(text: &str) -> String {
 }
 
 fn prepared() -> (Tree, Swtpm, Vec<u8>) {
-    let (tree, tpm, image) = (Tree::new(), Swtpm::start(), Image::new());
+    let (tree, tpm, image) = (Tree::new(), Swtpm::new(), Image::new());
     image.enroll(&tpm, "7+11");
     tree.write("etc/cvm-unlock/config.json", r#"{"device_timeout_seconds": 1}"#);
     tree.write("proc/sys/kernel/random/boot_id", "6fd0f5a4-6b5e-4d2b-9c5b-0d0f3f4ad0b1");

@@ -40,10 +40,11 @@ pub fn activate(
 ) -> Result<Mapped, ActivateError> {
     let mut volume = Detached::load(&verified.header, Some(&candidate.path)).map_err(ActivateError::Map)?;
     volume.activate(NAME, &verified.key, candidate.read_only).map_err(ActivateError::Map)?;
-    let checked = dm::table(&root.join("dev/mapper/control"), NAME).map_err(ActivateError::ReadBack).and_then(|live| {
-        let intended = table::Intended::new(snapshot, candidate);
-        intended.compare(&live).map_err(ActivateError::Differs).map(|()| Mapped { minor: live.minor })
-    });
+    let checked =
+        dm::table(&root.join("dev/mapper/control"), NAME).map_err(ActivateError::ReadBack).and_then(|live| {
+            let intended = table::Intended::new(snapshot, candidate);
+            intended.compare(&live).map_err(ActivateError::Differs).map(|()| Mapped { minor: live.minor })
+        });
     if checked.is_err() {
         volume.deactivate(NAME).map_err(ActivateError::Remove)?;
     }

@@ -118,8 +118,7 @@ mod tests {
     use crate::sys::dm::Target;
     use zeroize::Zeroizing;
 
-    const PARAMETERS: &str =
-        "aes-xts-plain64 :64:logon:cryptsetup:6fd0f5a4-6b5e-4d2b-9c5b-0d0f3f4ad0b1-d0 0 253:2 32768 1 sector_size:4096";
+    const PARAMETERS: &str = "aes-xts-plain64 :64:logon:cryptsetup:6fd0f5a4-6b5e-4d2b-9c5b-0d0f3f4ad0b1-d0 0 253:2 32768 1 sector_size:4096";
     const UUID: &str = "CRYPT-LUKS2-6fd0f5a46b5e4d2b9c5b0d0f3f4ad0b1-root";
 
     fn intended() -> Intended {
@@ -165,7 +164,8 @@ mod tests {
     #[test]
     fn a_key_in_the_table_is_measured_and_not_shown() {
         let hex = "ab".repeat(32);
-        let parameters = PARAMETERS.replace(":64:logon:cryptsetup:6fd0f5a4-6b5e-4d2b-9c5b-0d0f3f4ad0b1-d0", &hex);
+        let parameters =
+            PARAMETERS.replace(":64:logon:cryptsetup:6fd0f5a4-6b5e-4d2b-9c5b-0d0f3f4ad0b1-d0", &hex);
         let text = intended().compare(&live(&parameters)).unwrap_err().to_string();
         assert!(text.contains("key size") && !text.contains("abab"));
     }

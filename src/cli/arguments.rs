@@ -64,7 +64,9 @@ fn check(command: &Command) -> Result<(), UsageError> {
     match command {
         Command::Unlock(options) if options.volume.is_some() && !options.dry_run => Err(UsageError::NotDry),
         Command::Enroll(options) if options.volume.is_none() => Err(UsageError::Missing("a DEVICE or IMAGE")),
-        Command::Enroll(options) if options.key_file.is_none() => Err(UsageError::Missing("--unlock-key-file=FILE")),
+        Command::Enroll(options) if options.key_file.is_none() => {
+            Err(UsageError::Missing("--unlock-key-file=FILE"))
+        }
         Command::Enroll(options) if options.pcrs.is_none() => Err(UsageError::Missing("--tpm2-pcrs=PCRS")),
         Command::Config(config::Action::Unnamed) => Err(UsageError::Missing("check, show or mount-unit")),
         _ => Ok(()),
@@ -136,7 +138,11 @@ impl Failure for UsageError {
 
     fn hint(&self) -> &'static str {
         match self {
-            Self::Print(_) | Self::Serialise(_) | Self::End(_) | Self::KeyFile { .. } | Self::KeyFileSize(_) => "",
+            Self::Print(_)
+            | Self::Serialise(_)
+            | Self::End(_)
+            | Self::KeyFile { .. }
+            | Self::KeyFileSize(_) => "",
             Self::NotDry => "Add --dry-run; what a boot unlocks is found by its partition type",
             _ => "cvm-unlock --help",
         }
@@ -167,14 +173,18 @@ mod tests {
 
     #[test]
     fn incomplete_and_unknown_commands_are_refused() {
-        for line in ["", "frobnicate", "unlock --force", "enroll", "enroll x --tpm2-pcrs=7", "config", "config x"] {
+        for line in
+            ["", "frobnicate", "unlock --force", "enroll", "enroll x --tpm2-pcrs=7", "config", "config x"]
+        {
             assert_eq!(parsed(line).map(|_| ()).unwrap_err().slug(), "usage", "{line}");
         }
     }
 
     #[test]
     fn every_command_has_help() {
-        for line in ["--help", "help", "help enroll", "enroll --help", "unlock -h", "config --help", "fail --help"] {
+        for line in
+            ["--help", "help", "help enroll", "enroll --help", "unlock -h", "config --help", "fail --help"]
+        {
             assert!(matches!(parsed(line), Ok((_, Command::Help(_)))), "{line}");
         }
     }

@@ -25,7 +25,8 @@ pub(super) struct Options {
 
 pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
     // The parser has seen to it that all three are there.
-    let (Some(volume), Some(key_file), Some(pcrs)) = (&options.volume, &options.key_file, &options.pcrs) else {
+    let (Some(volume), Some(key_file), Some(pcrs)) = (&options.volume, &options.key_file, &options.pcrs)
+    else {
         return Err(UsageError::Missing("a volume, a key file and PCRs").into());
     };
     if let Err(error) = crate::sys::memory::lock() {
@@ -33,8 +34,13 @@ pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
     }
     let config = Config::load(&common.root, common.config.as_deref())?;
     let key = read_key(key_file)?;
-    let request =
-        Request { volume, root: &common.root, key: &key, pcrs: pcrs.clone(), flags: &config.allow_luks_flags };
+    let request = Request {
+        volume,
+        root: &common.root,
+        key: &key,
+        pcrs: pcrs.clone(),
+        flags: &config.allow_luks_flags,
+    };
     let mut tpm = EsapiTpm::open(&options.tpm)?;
     let enrolled = enroll(&request, &mut tpm)?;
     if common.json { print_json(&enrolled) } else { print(&text(&enrolled)) }

@@ -17,7 +17,9 @@ pub(super) fn run(common: &Common) -> Result<u8, Error> {
         return Err(UsageError::NotInInitramfs.into());
     }
     // A configuration that cannot be read still has to end the machine.
-    let end = Config::load(&common.root, common.config.as_deref()).map(|config| config.on_failure).unwrap_or_default();
+    let end = Config::load(&common.root, common.config.as_deref())
+        .map(|config| config.on_failure)
+        .unwrap_or_default();
     if let Err(error) = crate::pipeline::fence_failure(&common.root, &Device::default()) {
         log::error!("PCR 15 could not be fenced: {error} [{}]", error.slug());
     }

@@ -18,11 +18,14 @@ pub(super) fn text(report: &Report) -> String {
         // Writing to a String cannot fail.
         let _infallible = writeln!(out, "{label:>12}: {value}");
     };
-    line("outcome", match report.outcome {
-        Outcome::Unlocked => "the root volume is unlocked",
-        Outcome::WouldUnlock => "the volume would unlock",
-        Outcome::Failed => "failed",
-    });
+    line(
+        "outcome",
+        match report.outcome {
+            Outcome::Unlocked => "the root volume is unlocked",
+            Outcome::WouldUnlock => "the volume would unlock",
+            Outcome::Failed => "failed",
+        },
+    );
     if let Some(failure) = &report.failure {
         line("failure", &format!("{} [{}]", failure.message, failure.slug));
         if !failure.hint.is_empty() {
@@ -47,13 +50,24 @@ pub(super) fn text(report: &Report) -> String {
         line("not opened", &format!("token {}: {} [{}]", token.token, token.message, token.slug));
     }
     if let Some(fence) = &report.fence {
-        line("fence", &format!("PCR {} extended with the {} in {}", fence.pcr, fence.measured, fence.banks.join(", ")));
+        line(
+            "fence",
+            &format!("PCR {} extended with the {} in {}", fence.pcr, fence.measured, fence.banks.join(", ")),
+        );
     }
     for warning in &report.warnings {
         line("warning", &format!("{} [{}]", warning.message, warning.slug));
     }
     for stage in &report.stages {
-        line("stage", &format!("{:<9} {:>6}.{:01} ms", stage.stage, stage.microseconds / 1000, stage.microseconds % 1000 / 100));
+        line(
+            "stage",
+            &format!(
+                "{:<9} {:>6}.{:01} ms",
+                stage.stage,
+                stage.microseconds / 1000,
+                stage.microseconds % 1000 / 100
+            ),
+        );
     }
     out
 }

@@ -29,7 +29,11 @@ pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
     if options.dry_run {
         // The report of this boot stays; a dry run's goes to standard output.
         let code = outcome.as_ref().map_or_else(Error::exit_code, |()| 0);
-        if common.json { print_json(&report)? } else { print(&status::text(&report))? };
+        if common.json {
+            print_json(&report)?
+        } else {
+            print(&status::text(&report))?
+        };
         return Ok(code);
     }
     if let Err(error) = report.write(&common.root) {

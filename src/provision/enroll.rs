@@ -11,17 +11,17 @@ use zeroize::Zeroizing;
 use super::metadata::Metadata;
 use super::target::Target;
 use crate::error::{Class, Error, Failure};
+use crate::fence::Unfenced;
 use crate::luks::binding::{self, Binding};
 use crate::luks::token::{Literal, Token};
 use crate::luks::{FlagSet, Snapshot, emit};
 use crate::pcr::{Pcr, PcrValues};
-use crate::fence::Unfenced;
-use crate::policy::{Rules, literal};
 use crate::policy::pcrs::PcrChoice;
+use crate::policy::{Rules, literal};
 use crate::secret::{Secret, VolumeKey};
-use crate::tpm::{PrimaryAlg, Tpm};
 use crate::tpm::blob::Sealed;
 use crate::tpm::srk::Srk;
+use crate::tpm::{PrimaryAlg, Tpm};
 use crate::unseal::{Tokens, passphrase};
 use crate::{config, verify};
 
@@ -73,7 +73,10 @@ pub fn enroll(request: &Request<'_>, tpm: &mut dyn Tpm) -> Result<Enrolled, Erro
     let key = volume_key(&before, &metadata.bytes()?, request.key)?;
 
     log::info!("Sealing a new secret to PCRs {} of bank {}", choice.mask(), choice.bank());
-    let live = tpm.read_pcrs(&[(choice.bank(), choice.mask())])?.pop().unwrap_or_else(|| PcrValues::new(choice.bank()));
+    let live = tpm
+        .read_pcrs(&[(choice.bank(), choice.mask())])?
+        .pop()
+        .unwrap_or_else(|| PcrValues::new(choice.bank()));
     let values = choice.values(&live)?;
     let policy = literal::digest(&values);
     let secret = random_secret()?;

@@ -10,7 +10,9 @@ use std::os::unix::fs::FileExt;
 
 use libcryptsetup_rs::consts::flags::{CryptPbkdf, CryptVolumeKey};
 use libcryptsetup_rs::consts::vals::{CryptKdf, EncryptionFormat};
-use libcryptsetup_rs::{CryptDevice, CryptInit, CryptParamsLuks2Ref, CryptPbkdfType, Either, LibcryptErr, TokenInput};
+use libcryptsetup_rs::{
+    CryptDevice, CryptInit, CryptParamsLuks2Ref, CryptPbkdfType, Either, LibcryptErr, TokenInput,
+};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::target::{Target, TargetError};
@@ -34,13 +36,15 @@ impl Metadata {
     /// Reads the metadata of a volume once and checks it by our own parser before libcryptsetup sees it.
     pub(super) fn read(target: &Target, flags: &FlagSet) -> Result<(Self, Snapshot), MetadataError> {
         let (window, length, sector) = (target.window(), target.length(), target.sector_size());
-        let size = Snapshot::read(&window, length, sector, flags).map_err(MetadataError::Header)?.segment().offset;
+        let size =
+            Snapshot::read(&window, length, sector, flags).map_err(MetadataError::Header)?.segment().offset;
         let size = usize::try_from(size.min(MAX_METADATA)).map_err(|_| MetadataError::Exhausted)?;
         let original = target.read_start(size).map_err(MetadataError::Target)?;
         // This reading counts: the bytes that it checked are the bytes that go on.
         let snapshot = Snapshot::read(&original, length, sector, flags).map_err(MetadataError::Header)?;
 
-        let mut memory = File::from(memfd_create(c"luks2-metadata", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?);
+        let mut memory =
+            File::from(memfd_create(c"luks2-metadata", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?);
         memory.write_all(&original)?;
         quieten();
         let mut device = CryptInit::init(&fd_path(&memory)).map_err(MetadataError::Load)?;
@@ -48,7 +52,8 @@ impl Metadata {
             .context_handle()
             .load::<CryptParamsLuks2Ref>(Some(EncryptionFormat::Luks2), None)
             .map_err(MetadataError::Load)?;
-        let header_size = usize::try_from(snapshot.header_size().bytes()).map_err(|_| MetadataError::Exhausted)?;
+        let header_size =
+            usize::try_from(snapshot.header_size().bytes()).map_err(|_| MetadataError::Exhausted)?;
         let seqid = snapshot.seqid();
         Ok((Self { device, memory, original, header_size, seqid }, snapshot))
     }

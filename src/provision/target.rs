@@ -25,9 +25,8 @@ impl Target {
         let opening = |source| TargetError::Open { path: path.to_owned(), source };
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(opening)?;
         // udev takes this lock shared while it probes a device (systemd, "Locking Block Device Access").
-        let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_file, errno)| {
-            TargetError::Lock { path: path.to_owned(), source: errno.into() }
-        })?;
+        let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_file, errno)| TargetError::Lock { path: path.to_owned(), source: errno.into() })?;
         let (size, sector) = image::measure(&mut file, root).map_err(TargetError::Find)?;
         let volume = image::locate(&*file, size, sector).map_err(TargetError::Find)?;
         Ok(Self { file, path: path.to_owned(), volume })

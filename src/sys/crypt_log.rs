@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 
 /// The callback for `crypt_set_log_callback`: the library's errors become warnings of ours, the rest is dropped.
-pub extern "C" fn receive(level: c_int, message: *const c_char, _data: *mut c_void) {
+pub(crate) extern "C" fn receive(level: c_int, message: *const c_char, _data: *mut c_void) {
     if level != CRYPT_LOG_ERROR || message.is_null() {
         return;
     }

@@ -77,6 +77,20 @@ impl Swtpm {
         output.unwrap().status.success()
     }
 
+    /// The value of a PCR in the SHA-256 bank in lower-case hexadecimal digits, as tpm2-tools read it.
+    pub fn pcr(&self, pcr: u8) -> String {
+        let text = String::from_utf8(self.tool(&format!("tpm2_pcrread sha256:{pcr}"))).unwrap();
+        let value = text.lines().find_map(|line| line.split_once(": 0x")).expect(&text).1;
+        value.trim().to_lowercase()
+    }
+
+    /// Extends a PCR's SHA-256 bank with the digest of `text`.
+    pub fn extend(&self, pcr: u8, text: &str) {
+        use sha2::Digest;
+        let digest: String = sha2::Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+        self.tool(&format!("tpm2_pcrextend {pcr}:sha256={digest}"));
+    }
+
     /// Sends a command as raw bytes and gives the response: what a process does that is killed afterwards.
     pub fn raw(&self, command: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
