@@ -44,7 +44,6 @@ fn mount_unit(root: &RootMount) -> String {
         "# Written when this initramfs was built. Nothing found at boot changes what is mounted as root.\n\
          [Unit]\n\
          Description=Root file system on the unlocked volume\n\
-         Documentation=man:cvm-unlock(8)\n\
          DefaultDependencies=no\n\
          Requires=cvm-unlock.service\n\
          After=cvm-unlock.service initrd-root-device.target\n\
