@@ -13,7 +13,8 @@ use thiserror::Error;
 use crate::error::{Class, Failure};
 use crate::fence::Unfenced;
 use crate::luks::token::{Token, TokenError};
-use crate::policy::{self, Plan, Refusal, Rules};
+use crate::policy::mismatch::{self, Mismatch};
+use crate::policy::{self, Plan, Refusal, Rules, State};
 use crate::secret::Secret;
 use crate::tpm::{Tpm, TpmError};
 
@@ -32,12 +33,26 @@ pub struct Unsealed {
 
 /// A token that gave no secret.
 #[derive(Debug, Error)]
-#[error("{reason}")]
+#[error("{}", self.text())]
 pub struct Skipped {
     /// The token's number.
     pub token: u32,
     /// Why not.
     pub reason: Reason,
+    /// If its policy does not hold: what is known about the PCRs.
+    pub mismatch: Option<Mismatch>,
+}
+
+impl Skipped {
+    /// The reason in one line.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let reason = crate::error::chain(&self.reason);
+        match &self.mismatch {
+            Some(mismatch) => format!("{reason}: {mismatch}"),
+            None => reason,
+        }
+    }
 }
 
 impl<'a> Tokens<'a> {
@@ -48,20 +63,38 @@ impl<'a> Tokens<'a> {
     }
 
     /// Tries tokens until one gives its secret; `None` if no more will. May be called again, when what was unsealed did
-    /// not open its keyslot.
+    /// not open its keyslot. PCR values that a token needs are added to `state`.
     ///
-    /// `unfenced` proves that PCR 15 was zero: only then does a policy that holds PCR 15 say that it is zero.
-    pub fn unseal(&mut self, tpm: &mut dyn Tpm, unfenced: &Unfenced, rules: &Rules) -> Option<Unsealed> {
+    /// `_unfenced` proves that PCR 15 was zero: only then does a policy that holds PCR 15 say that it is zero.
+    pub fn unseal(
+        &mut self,
+        tpm: &mut dyn Tpm,
+        _unfenced: &Unfenced,
+        rules: &Rules,
+        state: &mut State,
+    ) -> Option<Unsealed> {
         for (id, value) in self.left.by_ref() {
-            match attempt(*id, value, tpm, unfenced, rules) {
+            match attempt(*id, value, tpm, rules, state) {
                 Ok(unsealed) => return Some(unsealed),
-                Err(reason) => {
+                Err((reason, mismatch)) => {
                     let next = Next::after(&reason);
-                    self.skipped.push(Skipped { token: *id, reason });
+                    self.skipped.push(Skipped { token: *id, reason, mismatch });
                     if next == Next::Stop {
                         return None;
                     }
                 }
+            }
+        }
+        None
+    }
+
+    /// Tries tokens until the policy of one holds for the PCR values of `state`, and says which; `None` if no more
+    /// will. No TPM is asked: whether it would load the object, and what is in it, stays open.
+    pub fn evaluate(&mut self, rules: &Rules, state: &mut State) -> Option<Token> {
+        for (id, value) in self.left.by_ref() {
+            match evaluation(*id, value, rules, state) {
+                Ok(token) => return Some(token),
+                Err((reason, mismatch)) => self.skipped.push(Skipped { token: *id, reason, mismatch }),
             }
         }
         None
@@ -129,13 +162,53 @@ fn attempt(
     id: u32,
     value: &Value,
     tpm: &mut dyn Tpm,
-    unfenced: &Unfenced,
     rules: &Rules,
-) -> Result<Unsealed, Reason> {
-    let token = Token::parse(id, value)?;
-    let Plan { parent, steps, fenced } = policy::plan(&token, rules, unfenced.banks())?;
-    let secret = tpm.unseal(&token.sealed, &parent, &steps)?;
-    Ok(Unsealed { token, fenced, secret })
+    state: &mut State,
+) -> Result<Unsealed, (Reason, Option<Mismatch>)> {
+    let alone = |reason| (reason, None);
+    let token = Token::parse(id, value).map_err(|error| alone(error.into()))?;
+    if let Some((bank, pcrs)) =
+        policy::needs(&token, &state.active).filter(|(bank, _)| state.active.contains(bank))
+    {
+        state.readings.ensure(tpm, bank, pcrs).map_err(|error| alone(error.into()))?;
+    }
+    let Plan { parent, steps, fenced } =
+        policy::plan(&token, rules, state).map_err(|error| alone(error.into()))?;
+    match tpm.unseal(&token.sealed, &parent, &steps) {
+        Ok(secret) => Ok(Unsealed { token, fenced, secret }),
+        Err(TpmError::PcrMismatch) => {
+            Err((TpmError::PcrMismatch.into(), explain(&token, value, Some(tpm), state)))
+        }
+        Err(error) => Err(alone(error.into())),
+    }
+}
+
+fn evaluation(
+    id: u32,
+    value: &Value,
+    rules: &Rules,
+    state: &mut State,
+) -> Result<Token, (Reason, Option<Mismatch>)> {
+    let token = Token::parse(id, value).map_err(|error| (error.into(), None))?;
+    let plan = policy::plan(&token, rules, state).map_err(|error| (error.into(), None))?;
+    match plan.digest(&state.readings) {
+        Some(digest) if digest == token.policy_digest => Ok(token),
+        Some(_) => Err((TpmError::PcrMismatch.into(), explain(&token, value, None, state))),
+        None => {
+            let (bank, pcrs) = policy::concerns(&token, &state.active);
+            Err((Refusal::PcrUnknown { bank, pcrs }.into(), None))
+        }
+    }
+}
+
+/// What is known about the PCRs of a policy that does not hold; nothing if they cannot be read.
+fn explain(token: &Token, value: &Value, tpm: Option<&mut dyn Tpm>, state: &mut State) -> Option<Mismatch> {
+    let (bank, _) = policy::concerns(token, &state.active);
+    if let Some(tpm) = tpm {
+        state.readings.ensure(tpm, bank, token.pcrs).ok()?;
+    }
+    let now = state.readings.get(bank, token.pcrs)?;
+    Some(Mismatch::of(token, mismatch::recorded(value, bank).as_ref(), &now))
 }
 
 /// Why a volume's secret was not unsealed.
@@ -238,6 +311,7 @@ impl Next {
                 | TpmError::Forged { .. } => Self::Stop,
                 TpmError::Lockout { .. }
                 | TpmError::PcrMismatch
+                | TpmError::SignatureInvalid
                 | TpmError::ForeignTpm { .. }
                 | TpmError::SrkAbsent
                 | TpmError::SrkOther

@@ -316,6 +316,7 @@ fn parse_binding(path: &str, value: &Value) -> Result<Binding, TokenError> {
         return Err(TokenError::Ours);
     }
     let bytes = <[u8; 32]>::try_from(members.base64("binding")?).map_err(|_| TokenError::Ours)?;
+    let _for_an_operators_eyes = members.optional("pcrs");
     members.finish()?;
     Ok(Binding::new(bytes))
 }

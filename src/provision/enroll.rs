@@ -17,7 +17,7 @@ use crate::luks::token::{Literal, Token};
 use crate::luks::{FlagSet, Snapshot, emit};
 use crate::pcr::{Pcr, PcrValues};
 use crate::policy::pcrs::PcrChoice;
-use crate::policy::{Rules, literal};
+use crate::policy::{Rules, State, literal};
 use crate::secret::{Secret, VolumeKey};
 use crate::tpm::blob::Sealed;
 use crate::tpm::srk::Srk;
@@ -174,7 +174,7 @@ fn try_tpm(after: &Snapshot, number: u32, secret: &Secret, tpm: &mut dyn Tpm) ->
     let only = after.tokens().iter().filter(|(token, _)| **token == number);
     let only = only.map(|(token, value)| (*token, value.clone())).collect();
     let mut tokens = Tokens::new(&only);
-    match tokens.unseal(tpm, &unfenced, &rules) {
+    match tokens.unseal(tpm, &unfenced, &rules, &mut State::at_entry(unfenced.banks())) {
         Some(unsealed) if unsealed.secret().expose() == secret.expose() => Ok(()),
         Some(_) => Err(EnrollError::Trial("the TPM gave back another secret").into()),
         None => Err(tokens.into_error().into()),

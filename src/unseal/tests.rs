@@ -52,7 +52,8 @@ fn the_first_token_that_opens_is_taken_and_the_others_have_their_reasons() {
     ]);
     let unfenced = Unfenced::check(&mut tpm).unwrap();
     let mut tokens = Tokens::new(&all);
-    let unsealed = tokens.unseal(&mut tpm, &unfenced, &STRICT).unwrap();
+    let unsealed =
+        tokens.unseal(&mut tpm, &unfenced, &STRICT, &mut State::at_entry(unfenced.banks())).unwrap();
     assert_eq!((unsealed.token().id, unsealed.token().keyslot), (5, 5));
     assert_eq!(unsealed.secret().expose(), SECRET);
     assert!(unsealed.fence_is_effective());
@@ -61,8 +62,15 @@ fn the_first_token_that_opens_is_taken_and_the_others_have_their_reasons() {
         [(0, "token-other-type"), (1, "token-keyslots"), (2, "pcr-mismatch"), (4, "tpm-foreign")]
     );
     // The next call goes on behind the one that was taken.
-    assert_eq!(tokens.unseal(&mut tpm, &unfenced, &STRICT).unwrap().token().id, 6);
-    assert!(tokens.unseal(&mut tpm, &unfenced, &STRICT).is_none());
+    assert_eq!(
+        tokens
+            .unseal(&mut tpm, &unfenced, &STRICT, &mut State::at_entry(unfenced.banks()))
+            .unwrap()
+            .token()
+            .id,
+        6
+    );
+    assert!(tokens.unseal(&mut tpm, &unfenced, &STRICT, &mut State::at_entry(unfenced.banks())).is_none());
 }
 
 #[test]
@@ -74,7 +82,7 @@ fn a_refused_token_costs_no_command() {
     let sent = tpm.log.len();
     let all = BTreeMap::from([(0, pin)]);
     let mut tokens = Tokens::new(&all);
-    assert!(tokens.unseal(&mut tpm, &unfenced, &STRICT).is_none());
+    assert!(tokens.unseal(&mut tpm, &unfenced, &STRICT, &mut State::at_entry(unfenced.banks())).is_none());
     assert_eq!((slugs(&tokens), tpm.log.len()), (vec![(0, "token-pin")], sent));
 }
 
@@ -86,7 +94,11 @@ fn a_tpm_that_is_gone_is_not_asked_again_but_a_locked_one_is() {
         let unfenced = Unfenced::check(&mut tpm).unwrap();
         tpm.failures = vec![(Verb::Load, rc)];
         let mut tokens = Tokens::new(&all);
-        assert_eq!(tokens.unseal(&mut tpm, &unfenced, &STRICT).is_none(), stops, "{rc:#x}");
+        assert_eq!(
+            tokens.unseal(&mut tpm, &unfenced, &STRICT, &mut State::at_entry(unfenced.banks())).is_none(),
+            stops,
+            "{rc:#x}"
+        );
         assert_eq!(tokens.skipped().len(), 1);
     }
 }
