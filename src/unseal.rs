@@ -158,6 +158,7 @@ pub fn passphrase(secret: &Secret) -> Secret {
     Secret::new(buffer)
 }
 
+/// A plan for a signed policy is made from PCR values that were read before: if they changed meanwhile, once anew.
 fn attempt(
     id: u32,
     value: &Value,
@@ -165,21 +166,26 @@ fn attempt(
     rules: &Rules,
     state: &mut State,
 ) -> Result<Unsealed, (Reason, Option<Mismatch>)> {
-    let alone = |reason| (reason, None);
-    let token = Token::parse(id, value).map_err(|error| alone(error.into()))?;
-    if let Some((bank, pcrs)) =
-        policy::needs(&token, &state.active).filter(|(bank, _)| state.active.contains(bank))
-    {
-        state.readings.ensure(tpm, bank, pcrs).map_err(|error| alone(error.into()))?;
-    }
-    let Plan { parent, steps, fenced } =
-        policy::plan(&token, rules, state).map_err(|error| alone(error.into()))?;
-    match tpm.unseal(&token.sealed, &parent, &steps) {
-        Ok(secret) => Ok(Unsealed { token, fenced, secret }),
-        Err(TpmError::PcrMismatch) => {
-            Err((TpmError::PcrMismatch.into(), explain(&token, value, Some(tpm), state)))
+    let token = Token::parse(id, value).map_err(|error| (error.into(), None))?;
+    let needs = policy::needs(&token, &state.active).filter(|(bank, _)| state.active.contains(bank));
+    let planned = |tpm: &mut dyn Tpm, state: &mut State| -> Result<(Secret, bool), Reason> {
+        if let Some((bank, pcrs)) = needs {
+            state.readings.ensure(tpm, bank, pcrs)?;
         }
-        Err(error) => Err(alone(error.into())),
+        let Plan { parent, steps, fenced } = policy::plan(&token, rules, state)?;
+        Ok((tpm.unseal(&token.sealed, &parent, &steps)?, fenced))
+    };
+    let mut outcome = planned(tpm, state);
+    if let (Err(Reason::Tpm(TpmError::PcrChanged)), Some((bank, pcrs))) = (&outcome, needs) {
+        state.readings.forget(bank, pcrs);
+        outcome = planned(tpm, state);
+    }
+    match outcome {
+        Ok((secret, fenced)) => Ok(Unsealed { token, fenced, secret }),
+        Err(reason @ Reason::Tpm(TpmError::PcrMismatch)) => {
+            Err((reason, explain(&token, value, Some(tpm), state)))
+        }
+        Err(reason) => Err((reason, None)),
     }
 }
 

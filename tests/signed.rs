@@ -23,9 +23,13 @@ use std::path::Path;
 
 use bench::Image;
 use cvm_unlock::error::Failure;
+use cvm_unlock::fence::Unfenced;
+use cvm_unlock::fence::measurement_log::MeasurementLog;
+use cvm_unlock::luks::Uuid;
 use cvm_unlock::pcr::{Bank, Pcr, PcrMask};
 use cvm_unlock::policy::key::{Exponent, PolicyKey};
 use cvm_unlock::policy::{approved, literal};
+use cvm_unlock::secret::{Secret, VolumeKey};
 use cvm_unlock::tpm::blob::Sealed;
 use cvm_unlock::tpm::esapi::EsapiTpm;
 use cvm_unlock::tpm::srk::Srk;
@@ -381,6 +385,39 @@ fn a_dry_run_with_a_signed_policy_stays_within_its_budget_of_commands() {
         assert!(commands.len() <= limit + 2, "{commands:x?}");
         assert_eq!(commands.iter().filter(|code| **code == 0x17e).count(), 1, "one TPM2_PCR_Read");
     }
+}
+
+/// The design's promise: at most 15 commands of a whole unlock reach the chip, the library's probe of a device included.
+#[test]
+fn a_whole_unlock_with_a_signed_policy_stays_within_its_budget_of_commands() {
+    let tools = Tools::new();
+    let parent = tools.parent("ecc256:aes128cfb", 0x8100_0001);
+    tools.load_key(Exponent::Explicit);
+    tools.tpm.tool("tpm2_flushcontext -t");
+    tools.policy(&[], Some("sha256:15"));
+    tools.tpm.tool(
+        "tpm2_create -C 0x81000001 -u public -r private -L policy -i secret -a fixedtpm|fixedparent|noda",
+    );
+    tools.tpm.tool("tpm2_flushcontext -t");
+    let sealed = tools.files(&["private", "public"]);
+    let mut steps = tools.steps(Exponent::Explicit, None);
+    steps.push(Step::Pcr(Bank::Sha256, mask(&[15])));
+    let log = MeasurementLog::new(tools.tpm.file("root").as_path());
+    let before = tools.tpm.commands().len();
+    let mut tpm = open(&tools.tpm);
+    let also = [(Bank::Sha256, mask(&[11]))];
+    let (unfenced, readings) = Unfenced::check_and_read(&mut tpm, &also).unwrap();
+    assert!(readings.get(Bank::Sha256, mask(&[11, 15])).is_some());
+    tpm.unseal(&sealed, &parent, &steps).unwrap();
+    let key = VolumeKey::new(Secret::new(vec![7; 64]));
+    unfenced.raise(&mut tpm, &key, "root", &Uuid::new([0x5a; 16]), &log).unwrap();
+    drop(tpm);
+    let commands = tools.tpm.commands().split_off(before);
+    println!("whole unlock: {} commands {commands:x?}", commands.len());
+    assert!(commands.len() <= 14);
+    // Nobody unseals it again.
+    let error = open(&tools.tpm).unseal(&sealed, &parent, &steps).map(|_| ()).unwrap_err();
+    assert_eq!(error.slug(), "pcr-mismatch");
 }
 
 fn open(swtpm: &Swtpm) -> EsapiTpm {

@@ -111,7 +111,7 @@ const PUBLIC_HEAD: [u8; 14] =
 
 /// A key of openssl's for tests.
 #[cfg(test)]
-pub(super) const PEM: &str = "\
+pub(crate) const PEM: &str = "\
 -----BEGIN PUBLIC KEY-----\n\
 MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAtkJDkSW76KC9QeuBULJk\n\
 bKUgSZxJGWzhlDJJGR56QLtT+MOMp60Bm5wTgzzt++k7HJzxECcEB7frxDDlkINU\n\

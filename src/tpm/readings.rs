@@ -31,6 +31,18 @@ impl Readings {
         Some(values)
     }
 
+    /// Drops the values of `mask`: they are to be read again.
+    pub fn forget(&mut self, bank: Bank, mask: PcrMask) {
+        if let Some(known) = self.0.remove(&bank) {
+            let mut kept = PcrValues::new(bank);
+            for (pcr, value) in known.iter().filter(|(pcr, _)| !mask.contains(*pcr)) {
+                let inserted = kept.insert(pcr, value.to_vec());
+                debug_assert!(inserted.is_some());
+            }
+            self.0.insert(bank, kept);
+        }
+    }
+
     /// Reads from `tpm` what of `mask` is not known yet, if anything.
     ///
     /// # Errors
@@ -81,6 +93,9 @@ mod tests {
             assert_eq!(tpm.log, vec![Verb::PcrRead; commands], "{pcrs:?}");
             assert_eq!(readings.get(Bank::Sha256, mask(&pcrs)).unwrap().mask(), mask(&pcrs));
         }
+        readings.forget(Bank::Sha256, mask(&[11]));
+        assert_eq!(readings.get(Bank::Sha256, mask(&[11])), None);
+        assert!(readings.get(Bank::Sha256, mask(&[7, 15])).is_some());
         assert_eq!(readings.get(Bank::Sha256, mask(&[7, 8])), None);
         assert_eq!(readings.get(Bank::Sha1, mask(&[7])), None);
     }
