@@ -33,7 +33,7 @@ fn token(pcrs: &[u8]) -> Value {
         bank: Bank::Sha256,
         primary: PrimaryAlg::Ecc,
         srk: &srk,
-        binding: None,
+        proof: None,
     }
     .to_json()
 }
