@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Class, Failure};
 use crate::luks::FlagSet;
+use crate::luks::binding::VolumeKeyDigest;
+use crate::owner::PublicKey;
 
 /// What the image builder decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +24,8 @@ pub struct Config {
     pub tpm: TpmRequirement,
     /// Which volumes may open.
     pub policy: Policy,
+    /// What proves that a volume is ours.
+    pub authentic: Authentic,
     /// How long to wait for the root volume's disk.
     pub device_timeout_seconds: DeviceTimeout,
     /// What ends a boot that must not go on.
@@ -46,7 +50,7 @@ pub enum TpmRequirement {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
-    /// The volume must prove that it is ours.
+    /// The volume must prove that it is ours, by what `authentic` names.
     pub require_authentic: bool,
     /// The keyslot's metadata must be bound to the sealed secret.
     pub require_binding: bool,
@@ -58,8 +62,25 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        // Authenticity has no proof yet that a configuration could ask for; see SPECIFICATION.md.
-        Self { require_authentic: false, require_binding: true, require_fence: true, allow_unbound: false }
+        Self { require_authentic: true, require_binding: true, require_fence: true, allow_unbound: false }
+    }
+}
+
+/// Proofs of authenticity: one of them suffices. A volume that its host made has neither.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Authentic {
+    /// Volumes by their volume key's digest, 64 hexadecimal digits each.
+    pub volume_keys: Vec<VolumeKeyDigest>,
+    /// Public keys of the owner, PEM text each: they vouch for a keyslot by a signature in its token.
+    pub owner_keys: Vec<PublicKey>,
+}
+
+impl Authentic {
+    /// Whether no volume at all can prove itself.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.volume_keys.is_empty() && self.owner_keys.is_empty()
     }
 }
 
@@ -247,7 +268,14 @@ mod tests {
     fn an_empty_object_means_the_strict_defaults() {
         let config = Config::parse(b"{}").unwrap();
         assert_eq!(config, Config::default());
-        assert!(config.policy.require_binding && config.policy.require_fence && !config.policy.allow_unbound);
+        let policy = &config.policy;
+        assert!(
+            policy.require_authentic
+                && policy.require_binding
+                && policy.require_fence
+                && !policy.allow_unbound
+        );
+        assert!(config.authentic.is_empty());
         assert_eq!(config.on_failure, End::Poweroff);
     }
 
@@ -257,6 +285,25 @@ mod tests {
         {
             assert_eq!(Config::parse(text.as_bytes()).unwrap_err().slug(), "config-invalid", "{text}");
         }
+    }
+
+    #[test]
+    fn owner_keys_and_pins_that_prove_nothing_are_explained() {
+        let explained = |authentic: serde_json::Value| {
+            let text = serde_json::json!({"authentic": authentic}).to_string();
+            crate::error::chain(&Config::parse(text.as_bytes()).unwrap_err())
+        };
+        for (authentic, explanation) in [
+            (serde_json::json!({"volume_keys": ["00"]}), "64 hexadecimal digits"),
+            (serde_json::json!({"owner_keys": ["owner.pub"]}), "BEGIN PUBLIC KEY"),
+            (serde_json::json!({"owner_key": []}), "unknown field"),
+        ] {
+            let said = explained(authentic);
+            assert!(said.contains(explanation), "{said}");
+        }
+        let pins = serde_json::json!({"authentic": {"volume_keys": ["0f".repeat(32)]}}).to_string();
+        let config = Config::parse(pins.as_bytes()).unwrap();
+        assert_eq!(Config::parse(&serde_json::to_vec(&config).unwrap()).unwrap(), config);
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! Each stage consumes the value of the one before; skipping a stage does not compile. A stage never imports a
 //! later one.
 
+pub mod authentic;
 pub mod config;
 pub mod discover;
 pub mod error;
@@ -20,6 +21,7 @@ pub mod hex;
 pub mod journal;
 pub mod log;
 pub mod luks;
+pub mod owner;
 pub mod pcr;
 pub mod policy;
 pub mod report;

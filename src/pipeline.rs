@@ -308,7 +308,7 @@ impl Host<'_> {
         source: &S,
     ) -> Result<Verified, Error> {
         let area = snapshot.read_area(source, unsealed.token().keyslot)?;
-        Ok(verify::verify(unsealed, snapshot, &area, &self.config.policy)?)
+        Ok(verify::verify(unsealed, snapshot, &area, self.config)?)
     }
 
     /// The TPM, as soon as its device is there: its driver may be a module that udev is loading at this moment.

@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::error::{Class, Failure};
 use crate::fence::Unfenced;
 use crate::luks::token::{Token, TokenError};
-use crate::policy::mismatch::{self, Mismatch};
+use crate::policy::mismatch::Mismatch;
 use crate::policy::{self, Plan, Refusal, Rules, State};
 use crate::secret::Secret;
 use crate::tpm::{Tpm, TpmError};
@@ -182,9 +182,7 @@ fn attempt(
     }
     match outcome {
         Ok((secret, fenced)) => Ok(Unsealed { token, fenced, secret }),
-        Err(reason @ Reason::Tpm(TpmError::PcrMismatch)) => {
-            Err((reason, explain(&token, value, Some(tpm), state)))
-        }
+        Err(reason @ Reason::Tpm(TpmError::PcrMismatch)) => Err((reason, explain(&token, Some(tpm), state))),
         Err(reason) => Err((reason, None)),
     }
 }
@@ -199,7 +197,7 @@ fn evaluation(
     let plan = policy::plan(&token, rules, state).map_err(|error| (error.into(), None))?;
     match plan.digest(&state.readings) {
         Some(digest) if digest == token.policy_digest => Ok(token),
-        Some(_) => Err((TpmError::PcrMismatch.into(), explain(&token, value, None, state))),
+        Some(_) => Err((TpmError::PcrMismatch.into(), explain(&token, None, state))),
         None => {
             let (bank, pcrs) = policy::concerns(&token, &state.active);
             Err((Refusal::PcrUnknown { bank, pcrs }.into(), None))
@@ -208,13 +206,13 @@ fn evaluation(
 }
 
 /// What is known about the PCRs of a policy that does not hold; nothing if they cannot be read.
-fn explain(token: &Token, value: &Value, tpm: Option<&mut dyn Tpm>, state: &mut State) -> Option<Mismatch> {
+fn explain(token: &Token, tpm: Option<&mut dyn Tpm>, state: &mut State) -> Option<Mismatch> {
     let (bank, _) = policy::concerns(token, &state.active);
     if let Some(tpm) = tpm {
         state.readings.ensure(tpm, bank, token.pcrs).ok()?;
     }
     let now = state.readings.get(bank, token.pcrs)?;
-    Some(Mismatch::of(token, mismatch::recorded(value, bank).as_ref(), &now))
+    Some(Mismatch::of(token, &now))
 }
 
 /// Why a volume's secret was not unsealed.

@@ -3,9 +3,11 @@
 //! The unsealed secret and the snapshot come in; the volume key goes out, with everything known about how far the
 //! volume has proved itself. Trusted: the secret (the TPM released it under its policy). Not trusted: the header.
 
-use crate::config::Policy;
+use crate::authentic::{self, Missing, Verdict};
+use crate::config::{Authentic, Config, Policy};
 use crate::cryptsetup::{CryptError, Detached};
 use crate::error::{Class, Failure};
+use crate::luks::binding::VolumeKeyDigest;
 use crate::luks::token::Token;
 use crate::luks::{HeaderError, KeyslotArea, Snapshot, binding, emit};
 use crate::report::Warning;
@@ -25,14 +27,25 @@ pub struct Verified {
 /// Opens the keyslot of `unsealed` from the snapshot and checks the volume against the configured policy.
 ///
 /// # Errors
-/// `keyslot-not-opened`, `binding-missing`, `binding-violated`, `fence-ineffective`, `volume-unauthenticated`.
+/// `keyslot-not-opened`, `binding-missing`, `binding-violated`, `fence-ineffective`, `volume-unauthenticated`,
+/// `volume-key-not-pinned`, `owner-unknown`, `owner-signature-invalid`.
 pub fn verify(
     unsealed: &Unsealed,
     snapshot: &Snapshot,
     area: &KeyslotArea,
-    policy: &Policy,
+    config: &Config,
 ) -> Result<Verified, VerifyError> {
-    check(unsealed.token(), unsealed.secret(), unsealed.fence_is_effective(), snapshot, area, policy)
+    let rules = Rules { policy: &config.policy, trusted: &config.authentic };
+    check(unsealed.token(), unsealed.secret(), unsealed.fence_is_effective(), snapshot, area, rules)
+}
+
+/// What a volume is measured by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules<'a> {
+    /// What may be missing.
+    pub(crate) policy: &'a Policy,
+    /// Who can vouch for a volume.
+    pub(crate) trusted: &'a Authentic,
 }
 
 /// The same for a secret that did not come from the TPM: an enrolment's trial knows it already.
@@ -45,18 +58,19 @@ pub(crate) fn check(
     fence_effective: bool,
     snapshot: &Snapshot,
     area: &KeyslotArea,
-    policy: &Policy,
+    rules: Rules<'_>,
 ) -> Result<Verified, VerifyError> {
     let header = emit::canonical_header(snapshot, area);
     let key = open(&header, &passphrase(secret), snapshot)?;
     let message = binding::message(snapshot, token.keyslot, &key).map_err(VerifyError::Header)?;
-    let bound = match &token.binding {
+    let proof = token.proof.as_ref();
+    let bound = match proof {
         None => Bound::No,
-        Some(binding) if binding.verify(secret, &message) => Bound::Yes,
+        Some(proof) if proof.binding.verify(secret, &message) => Bound::Yes,
         Some(_) => Bound::Violated,
     };
-    let facts = Facts { bound, fence_effective, authentic: false };
-    let warnings = judge(facts, policy)?;
+    let authentic = authentic::judge(rules.trusted, proof, &message, VolumeKeyDigest::of(&key));
+    let warnings = judge(Facts { bound, fence_effective, authentic }, rules.policy)?;
     Ok(Verified { key, header, warnings })
 }
 
@@ -86,12 +100,12 @@ struct Facts {
     bound: Bound,
     /// The token's policy contains PCR 15, which was zero at entry.
     fence_effective: bool,
-    /// One of the proofs of the design's section 4 holds.
-    authentic: bool,
+    /// Whether the owner made it.
+    authentic: Verdict,
 }
 
-/// The decision: what is missing is refused, or passes with a warning where the configuration opted in. A binding
-/// that does not hold is never acceptable.
+/// The decision: what is missing is refused, or passes with a warning where the configuration opted in. A binding or a
+/// signature that does not hold is never acceptable.
 fn judge(facts: Facts, policy: &Policy) -> Result<Vec<Warning>, VerifyError> {
     let mut warnings = Vec::new();
     let mut missing = |required: bool, refusal: VerifyError| {
@@ -109,8 +123,10 @@ fn judge(facts: Facts, policy: &Policy) -> Result<Vec<Warning>, VerifyError> {
     if !facts.fence_effective {
         missing(policy.require_fence, VerifyError::FenceIneffective)?;
     }
-    if !facts.authentic {
-        missing(policy.require_authentic, VerifyError::Unauthenticated)?;
+    match facts.authentic {
+        Verdict::Pinned | Verdict::Signed(_) => {}
+        Verdict::Missing(proof) => missing(policy.require_authentic, VerifyError::Unauthenticated(proof))?,
+        Verdict::Invalid => return Err(VerifyError::SignatureInvalid),
     }
     Ok(warnings)
 }
@@ -134,8 +150,15 @@ pub enum VerifyError {
     #[error("The token's policy does not contain PCR 15: the key can be unsealed again in this boot")]
     FenceIneffective,
     /// Nothing proves who made the volume.
-    #[error("Nothing proves that the volume was made by its owner")]
-    Unauthenticated,
+    #[error("{}", match .0 {
+        Missing::Proof => "Nothing proves that the volume was made by its owner",
+        Missing::UnknownSigner => "The volume is signed by a key that the configuration does not name",
+        Missing::NotPinned => "The volume's key is none of those that the configuration pins",
+    })]
+    Unauthenticated(Missing),
+    /// The signature is not over this volume, or not by the key that it names.
+    #[error("The owner's signature does not hold for this volume")]
+    SignatureInvalid,
 }
 
 impl Failure for VerifyError {
@@ -146,14 +169,19 @@ impl Failure for VerifyError {
             Self::Unbound => "binding-missing",
             Self::BindingViolated => "binding-violated",
             Self::FenceIneffective => "fence-ineffective",
-            Self::Unauthenticated => "volume-unauthenticated",
+            Self::Unauthenticated(Missing::Proof) => "volume-unauthenticated",
+            Self::Unauthenticated(Missing::UnknownSigner) => "owner-unknown",
+            Self::Unauthenticated(Missing::NotPinned) => "volume-key-not-pinned",
+            Self::SignatureInvalid => "owner-signature-invalid",
         }
     }
 
     fn class(&self) -> Class {
         match self {
-            Self::Keyslot(_) | Self::Header(_) | Self::BindingViolated => Class::Data,
-            Self::Unbound | Self::FenceIneffective | Self::Unauthenticated => Class::Refused,
+            Self::Keyslot(_) | Self::Header(_) | Self::BindingViolated | Self::SignatureInvalid => {
+                Class::Data
+            }
+            Self::Unbound | Self::FenceIneffective | Self::Unauthenticated(_) => Class::Refused,
         }
     }
 
@@ -165,7 +193,10 @@ impl Failure for VerifyError {
             }
             Self::Header(source) => source.hint(),
             Self::BindingViolated => "Somebody edited the header; restore it from a backup",
-            Self::Unauthenticated => "The image's configuration asks for a proof under \"policy\"",
+            Self::Unauthenticated(_) => {
+                "Enrol with --sign-key= and name its public half under \"authentic\" in the image's configuration"
+            }
+            Self::SignatureInvalid => "The token was edited or taken from another volume; restore the header",
         }
     }
 }
@@ -182,7 +213,11 @@ mod tests {
         require_fence: false,
         allow_unbound: true,
     };
-    const PROVEN: Facts = Facts { bound: Bound::Yes, fence_effective: true, authentic: true };
+    const PROVEN: Facts = Facts { bound: Bound::Yes, fence_effective: true, authentic: Verdict::Pinned };
+
+    fn unproven(missing: Missing) -> Facts {
+        Facts { authentic: Verdict::Missing(missing), ..PROVEN }
+    }
 
     #[test]
     fn a_proven_volume_opens_without_a_warning() {
@@ -194,7 +229,9 @@ mod tests {
         for (facts, slug) in [
             (Facts { bound: Bound::No, ..PROVEN }, "binding-missing"),
             (Facts { fence_effective: false, ..PROVEN }, "fence-ineffective"),
-            (Facts { authentic: false, ..PROVEN }, "volume-unauthenticated"),
+            (unproven(Missing::Proof), "volume-unauthenticated"),
+            (unproven(Missing::UnknownSigner), "owner-unknown"),
+            (unproven(Missing::NotPinned), "volume-key-not-pinned"),
         ] {
             assert_eq!(judge(facts, &STRICT).unwrap_err().slug(), slug);
             let warnings = judge(facts, &LAX).unwrap();
@@ -203,8 +240,12 @@ mod tests {
     }
 
     #[test]
-    fn no_configuration_accepts_a_violated_binding() {
-        let facts = Facts { bound: Bound::Violated, ..PROVEN };
-        assert_eq!(judge(facts, &LAX).unwrap_err().slug(), "binding-violated");
+    fn no_configuration_accepts_a_violated_binding_or_signature() {
+        for (facts, slug) in [
+            (Facts { bound: Bound::Violated, ..PROVEN }, "binding-violated"),
+            (Facts { authentic: Verdict::Invalid, ..PROVEN }, "owner-signature-invalid"),
+        ] {
+            assert_eq!(judge(facts, &LAX).unwrap_err().slug(), slug);
+        }
     }
 }

@@ -15,6 +15,7 @@ use std::io;
 
 use cvm_unlock::error::Failure;
 use cvm_unlock::luks::binding::Binding;
+use cvm_unlock::luks::proof::Proof;
 use cvm_unlock::luks::token::{Kind, Literal, PrimaryAlg, Token};
 use cvm_unlock::luks::{Cipher, Condition, Flag, FlagSet, Kdf, SegmentSize, Snapshot, emit};
 use cvm_unlock::pcr::{Bank, Pcr};
@@ -382,7 +383,7 @@ fn systemds_own_parser_reads_the_tokens_that_we_write() {
         [&[0, 8, 0, 0x0b, 0, 0, 4, 0x12, 0, 32][..], &[0xaa; 32], &[0, 0x10, 0, 32], &[0xbb; 32]].concat();
     let sealed = Sealed::new(vec![1; 158], public, None).unwrap();
     let srk = Srk::new(0x8100_0001, [&[0, 0x23, 0, 0x0b][..], &[7; 86]].concat()).unwrap();
-    let binding = Binding::new([9; 32]);
+    let proof = Proof::new(Binding::new([9; 32]));
     let literal = Literal {
         keyslot: 0,
         sealed: &sealed,
@@ -391,7 +392,7 @@ fn systemds_own_parser_reads_the_tokens_that_we_write() {
         bank: Bank::Sha384,
         primary: PrimaryAlg::Rsa,
         srk: &srk,
-        binding: Some(&binding),
+        proof: Some(&proof),
     };
     let file = volume.path().with_extension("json");
     std::fs::write(&file, literal.to_json().to_string()).unwrap();
@@ -410,7 +411,7 @@ fn systemds_own_parser_reads_the_tokens_that_we_write() {
     let token = Token::parse(2, &snapshot.tokens()[&2]).unwrap();
     assert_eq!((token.kind(), token.keyslot, token.bank), (Kind::Literal, 0, Some(Bank::Sha384)));
     assert_eq!((token.sealed, token.srk), (sealed, Some(srk)));
-    assert_eq!(token.binding.unwrap().bytes(), binding.bytes());
+    assert_eq!(token.proof.unwrap().binding.bytes(), proof.binding.bytes());
 }
 
 #[test]

@@ -65,7 +65,9 @@ fn extended_once(text: &str) -> String {
 fn prepared() -> (Tree, Swtpm, Vec<u8>) {
     let (tree, tpm, image) = (Tree::new(), Swtpm::new(), Image::new());
     image.enroll(&tpm, "7+11");
-    tree.write("etc/cvm-unlock/config.json", r#"{"device_timeout_seconds": 1}"#);
+    let mut config = bench::owner_config();
+    config["device_timeout_seconds"] = 1.into();
+    tree.write("etc/cvm-unlock/config.json", config);
     tree.write("proc/sys/kernel/random/boot_id", "6fd0f5a4-6b5e-4d2b-9c5b-0d0f3f4ad0b1");
     tree.write("proc/uptime", "8.15 12.00");
     (tree, tpm, std::fs::read(image.path()).unwrap())
@@ -105,6 +107,7 @@ fn two_volumes_that_both_prove_themselves_are_refused() {
 fn an_unencrypted_root_is_never_used() {
     let (tree, tpm, volume) = prepared();
     let control = Tree::new();
+    control.write("etc/cvm-unlock/config.json", bench::owner_config());
     add_disk(&control, "vda", 0, &volume, "11111111-1111-4111-8111-111111111111");
     assert_eq!(unlock(&control, &tpm, &["--dry-run"]).code, 0);
     add_disk(&tree, "vda", 0, &vec![0; 1 << 20], "11111111-1111-4111-8111-111111111111");

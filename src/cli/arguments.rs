@@ -34,6 +34,7 @@ pub(super) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(Common,
             (Some(Command::Enroll(options)), argument) => match argument {
                 Long("tpm2-device") => options.tpm = parser.value()?.parse_with(str::parse)?,
                 Long("tpm2-pcrs") => options.pcrs = Some(parser.value()?.parse_with(str::parse)?),
+                Long("sign-key") => options.sign_key = Some(parser.value()?.into()),
                 Long("unlock-key-file") => options.key_file = Some(parser.value()?.into()),
                 Value(path) if options.volume.is_none() => options.volume = Some(path.into()),
                 other => return Err(other.unexpected().into()),

@@ -32,7 +32,15 @@ pub(super) fn run(common: &Common, action: Action) -> Result<u8, Error> {
     let config = Config::load(&common.root, common.config.as_deref())?;
     match action {
         Action::Unnamed => Err(UsageError::Missing("check, show or mount-unit").into()),
-        Action::Check => print("The configuration is valid\n"),
+        Action::Check => {
+            if config.policy.require_authentic && config.authentic.is_empty() {
+                log::warn!(
+                    "No volume will open: policy.require_authentic is set, and authentic names neither owner keys \
+                     nor volume keys"
+                );
+            }
+            print("The configuration is valid\n")
+        }
         Action::Show => print_json(&config),
         Action::MountUnit => print(&mount_unit(&config.root)),
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::{Common, UsageError, print, print_json};
 use crate::config::Config;
 use crate::error::Error;
+use crate::owner::SigningKey;
 use crate::policy::pcrs::PcrChoice;
 use crate::provision::enroll::{Enrolled, Request, enroll};
 use crate::secret::Secret;
@@ -19,6 +20,7 @@ use crate::tpm::esapi::EsapiTpm;
 pub(super) struct Options {
     pub(super) volume: Option<PathBuf>,
     pub(super) key_file: Option<PathBuf>,
+    pub(super) sign_key: Option<PathBuf>,
     pub(super) pcrs: Option<PcrChoice>,
     pub(super) tpm: Device,
 }
@@ -34,16 +36,23 @@ pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
     }
     let config = Config::load(&common.root, common.config.as_deref())?;
     let key = read_key(key_file)?;
+    let owner = options.sign_key.as_deref().map(signing_key).transpose()?;
     let request = Request {
         volume,
         root: &common.root,
         key: &key,
         pcrs: pcrs.clone(),
+        sign: owner.as_ref(),
         flags: &config.allow_luks_flags,
     };
     let mut tpm = EsapiTpm::open(&options.tpm)?;
     let enrolled = enroll(&request, &mut tpm)?;
     if common.json { print_json(&enrolled) } else { print(&text(&enrolled)) }
+}
+
+/// The owner's private key.
+fn signing_key(path: &Path) -> Result<SigningKey, Error> {
+    Ok(SigningKey::from_pem(&read_key(path)?)?)
 }
 
 /// The whole file, as cryptsetup takes a key file.
@@ -77,6 +86,15 @@ fn text(enrolled: &Enrolled) -> String {
         // Writing to a String cannot fail.
         let _infallible = writeln!(out, "  {pcr:>2} = {value}");
     }
+    // Writing to a String cannot fail.
+    let _infallible = match &enrolled.signer {
+        Some(signer) => writeln!(out, "Signed by the owner key {signer}."),
+        None => writeln!(
+            out,
+            "Not signed: it opens only where the configuration pins this volume's key, {}.",
+            enrolled.volume_key
+        ),
+    };
     out.push_str(if enrolled.unsealed_in_trial {
         "The TPM gave the secret back in a trial.\n"
     } else {

@@ -60,8 +60,8 @@ Options of every command:
   -V, --version  Version
 
 A first enrolment, on the machine that builds the image, against the VM's emulated TPM:
-  cvm-unlock enroll disk.img --unlock-key-file=key --tpm2-device=swtpm:host=localhost,port=2321 \\
-      --tpm2-pcrs=7:sha256=HEX+11:sha256=HEX
+  cvm-unlock enroll disk.img --unlock-key-file=key --sign-key=owner.key \\
+      --tpm2-device=swtpm:host=localhost,port=2321 --tpm2-pcrs=7:sha256=HEX+11:sha256=HEX
 
 Exit codes: 0 done, 64 usage, 65 hostile or damaged data, 69 something is not there, 70 a defect,
 71 the system refused, 77 the TPM or the policy refused, 78 configuration. Every failure also has a
@@ -107,6 +107,8 @@ Options:
   --tpm2-pcrs=PCRS        PCRs as systemd-cryptenroll takes them: 7+11, or with explicit values
                           7:sha256=HEX+11:sha256=HEX. PCRs without a value are read from the TPM.
                           PCR 15 = zero is always added: it makes the key single-use per boot
+  --sign-key=FILE         The owner's private key (PEM, PKCS#8): signs the keyslot, so that an image whose
+                          configuration names the public half can tell whose volume it is
   --tpm2-device=DEVICE    auto (default), /dev/tpm0, /dev/tpmrm0, or swtpm:host=HOST,port=PORT
   --json                  Print what was done as JSON
 
@@ -134,8 +136,10 @@ Options:
 
 Members and defaults:
   {\"tpm\": \"required\",
-   \"policy\": {\"require_authentic\": false, \"require_binding\": true, \"require_fence\": true,
+   \"policy\": {\"require_authentic\": true, \"require_binding\": true, \"require_fence\": true,
               \"allow_unbound\": false},
+   \"authentic\": {\"owner_keys\": [],       public keys (PEM) that sign volumes: enroll --sign-key
+                 \"volume_keys\": []},     or volumes by the digest that enroll prints
    \"device_timeout_seconds\": 60,
    \"on_failure\": \"poweroff\",            poweroff, reboot or halt
    \"root\": {\"fstype\": \"auto\", \"options\": \"rw\"},

@@ -4,6 +4,7 @@
 
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -41,6 +42,48 @@ impl Binding {
     }
 }
 
+/// Says which volume key it is without saying the key: `HMAC-SHA256(volume key, label)`. A configuration pins a volume by
+/// it; the message ends with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct VolumeKeyDigest([u8; 32]);
+
+impl VolumeKeyDigest {
+    /// The digest of a volume key.
+    #[must_use]
+    pub fn of(key: &VolumeKey) -> Self {
+        Self(hmac(key.expose(), VOLUME_KEY_LABEL).finalize().into_bytes().into())
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for VolumeKeyDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl TryFrom<String> for VolumeKeyDigest {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        crate::hex::decode(&text)
+            .map(Self)
+            .ok_or("a volume-key pin is 64 hexadecimal digits, as `cvm-unlock inspect` prints it")
+    }
+}
+
+impl From<VolumeKeyDigest> for String {
+    fn from(digest: VolumeKeyDigest) -> Self {
+        digest.to_string()
+    }
+}
+
 /// What is bound: everything that decides which key opens the keyslot and what is mapped with it.
 ///
 /// # Errors
@@ -56,7 +99,7 @@ pub fn message(snapshot: &Snapshot, keyslot: u32, volume_key: &VolumeKey) -> Res
     message.keyslot(parameters);
     let flags: Vec<_> = snapshot.flags().iter().map(super::Flag::name).collect();
     message.field(flags.join(",").as_bytes());
-    message.field(&hmac(volume_key.expose(), VOLUME_KEY_LABEL).finalize().into_bytes());
+    message.field(VolumeKeyDigest::of(volume_key).bytes());
     Ok(message.0)
 }
 

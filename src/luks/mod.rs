@@ -15,6 +15,7 @@ pub mod kdf;
 pub mod keyslot;
 mod members;
 mod metadata;
+pub mod proof;
 mod read;
 pub mod renumber;
 mod segment;

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::HeaderError;
-use super::binding::Binding;
 use super::members::Members;
+use super::proof::{self, Proof, with_proof};
 use crate::error::{Class, Failure};
+use crate::hex;
 use crate::pcr::{Bank, Pcr, PcrMask};
 pub use crate::tpm::PrimaryAlg;
 use crate::tpm::blob::{BlobError, Sealed};
@@ -42,8 +43,8 @@ pub struct Token {
     pub signed: Option<Signed>,
     /// Whether a pcrlock policy in NV memory is needed.
     pub pcrlock: bool,
-    /// Our binding of the keyslot, if the token has one.
-    pub binding: Option<Binding>,
+    /// Our own member: binding and owner's signature, if the token has one.
+    pub proof: Option<Proof>,
 }
 
 /// A signed PCR policy.
@@ -96,7 +97,7 @@ impl Token {
             primary.as_str().and_then(PrimaryAlg::from_name).ok_or(TokenError::PrimaryAlg)
         });
         let srk = present(&mut members, "tpm2_srk", Members::base64)?;
-        let binding = members.optional(OUR_MEMBER).map(|value| parse_binding(&members.at(OUR_MEMBER), value));
+        let proof = members.optional(proof::NAME).map(|value| Proof::parse(&members.at(proof::NAME), value));
         Ok(Self {
             id,
             keyslot,
@@ -110,7 +111,7 @@ impl Token {
             pin: switch(&mut members, "tpm2-pin")?,
             signed: signed(&mut members)?,
             pcrlock: switch(&mut members, "tpm2_pcrlock")?,
-            binding: binding.transpose()?,
+            proof: proof.transpose()?,
         })
     }
 
@@ -151,8 +152,8 @@ pub struct Literal<'a> {
     pub primary: PrimaryAlg,
     /// The parent key.
     pub srk: &'a Srk,
-    /// The keyslot's binding.
-    pub binding: Option<&'a Binding>,
+    /// Our own member.
+    pub proof: Option<&'a Proof>,
 }
 
 impl Literal<'_> {
@@ -167,24 +168,14 @@ impl Literal<'_> {
             "tpm2-pcrs": pcrs,
             "tpm2-pcr-bank": self.bank.name(),
             "tpm2-primary-alg": self.primary.name(),
-            "tpm2-policy-hash": to_hex(self.policy_digest),
+            "tpm2-policy-hash": hex::encode(self.policy_digest),
             "tpm2_srk": Base64::encode_string(&self.srk.to_bytes()),
         });
-        match self.binding {
-            Some(binding) => with_binding(token, binding),
+        match self.proof {
+            Some(proof) => with_proof(token, proof),
             None => token,
         }
     }
-}
-
-/// A token's JSON with our member set to `binding`; everything else stays as it is.
-#[must_use]
-pub fn with_binding(mut token: Value, binding: &Binding) -> Value {
-    let member = json!({"version": VERSION, "binding": Base64::encode_string(binding.bytes())});
-    if let Some(members) = token.as_object_mut() {
-        members.insert(OUR_MEMBER.to_owned(), member);
-    }
-    token
 }
 
 /// Why a token cannot be read.
@@ -224,7 +215,7 @@ pub enum TokenError {
     #[error("Token's signed policy has no usable public key")]
     Signed,
     /// Our own member is of another version, or not what we write.
-    #[error("Token's cvm-unlock member is not of version {VERSION}")]
+    #[error("Token's cvm-unlock member is not of version {}", proof::VERSION)]
     Ours,
 }
 
@@ -261,7 +252,7 @@ fn shards(members: &mut Members<'_>) -> Result<(Shard, Option<Shard>), TokenErro
     }
     let mut shards = blobs.into_iter().zip(digests).map(|(blob, digest)| -> Result<Shard, TokenError> {
         let bytes = Base64::decode_vec(blob).map_err(|_| members.wrong("tpm2-blob", "is not base64"))?;
-        Ok((Sealed::parse(&bytes)?, from_hex(digest).ok_or(TokenError::PolicyDigest)?))
+        Ok((Sealed::parse(&bytes)?, hex::decode(digest).ok_or(TokenError::PolicyDigest)?))
     });
     match (shards.next(), shards.next(), shards.next()) {
         (Some(first), second, None) => Ok((first?, second.transpose()?)),
@@ -310,36 +301,8 @@ fn mask(value: &Value) -> Result<PcrMask, TokenError> {
     items.iter().map(|item| pcr(item).ok_or(TokenError::Pcrs)).collect()
 }
 
-fn parse_binding(path: &str, value: &Value) -> Result<Binding, TokenError> {
-    let mut members = Members::of(path, value)?;
-    if members.number("version")? != VERSION {
-        return Err(TokenError::Ours);
-    }
-    let bytes = <[u8; 32]>::try_from(members.base64("binding")?).map_err(|_| TokenError::Ours)?;
-    let _for_an_operators_eyes = members.optional("pcrs");
-    members.finish()?;
-    Ok(Binding::new(bytes))
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let mut digits = text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()));
-    let mut bytes = [0; 32];
-    for byte in &mut bytes {
-        *byte = digits.next()?? << 4 | digits.next()??;
-    }
-    digits.next().is_none().then_some(bytes)
-}
-
 /// The token's type.
 const TYPE: &str = "systemd-tpm2";
-/// The name of our own member; systemd ignores it.
-const OUR_MEMBER: &str = "cvm-unlock";
-/// The version of our own member.
-const VERSION: u32 = 1;
 
 #[cfg(test)]
 #[path = "tests/token.rs"]

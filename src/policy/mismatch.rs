@@ -6,11 +6,8 @@
 
 use std::fmt;
 
-use serde_json::Value;
-
 use super::digests;
 use super::key::PolicyKey;
-use crate::hex;
 use crate::luks::token::{Kind, Token};
 use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
 
@@ -46,7 +43,7 @@ pub struct Difference {
 impl Mismatch {
     /// What is known. `now` are the present values of the PCRs that `token` names by value.
     #[must_use]
-    pub fn of(token: &Token, recorded: Option<&PcrValues>, now: &PcrValues) -> Self {
+    pub fn of(token: &Token, now: &PcrValues) -> Self {
         let key = match (token.kind(), &token.signed) {
             (Kind::Signed, Some(signed)) => PolicyKey::from_pem(&signed.key).ok(),
             _ => None,
@@ -57,10 +54,10 @@ impl Mismatch {
         if holds(now) {
             return Self::None;
         }
-        match recorded.filter(|recorded| recorded.bank() == now.bank()) {
+        match recorded(token, now.bank()) {
             None => Self::Unrecorded { bank: now.bank(), pcrs: token.pcrs },
-            Some(recorded) if recorded.mask() != token.pcrs || !holds(recorded) => Self::Untrue,
-            Some(recorded) => Self::Pcrs(differences(recorded, now)),
+            Some(recorded) if recorded.mask() != token.pcrs || !holds(&recorded) => Self::Untrue,
+            Some(recorded) => Self::Pcrs(differences(&recorded, now)),
         }
     }
 
@@ -74,16 +71,14 @@ impl Mismatch {
     }
 }
 
-/// The values that a token's JSON says it was enrolled with (`"cvm-unlock": {"pcrs": {"7": HEX}}`), of bank `bank`.
-/// Anything that is not such values is as good as none.
-#[must_use]
-pub fn recorded(token: &Value, bank: Bank) -> Option<PcrValues> {
+/// The values of bank `bank` that `token` says it was enrolled with. Anything that is not such values is as good as
+/// none.
+fn recorded(token: &Token, bank: Bank) -> Option<PcrValues> {
     let mut values = PcrValues::new(bank);
-    for (name, value) in token.get(MEMBER)?.get("pcrs")?.as_object()? {
-        let pcr = name.parse().ok().and_then(Pcr::new)?;
-        values.insert(pcr, hex::decode_vec(value.as_str()?)?)?;
+    for (pcr, value) in &token.proof.as_ref()?.pcrs {
+        values.insert(*pcr, value.clone())?;
     }
-    Some(values)
+    (!values.mask().is_empty()).then_some(values)
 }
 
 impl fmt::Display for Mismatch {
@@ -117,15 +112,13 @@ fn differences(enrolled: &PcrValues, now: &PcrValues) -> Vec<Difference> {
         .collect()
 }
 
-/// Our member of a token, see [`crate::luks::token`].
-const MEMBER: &str = "cvm-unlock";
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::token;
     use super::*;
+    use crate::luks::binding::Binding;
+    use crate::luks::proof::Proof;
     use proptest::prelude::*;
-    use serde_json::json;
 
     fn values(pcrs: &[(u8, u8)]) -> PcrValues {
         let mut values = PcrValues::new(Bank::Sha256);
@@ -136,7 +129,9 @@ mod tests {
     }
 
     fn mismatch(recorded: Option<&PcrValues>, now: &PcrValues) -> Mismatch {
-        Mismatch::of(&Token::parse(0, &token(&[7, 11, 15])).unwrap(), recorded, now)
+        let mut token = Token::parse(0, &token(&[7, 11, 15])).unwrap();
+        token.proof = recorded.map(|values| Proof::new(Binding::new([0; 32])).sealed_to(values));
+        Mismatch::of(&token, now)
     }
 
     const ENROLLED: &[(u8, u8)] = &[(7, 0), (11, 0), (15, 0)];
@@ -159,7 +154,7 @@ mod tests {
     #[test]
     fn values_that_the_policy_is_not_made_of_are_not_believed() {
         let now = values(&[(7, 9), (11, 0), (15, 0)]);
-        for lie in [values(&[(7, 1), (11, 0), (15, 0)]), values(&[(7, 0)]), values(&[])] {
+        for lie in [values(&[(7, 1), (11, 0), (15, 0)]), values(&[(7, 0)])] {
             assert_eq!(mismatch(Some(&lie), &now), Mismatch::Untrue);
         }
     }
@@ -170,20 +165,25 @@ mod tests {
     }
 
     #[test]
-    fn recorded_values_are_read_from_the_token() {
-        let token =
-            json!({"cvm-unlock": {"version": 1, "pcrs": {"7": "00".repeat(32), "11": "00".repeat(32)}}});
-        assert_eq!(recorded(&token, Bank::Sha256), Some(values(&[(7, 0), (11, 0)])));
-        assert_eq!(recorded(&token, Bank::Sha1), None);
-        for pcrs in [json!({"24": "00"}), json!({"7": "0"}), json!({"7": 1}), json!([]), json!(null)] {
-            assert_eq!(recorded(&json!({"cvm-unlock": {"pcrs": pcrs}}), Bank::Sha256), None);
+    fn values_of_another_bank_or_none_are_no_values() {
+        let now = values(&[(7, 9), (11, 0), (15, 0)]);
+        let mut sha1 = PcrValues::new(Bank::Sha1);
+        sha1.insert(Pcr::new(7).unwrap(), vec![0; 20]).unwrap();
+        for recorded in [sha1, values(&[])] {
+            assert!(matches!(mismatch(Some(&recorded), &now), Mismatch::Unrecorded { .. }));
         }
     }
 
     proptest! {
         #[test]
-        fn any_member_gives_an_answer(name in ".{0,4}", value in ".{0,70}") {
-            let _ = recorded(&json!({"cvm-unlock": {"pcrs": {name: value}}}), Bank::Sha256);
+        fn what_is_said_to_differ_does(enrolled in 0..3_u8, a in 0..3_u8, b in 0..3_u8, c in 0..3_u8) {
+            let now = values(&[(7, a), (11, b), (15, c)]);
+            let recorded = values(&[(7, enrolled), (11, 0), (15, 0)]);
+            for difference in mismatch(Some(&recorded), &now).differences() {
+                prop_assert_eq!(now.get(difference.pcr), Some(difference.now.as_slice()));
+                prop_assert_eq!(recorded.get(difference.pcr), Some(difference.enrolled.as_slice()));
+                prop_assert_ne!(&difference.now, &difference.enrolled);
+            }
         }
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn token(pcrs: &[u8]) -> Value {
         bank: Bank::Sha256,
         primary: PrimaryAlg::Ecc,
         srk: &srk,
-        binding: None,
+        proof: None,
     }
     .to_json()
 }

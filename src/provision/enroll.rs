@@ -10,11 +10,14 @@ use zeroize::Zeroizing;
 
 use super::metadata::Metadata;
 use super::target::Target;
+use crate::config::{Authentic, Policy};
 use crate::error::{Class, Error, Failure};
 use crate::fence::Unfenced;
-use crate::luks::binding::{self, Binding};
+use crate::luks::binding::{self, Binding, VolumeKeyDigest};
+use crate::luks::proof::Proof;
 use crate::luks::token::{Literal, Token};
 use crate::luks::{FlagSet, Snapshot, emit};
+use crate::owner::SigningKey;
 use crate::pcr::{Pcr, PcrValues};
 use crate::policy::pcrs::PcrChoice;
 use crate::policy::{Rules, State, literal};
@@ -23,7 +26,7 @@ use crate::tpm::blob::Sealed;
 use crate::tpm::srk::Srk;
 use crate::tpm::{PrimaryAlg, Tpm};
 use crate::unseal::{Tokens, passphrase};
-use crate::{config, verify};
+use crate::verify;
 
 /// What to enrol.
 pub struct Request<'a> {
@@ -35,6 +38,8 @@ pub struct Request<'a> {
     pub key: &'a Secret,
     /// PCRs to seal to; 15 = zero is added.
     pub pcrs: PcrChoice,
+    /// Signs the binding, so that the volume can show whose it is.
+    pub sign: Option<&'a SigningKey>,
     /// LUKS flags that the header may carry.
     pub flags: &'a FlagSet,
 }
@@ -54,6 +59,10 @@ pub struct Enrolled {
     pub bank: String,
     /// PCRs and values that the key is sealed to, in hexadecimal digits.
     pub pcrs: std::collections::BTreeMap<u8, String>,
+    /// The owner key that signed, by its name.
+    pub signer: Option<String>,
+    /// The volume key's digest, as a configuration pins it.
+    pub volume_key: String,
     /// Whether the TPM gave the secret back in a trial: it can only where the PCRs already have these values.
     pub unsealed_in_trial: bool,
 }
@@ -84,9 +93,9 @@ pub fn enroll(request: &Request<'_>, tpm: &mut dyn Tpm) -> Result<Enrolled, Erro
 
     log::info!("Adding keyslot and token");
     let made = Made { secret, sealed, srk, policy, values };
-    let (keyslot, number) = add(&mut metadata, &target, request.flags, &key, &made)?;
+    let (keyslot, number) = add(&mut metadata, &target, request, &key, &made)?;
     let after = snapshot(&metadata, &target, request.flags)?;
-    try_token(&after, &metadata.bytes()?, number, &made)?;
+    try_token(&after, &metadata.bytes()?, number, &made, request.sign)?;
     let unsealed_in_trial = same_values(&made.values, &live);
     if unsealed_in_trial {
         try_tpm(&after, number, &made.secret, tpm)?;
@@ -99,6 +108,8 @@ pub fn enroll(request: &Request<'_>, tpm: &mut dyn Tpm) -> Result<Enrolled, Erro
         token: number,
         bank: made.values.bank().to_string(),
         pcrs: made.values.iter().map(|(pcr, value)| (pcr.number(), hex(value))).collect(),
+        signer: request.sign.map(|owner| owner.public().id().to_string()),
+        volume_key: VolumeKeyDigest::of(&key).to_string(),
         unsealed_in_trial,
     })
 }
@@ -128,12 +139,16 @@ fn volume_key(snapshot: &Snapshot, bytes: &Vec<u8>, key: &Secret) -> Result<Volu
 fn add(
     metadata: &mut Metadata,
     target: &Target,
-    flags: &FlagSet,
+    request: &Request<'_>,
     key: &VolumeKey,
     made: &Made,
 ) -> Result<(u32, u32), Error> {
     let keyslot = metadata.add_keyslot(key, &passphrase(&made.secret))?;
-    let message = binding::message(&snapshot(metadata, target, flags)?, keyslot, key)?;
+    let message = binding::message(&snapshot(metadata, target, request.flags)?, keyslot, key)?;
+    let mut proof = Proof::new(Binding::compute(&made.secret, &message)).sealed_to(&made.values);
+    if let Some(owner) = request.sign {
+        proof = proof.signed(owner.public().id(), owner.sign(&message)?);
+    }
     let token = Literal {
         keyslot,
         sealed: &made.sealed,
@@ -142,7 +157,7 @@ fn add(
         bank: made.values.bank(),
         primary: PrimaryAlg::of_public(made.srk.public()).unwrap_or(PrimaryAlg::Ecc),
         srk: &made.srk,
-        binding: Some(&Binding::compute(&made.secret, &message)),
+        proof: Some(&proof),
     };
     let number = metadata.add_token(&token.to_json())?;
     Ok((keyslot, number))
@@ -155,7 +170,13 @@ fn snapshot(metadata: &Metadata, target: &Target, flags: &FlagSet) -> Result<Sna
 
 /// Walks the new path as a boot will: the token is read back, its keyslot opens, its binding holds under the strict
 /// defaults, and the sealed object carries the policy that was computed here.
-fn try_token(after: &Snapshot, bytes: &Vec<u8>, number: u32, made: &Made) -> Result<(), Error> {
+fn try_token(
+    after: &Snapshot,
+    bytes: &Vec<u8>,
+    number: u32,
+    made: &Made,
+    signer: Option<&SigningKey>,
+) -> Result<(), Error> {
     let json = after.tokens().get(&number).ok_or(EnrollError::Trial("the token was not written"))?;
     let token = Token::parse(number, json)?;
     if token.policy_digest != made.policy {
@@ -163,7 +184,13 @@ fn try_token(after: &Snapshot, bytes: &Vec<u8>, number: u32, made: &Made) -> Res
     }
     let area = after.read_area(bytes, token.keyslot)?;
     let fenced = token.pcrs.contains(Pcr::FENCE);
-    verify::check(&token, &made.secret, fenced, after, &area, &config::Policy::default())?;
+    let trusted = Authentic {
+        owner_keys: signer.map(|signer| signer.public().clone()).into_iter().collect(),
+        ..Authentic::default()
+    };
+    let policy = Policy { require_authentic: signer.is_some(), ..Policy::default() };
+    let rules = verify::Rules { policy: &policy, trusted: &trusted };
+    verify::check(&token, &made.secret, fenced, after, &area, rules)?;
     Ok(())
 }
 

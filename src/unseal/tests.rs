@@ -32,7 +32,7 @@ fn token(tpm: &mut FakeTpm, keyslot: u32, byte: u8) -> Value {
         bank,
         primary,
         srk: &srk,
-        binding: None,
+        proof: None,
     }
     .to_json()
 }

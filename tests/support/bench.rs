@@ -19,6 +19,8 @@ impl Image {
 
     pub fn new() -> Self {
         let image = Self { folder: tempfile::tempdir().unwrap() };
+        std::fs::write(image.owner_key(), OWNER_KEY).unwrap();
+        std::fs::write(image.config_file(), owner_config().to_string()).unwrap();
         std::fs::write(image.key_file(), Self::PASSPHRASE).unwrap();
         let file = std::fs::File::create(image.path()).unwrap();
         file.set_len(20 << 20).unwrap();
@@ -38,6 +40,16 @@ impl Image {
 
     pub fn key_file(&self) -> PathBuf {
         self.folder.path().join("key")
+    }
+
+    /// The owner's private key.
+    pub fn owner_key(&self) -> PathBuf {
+        self.folder.path().join("owner.key")
+    }
+
+    /// A configuration that knows the owner, and nothing else.
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.path().join("config.json")
     }
 
     /// Runs cryptsetup on the image with the passphrase.
@@ -62,6 +74,19 @@ impl Image {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
+    /// Replaces a token as somebody who can write to the disk would.
+    pub fn replace_token(&self, number: &str, token: &Value) {
+        let file = self.folder.path().join("token.json");
+        std::fs::write(&file, token.to_string()).unwrap();
+        let run = |arguments: &[&str]| {
+            let status =
+                Command::new("cryptsetup").args(arguments).arg(self.path()).status().expect("cryptsetup");
+            assert!(status.success(), "cryptsetup {arguments:?}");
+        };
+        run(&["token", "remove", "--token-id", number]);
+        run(&["token", "import", "--token-id", number, "--json-file", file.to_str().unwrap()]);
+    }
+
     /// Enrols with the executable; its output as JSON.
     pub fn enroll(&self, tpm: &Swtpm, pcrs: &str) -> Value {
         let run = self.try_enroll(tpm, pcrs);
@@ -69,18 +94,34 @@ impl Image {
         run.json()
     }
 
-    /// Enrols, or tries to.
+    /// Enrols signed by the owner, or tries to.
     pub fn try_enroll(&self, tpm: &Swtpm, pcrs: &str) -> Run {
-        let path = self.path();
-        let key = format!("--unlock-key-file={}", self.key_file().display());
-        let pcrs = format!("--tpm2-pcrs={pcrs}");
-        run(&["enroll", path.to_str().unwrap(), &key, &pcrs, &option(tpm), "--json"])
+        let sign = format!("--sign-key={}", self.owner_key().display());
+        self.enroll_with(tpm, &[&format!("--tpm2-pcrs={pcrs}"), &sign])
     }
 
-    /// A dry run of the executable; its report.
-    pub fn dry_run(&self, tpm: &Swtpm) -> Run {
-        run(&["unlock", "--dry-run", self.path().to_str().unwrap(), &option(tpm), "--json"])
+    /// Enrols with these options.
+    pub fn enroll_with(&self, tpm: &Swtpm, options: &[&str]) -> Run {
+        let path = self.path();
+        let key = format!("--unlock-key-file={}", self.key_file().display());
+        run(&[&["enroll", path.to_str().unwrap(), &key, &option(tpm), "--json"], options].concat())
     }
+
+    /// A dry run of the executable under the owner's configuration; its report.
+    pub fn dry_run(&self, tpm: &Swtpm) -> Run {
+        self.dry_run_under(tpm, &self.config_file())
+    }
+
+    /// A dry run of the executable under another configuration; its report.
+    pub fn dry_run_under(&self, tpm: &Swtpm, config: &Path) -> Run {
+        let config = format!("--config={}", config.display());
+        run(&["unlock", "--dry-run", self.path().to_str().unwrap(), &option(tpm), &config, "--json"])
+    }
+}
+
+/// A configuration that knows the owner, and nothing else.
+pub fn owner_config() -> Value {
+    serde_json::json!({"authentic": {"owner_keys": [OWNER_PUBLIC_KEY]}})
 }
 
 /// A finished run of the executable.
@@ -121,3 +162,16 @@ pub fn run(arguments: &[&str]) -> Run {
 pub fn executable() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_cvm-unlock"))
 }
+
+// openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256; openssl pkey -pubout. Made for these tests.
+pub const OWNER_KEY: &str = "\
+-----BEGIN PRIVATE KEY-----\n\
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgHGTE9DqW3A1G9BI4\n\
+V9CVWSRph9aqTeT/8vdvnZnai9yhRANCAATnbNBtpsXZEcZ71Ray3X14U18KeJQS\n\
+3mA96FyYNCjpIcGHsxjv+0yptXjvDrugHXA/Wf6ayoNZ2x991bkXZaQ6\n\
+-----END PRIVATE KEY-----";
+pub const OWNER_PUBLIC_KEY: &str = "\
+-----BEGIN PUBLIC KEY-----\n\
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE52zQbabF2RHGe9UWst19eFNfCniU\n\
+Et5gPehcmDQo6SHBh7MY7/tMqbV47w67oB1wP1n+msqDWdsffdW5F2WkOg==\n\
+-----END PUBLIC KEY-----";

@@ -78,6 +78,24 @@ fn the_documented_vector_holds() {
 }
 
 #[test]
+fn the_documented_signature_holds() {
+    use crate::owner::{PublicKey, Signature};
+    let message = message(&snapshot(&documented()), 3, &volume_key()).unwrap();
+    // By openssl, as `docs/binding.md` says.
+    let key = PublicKey::from_pem(
+        "-----BEGIN PUBLIC KEY-----\n\
+         MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE52zQbabF2RHGe9UWst19eFNfCniU\n\
+         Et5gPehcmDQo6SHBh7MY7/tMqbV47w67oB1wP1n+msqDWdsffdW5F2WkOg==\n\
+         -----END PUBLIC KEY-----",
+    );
+    let signature = <base64ct::Base64 as base64ct::Encoding>::decode_vec(
+        "MEUCIQDi2PE9ivmWOoAyf7AXIMIriNJHujwgXt3oo4UP++kOUQIgLs+WpUyQrTO1sAOO7nK+yZE1kCsGCmgmFFyxt2Gi7os=",
+    );
+    let signature = Signature::new(signature.unwrap()).unwrap();
+    assert!(key.unwrap().verify(&message, &signature));
+}
+
+#[test]
 fn every_edit_of_what_is_bound_breaks_the_binding() {
     let sound = message(&snapshot(&documented()), 3, &volume_key()).unwrap();
     let edits = [

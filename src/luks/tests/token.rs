@@ -1,4 +1,5 @@
 use super::*;
+use crate::luks::binding::Binding;
 use proptest::prelude::*;
 
 // systemd 252, swtpm 0.7.1: `systemd-cryptenroll --tpm2-device=swtpm:... --tpm2-pcrs=7 FILE`, then
@@ -26,7 +27,7 @@ fn what_systemd_252_enrols_is_read() {
     assert_eq!(token.pcrs.to_string(), "7");
     assert_eq!((token.bank, token.primary), (Some(Bank::Sha256), PrimaryAlg::Ecc));
     assert_eq!(token.policy_digest, token.sealed.facts().auth_policy);
-    assert!(token.srk.is_none() && token.binding.is_none() && token.second.is_none());
+    assert!(token.srk.is_none() && token.proof.is_none() && token.second.is_none());
 }
 
 #[test]
@@ -116,8 +117,8 @@ fn an_unknown_member_beside_our_binding_is_refused() {
 
 #[test]
 fn a_binding_is_added_to_a_token_without_changing_it() {
-    let bound = with_binding(golden(), &Binding::new([3; 32]));
-    assert_eq!(Token::parse(0, &bound).unwrap().binding.unwrap().bytes(), &[3; 32]);
+    let bound = with_proof(golden(), &Proof::new(Binding::new([3; 32])));
+    assert_eq!(Token::parse(0, &bound).unwrap().proof.unwrap().binding.bytes(), &[3; 32]);
     let mut without = bound;
     without.as_object_mut().unwrap().remove("cvm-unlock");
     assert_eq!(without, golden());
@@ -134,17 +135,17 @@ proptest! {
         mac: Option<[u8; 32]>,
     ) {
         let sealed = Token::parse(0, &golden()).unwrap().sealed;
-        let (srk, binding) = (srk(), mac.map(Binding::new));
+        let (srk, proof) = (srk(), mac.map(|mac| Proof::new(Binding::new(mac))));
         let pcrs: PcrMask = pcrs.into_iter().filter_map(Pcr::new).collect();
         let primary = if rsa { PrimaryAlg::Rsa } else { PrimaryAlg::Ecc };
         let literal = Literal {
-            keyslot, sealed: &sealed, policy_digest: &policy, pcrs, bank, primary, srk: &srk, binding: binding.as_ref(),
+            keyslot, sealed: &sealed, policy_digest: &policy, pcrs, bank, primary, srk: &srk, proof: proof.as_ref(),
         };
         let text = literal.to_json().to_string();
         let token = Token::parse(9, &super::super::parse_json(text.as_bytes()).unwrap()).unwrap();
         prop_assert_eq!((token.keyslot, token.pcrs, token.bank, token.primary), (keyslot, pcrs, Some(bank), primary));
         prop_assert_eq!((token.policy_digest, token.kind(), token.srk), (policy, Kind::Literal, Some(srk)));
-        prop_assert_eq!(token.binding.map(|binding| *binding.bytes()), mac);
+        prop_assert_eq!(token.proof.map(|proof| *proof.binding.bytes()), mac);
         prop_assert_eq!(token.sealed, sealed);
     }
 

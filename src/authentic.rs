@@ -1,0 +1,149 @@
+//! Authenticity: did the owner make this volume? What the token, written by the host, shows for it comes in, with the
+//! binding's message and the volume key that opened the digest; a verdict goes out. Trusted: the measured configuration.
+//!
+//! A binding cannot answer this: whoever knows the public half of the TPM's parent key can seal a secret of his own,
+//! which unseals here and binds a volume of his.
+
+use crate::config::Authentic;
+use crate::luks::binding::VolumeKeyDigest;
+use crate::luks::proof::Proof;
+use crate::owner::KeyId;
+
+/// What the proofs come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The configuration pins this volume's key.
+    Pinned,
+    /// A key of the configuration signed the binding's message.
+    Signed(KeyId),
+    /// There is no proof, for this reason.
+    Missing(Missing),
+    /// A signature that should hold does not.
+    Invalid,
+}
+
+/// Why a volume has no proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// Nothing was offered that the configuration could judge.
+    Proof,
+    /// It was signed, but by nobody that the configuration knows.
+    UnknownSigner,
+    /// The configuration pins volumes, and not this one.
+    NotPinned,
+}
+
+/// Judges a volume whose key has this digest, by the message that its keyslot's binding is about.
+#[must_use]
+pub fn judge(
+    trusted: &Authentic,
+    proof: Option<&Proof>,
+    message: &[u8],
+    volume_key: VolumeKeyDigest,
+) -> Verdict {
+    if trusted.volume_keys.contains(&volume_key) {
+        return Verdict::Pinned;
+    }
+    let unpinned = if trusted.volume_keys.is_empty() { Missing::Proof } else { Missing::NotPinned };
+    let Some((proof, signature)) = proof.and_then(|proof| Some((proof, proof.signature.as_ref()?))) else {
+        return Verdict::Missing(unpinned);
+    };
+    // A token that does not name its signer is tried with every key.
+    let named = |key: &KeyId| proof.signer.is_none_or(|signer| signer == *key);
+    let mut candidates = trusted.owner_keys.iter().filter(|key| named(&key.id())).peekable();
+    if candidates.peek().is_none() {
+        return Verdict::Missing(Missing::UnknownSigner);
+    }
+    match candidates.find(|key| key.verify(message, signature)) {
+        Some(key) => Verdict::Signed(key.id()),
+        None => Verdict::Invalid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::luks::binding::Binding;
+    use crate::owner::{PublicKey, Signature, SigningKey};
+    use crate::secret::{Secret, VolumeKey};
+
+    const MESSAGE: &[u8] = b"message";
+
+    fn key() -> SigningKey {
+        SigningKey::from_pem(&Secret::copy_of(OWNER_KEY.as_bytes())).unwrap()
+    }
+
+    fn other() -> PublicKey {
+        PublicKey::from_pem(OTHER_PUBLIC_KEY).unwrap()
+    }
+
+    fn digest(byte: u8) -> VolumeKeyDigest {
+        VolumeKeyDigest::of(&VolumeKey::new(Secret::new(vec![byte; 64])))
+    }
+
+    fn proof(message: &[u8]) -> Proof {
+        let key = key();
+        Proof::new(Binding::new([0; 32])).signed(key.public().id(), key.sign(message).unwrap())
+    }
+
+    fn trusting(volume_keys: Vec<VolumeKeyDigest>, owner_keys: Vec<PublicKey>) -> Authentic {
+        Authentic { volume_keys, owner_keys }
+    }
+
+    fn verdict(trusted: &Authentic, proof: Option<&Proof>) -> Verdict {
+        judge(trusted, proof, MESSAGE, digest(1))
+    }
+
+    #[test]
+    fn a_pin_or_a_signature_suffices() {
+        let signer = key().public().clone();
+        assert_eq!(verdict(&trusting(vec![digest(1)], vec![]), None), Verdict::Pinned);
+        assert_eq!(verdict(&trusting(vec![digest(2), digest(1)], vec![other()]), None), Verdict::Pinned);
+        let id = signer.id();
+        assert_eq!(
+            verdict(&trusting(vec![], vec![signer.clone()]), Some(&proof(MESSAGE))),
+            Verdict::Signed(id)
+        );
+        let both = trusting(vec![digest(2)], vec![other(), signer]);
+        assert_eq!(verdict(&both, Some(&proof(MESSAGE))), Verdict::Signed(id));
+    }
+
+    #[test]
+    fn every_reason_for_no_proof_has_its_name() {
+        let signer = key().public().clone();
+        for (trusted, proof, missing) in [
+            (trusting(vec![], vec![]), None, Missing::Proof),
+            (trusting(vec![], vec![signer.clone()]), None, Missing::Proof),
+            (trusting(vec![digest(2)], vec![]), None, Missing::NotPinned),
+            (trusting(vec![digest(2)], vec![signer]), None, Missing::NotPinned),
+            (trusting(vec![], vec![other()]), Some(proof(MESSAGE)), Missing::UnknownSigner),
+            (trusting(vec![], vec![]), Some(proof(MESSAGE)), Missing::UnknownSigner),
+        ] {
+            assert_eq!(verdict(&trusted, proof.as_ref()), Verdict::Missing(missing));
+        }
+    }
+
+    #[test]
+    fn a_signature_of_another_message_is_invalid_whether_or_not_it_names_its_signer() {
+        let trusted = trusting(vec![], vec![key().public().clone(), other()]);
+        let mut stolen = proof(b"another message");
+        assert_eq!(verdict(&trusted, Some(&stolen)), Verdict::Invalid);
+        stolen.signer = None;
+        assert_eq!(verdict(&trusted, Some(&stolen)), Verdict::Invalid);
+        stolen.signature = Signature::new(vec![0; 70]);
+        assert_eq!(verdict(&trusted, Some(&stolen)), Verdict::Invalid);
+    }
+
+    // openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256; made for this test.
+    const OWNER_KEY: &str = "\
+-----BEGIN PRIVATE KEY-----\n\
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgHGTE9DqW3A1G9BI4\n\
+V9CVWSRph9aqTeT/8vdvnZnai9yhRANCAATnbNBtpsXZEcZ71Ray3X14U18KeJQS\n\
+3mA96FyYNCjpIcGHsxjv+0yptXjvDrugHXA/Wf6ayoNZ2x991bkXZaQ6\n\
+-----END PRIVATE KEY-----";
+    // openssl genpkey -algorithm Ed25519 | openssl pkey -pubout
+    const OTHER_PUBLIC_KEY: &str = "\
+-----BEGIN PUBLIC KEY-----\n\
+MCowBQYDK2VwAyEAOVPQVtbWM+9eK+TgyKsOTLG89mh1448zSFk2NZLS/gY=\n\
+-----END PUBLIC KEY-----";
+}
