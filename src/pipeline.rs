@@ -1,23 +1,25 @@
 //! The pipeline: the stages in order. Each stage's value goes into the next; what it learned goes into the report.
 
+mod dry_run;
+mod notes;
+mod select;
+
 use std::path::Path;
 use std::time::Duration;
 
 use crate::activate::{self, NAME};
 use crate::config::Config;
 use crate::discover::uevent::{self, Listener};
-use crate::discover::{Candidate, Candidates, Discovery};
-use crate::error::{Class, Error, Failure};
+use crate::discover::{Candidate, Discovery};
+use crate::error::{Error, Failure};
 use crate::fence::measurement_log::MeasurementLog;
-use crate::fence::{self, FenceError, Unfenced};
-use crate::hex;
+use crate::fence::{self, Unfenced};
 use crate::luks::Snapshot;
 use crate::luks::token::{Kind, Token};
 use crate::pcr::PcrValues;
-use crate::policy::mismatch::Mismatch;
 use crate::policy::signature::Signatures;
 use crate::policy::{self, Rules, State};
-use crate::report::{FenceReport, Outcome, PcrReport, Report, TokenReport, VolumeReport, Warning};
+use crate::report::{FenceReport, Outcome, Report, TokenReport, Warning};
 use crate::signature_files;
 use crate::source::Source;
 use crate::tpm::esapi::EsapiTpm;
@@ -25,6 +27,8 @@ use crate::tpm::readings::Readings;
 use crate::tpm::{Device, Tpm, TpmError};
 use crate::unseal::{Tokens, Unsealed};
 use crate::verify::{self, Verified};
+use notes::{described, note, record, refuse, tokens};
+pub use select::SelectError;
 
 /// Where we run: the directory that stands for `/`, the configuration, the TPM.
 #[derive(Debug)]
@@ -99,81 +103,6 @@ impl Host<'_> {
         }
         report.outcome = Outcome::Unlocked;
         Ok(())
-    }
-
-    /// Takes a volume as far as the proof, and extends, maps and writes nothing. `volume` is a named one (its bytes,
-    /// length and logical sector size in bytes), else the root volume is found as a boot would. In a fenced boot only the
-    /// policies are judged, by the PCR values that this boot's unlock recorded.
-    ///
-    /// # Errors
-    /// Those of the stages up to verify.
-    pub fn dry_run(&self, volume: Option<(&dyn Source, u64, u32)>, report: &mut Report) -> Result<(), Error> {
-        self.lock_memory(report);
-        let mut tpm = EsapiTpm::open(self.tpm)?;
-        let (named, candidates) = match volume {
-            Some((source, length, sector)) => {
-                (Some((source, self.read_header(source, length, sector, report)?)), Vec::new())
-            }
-            None => {
-                let discovery = Discovery::open(self.root.to_owned(), uevent::Stationary);
-                let found = report.stage("discover", |_| discovery.find(Duration::ZERO))?;
-                note(&found, report);
-                (None, self.read_headers(found.candidates, report))
-            }
-        };
-        let found = candidates.iter().filter_map(|(_, snapshot)| snapshot.as_ref().ok());
-        let snapshots: Vec<&Snapshot> = named.iter().map(|(_, snapshot)| snapshot).chain(found).collect();
-        let tokens = tokens(snapshots.iter().copied());
-        match Unfenced::check_and_read(&mut tpm, &policy::at_entry(&tokens)) {
-            Err(error @ FenceError::NotZero(_)) => return self.judge(&snapshots, &tokens, error, report),
-            Err(error) => return Err(error.into()),
-            Ok((unfenced, readings)) => {
-                let mut state = self.state(&tokens, readings, report)?;
-                match named {
-                    Some((source, snapshot)) => {
-                        self.prove(&snapshot, source, &mut tpm, &unfenced, &mut state, report)?;
-                    }
-                    None => {
-                        self.prove_one(candidates, &mut tpm, &unfenced, &mut state, report)?;
-                    }
-                }
-            }
-        }
-        report.outcome = Outcome::WouldUnlock;
-        Ok(())
-    }
-
-    /// Judges the policies of `snapshots` by the PCR values in the report of this boot; without them it is `fenced`.
-    fn judge(
-        &self,
-        snapshots: &[&Snapshot],
-        tokens: &[Token],
-        fenced: FenceError,
-        report: &mut Report,
-    ) -> Result<(), Error> {
-        let Some(readings) = Report::read(self.root).ok().and_then(|report| report.readings()) else {
-            return Err(fenced.into());
-        };
-        report.warn(Warning::new(
-            "boot-fenced",
-            "This boot is fenced, nothing can be unsealed: policies are judged by the PCR values that its unlock found",
-        ));
-        let mut state = self.state(tokens, readings, report)?;
-        let mut refusal = None;
-        for snapshot in snapshots {
-            let mut tokens = Tokens::new(snapshot.tokens());
-            let holds = tokens.evaluate(&self.rules(), &mut state);
-            refuse(&tokens, report);
-            if let Some(token) = holds {
-                let volume = report.volume.get_or_insert_default();
-                volume.luks_uuid = Some(snapshot.uuid().to_string());
-                (volume.token, volume.keyslot) = (Some(token.id), Some(token.keyslot));
-                report.outcome = Outcome::PolicyHolds;
-                return Ok(());
-            }
-            refusal = refusal.or_else(|| Some(tokens.into_error().into()));
-        }
-        Err(refusal.unwrap_or_else(|| SelectError::None.into()))
     }
 
     /// The one candidate that proves itself. A second one that does is refused: then nobody can say which is ours.
@@ -361,90 +290,6 @@ pub fn fence_failure(root: &Path, device: &Device) -> Result<(), Error> {
         log::warn!("{}", crate::error::chain(&error));
     }
     Ok(())
-}
-
-/// The tokens of all snapshots that can be read; of the others nobody asks anything yet.
-fn tokens<'a>(snapshots: impl Iterator<Item = &'a Snapshot>) -> Vec<Token> {
-    let all = snapshots.flat_map(|snapshot| snapshot.tokens());
-    all.filter_map(|(id, value)| Token::parse(*id, value).ok()).collect()
-}
-
-/// Notes the values of all PCRs that `tokens` are about, as they are before anything is unsealed: in the booted system
-/// they tell whether a token would open again.
-fn record(tokens: &[Token], state: &mut State, tpm: &mut dyn Tpm, report: &mut Report) {
-    for token in tokens {
-        let (bank, pcrs) = policy::concerns(token, &state.active);
-        if state.active.contains(&bank)
-            && let Err(error) = state.readings.ensure(tpm, bank, pcrs)
-        {
-            report.warn(Warning::new("pcrs-not-recorded", crate::error::chain(&error)));
-        }
-    }
-    report.record(&state.readings);
-}
-
-/// Notes why tokens gave no secret.
-fn refuse(tokens: &Tokens<'_>, report: &mut Report) {
-    for skipped in tokens.skipped() {
-        let mut token = TokenReport::new(skipped.token, skipped.reason.slug(), skipped.text());
-        let differences = skipped.mismatch.iter().flat_map(Mismatch::differences);
-        token.pcrs = differences
-            .map(|difference| PcrReport {
-                pcr: difference.pcr.number(),
-                enrolled: hex::encode(&difference.enrolled),
-                now: hex::encode(&difference.now),
-            })
-            .collect();
-        report.refused_tokens.push(token);
-    }
-}
-
-fn described(candidate: &Candidate) -> VolumeReport {
-    VolumeReport {
-        device: candidate.path.display().to_string(),
-        partition_uuid: Some(candidate.part_uuid.to_string()),
-        ..VolumeReport::default()
-    }
-}
-
-fn note(found: &Candidates, report: &mut Report) {
-    for note in &found.notes {
-        report.warn(Warning::new(note.slug(), note.to_string()));
-    }
-}
-
-/// Why no single volume was chosen.
-#[derive(Debug, thiserror::Error)]
-pub enum SelectError {
-    /// Two volumes prove themselves.
-    #[error("Both {} and {} prove to be the root volume", .0.display(), .1.display())]
-    Several(std::path::PathBuf, std::path::PathBuf),
-    /// No candidate.
-    #[error("There is no candidate for the root volume")]
-    None,
-}
-
-impl Failure for SelectError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Several(..) => "root-ambiguous",
-            Self::None => "root-not-found",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Several(..) => Class::Data,
-            Self::None => Class::Unavailable,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Several(..) => "Detach the copy of the disk",
-            Self::None => "",
-        }
-    }
 }
 
 /// How long to wait for the TPM's device node.

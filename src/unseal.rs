@@ -3,6 +3,8 @@
 //!
 //! That a token unseals proves nothing about its volume: the host can seal a secret of its own. The next stage verifies.
 
+mod reason;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 
@@ -10,13 +12,13 @@ use base64ct::{Base64, Encoding};
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::error::{Class, Failure};
 use crate::fence::Unfenced;
 use crate::luks::token::{Token, TokenError};
 use crate::policy::mismatch::Mismatch;
 use crate::policy::{self, Plan, Refusal, Rules, State};
 use crate::secret::Secret;
 use crate::tpm::{Tpm, TpmError};
+pub use reason::{Next, Reason, UnsealError};
 
 /// The tokens of a volume, tried one by one in ascending order; the TPM is opened once for all.
 pub struct Tokens<'a> {
@@ -213,119 +215,6 @@ fn explain(token: &Token, tpm: Option<&mut dyn Tpm>, state: &mut State) -> Optio
     }
     let now = state.readings.get(bank, token.pcrs)?;
     Some(Mismatch::of(token, &now))
-}
-
-/// Why a volume's secret was not unsealed.
-#[derive(Debug, Error)]
-pub enum UnsealError {
-    /// No token for a TPM.
-    #[error("The volume has no token for a TPM")]
-    NoToken,
-    /// None of them gave its secret; this one came nearest.
-    #[error("Token {} does not open the volume", .0.token)]
-    Refused(#[source] Skipped),
-}
-
-impl Failure for UnsealError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::NoToken => "token-none",
-            Self::Refused(skipped) => skipped.reason.slug(),
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::NoToken => Class::Data,
-            Self::Refused(skipped) => skipped.reason.class(),
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::NoToken => "Enrol the volume: cvm-unlock enroll",
-            Self::Refused(skipped) => skipped.reason.hint(),
-        }
-    }
-}
-
-/// Why a token gave no secret.
-#[derive(Debug, Error)]
-pub enum Reason {
-    /// It cannot be read.
-    #[error(transparent)]
-    Token(#[from] TokenError),
-    /// We do not ask the TPM.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The TPM does not open it.
-    #[error(transparent)]
-    Tpm(#[from] TpmError),
-}
-
-impl Failure for Reason {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Token(error) => error.slug(),
-            Self::Refused(error) => error.slug(),
-            Self::Tpm(error) => error.slug(),
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Token(error) => error.class(),
-            Self::Refused(error) => error.class(),
-            Self::Tpm(error) => error.class(),
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Token(error) => error.hint(),
-            Self::Refused(error) => error.hint(),
-            Self::Tpm(error) => error.hint(),
-        }
-    }
-}
-
-/// Whether a reason concerns one token or all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Another token may open.
-    Token,
-    /// The TPM will not open any.
-    Stop,
-}
-
-impl Next {
-    /// The decision. A lockout does not stop us: our objects are exempt from it, and no token is tried twice.
-    #[must_use]
-    pub const fn after(reason: &Reason) -> Self {
-        match reason {
-            Reason::Token(_) | Reason::Refused(_) => Self::Token,
-            Reason::Tpm(error) => match error {
-                TpmError::Absent { .. }
-                | TpmError::Busy { .. }
-                | TpmError::Open { .. }
-                | TpmError::Transport { .. }
-                | TpmError::Transient { .. }
-                | TpmError::Memory { .. }
-                | TpmError::PcrChanged
-                | TpmError::Forged { .. } => Self::Stop,
-                TpmError::Lockout { .. }
-                | TpmError::PcrMismatch
-                | TpmError::SignatureInvalid
-                | TpmError::ForeignTpm { .. }
-                | TpmError::SrkAbsent
-                | TpmError::SrkOther
-                | TpmError::OwnerAuth { .. }
-                | TpmError::PcrUnreadable { .. }
-                | TpmError::Refused { .. }
-                | TpmError::Library { .. } => Self::Token,
-            },
-        }
-    }
 }
 
 #[cfg(test)]

@@ -170,3 +170,25 @@ fn in_a_fenced_boot_a_dry_run_judges_policies_by_what_the_unlock_recorded() {
     let refused = unlock(&tree, &tpm, &named);
     assert_eq!((refused.slug().as_str(), refused.code), ("pcr15-not-zero", 77));
 }
+
+/// The design's promises for a literal policy, at the executable: at most 6 commands of a dry run, 10 of a whole unlock,
+/// the library's probe of a device included; for the largest set of PCRs that a preset names, too.
+#[test]
+fn reading_pcr_values_for_the_report_stays_within_the_budget_of_commands() {
+    let unsealing = [0x157, 0x176, 0x17f, 0x15e, 0x165];
+    for (pcrs, reads) in [("4+7", 1), ("uki", 2)] {
+        let (tpm, image) = (Swtpm::new(), Image::new());
+        image.enroll(&tpm, pcrs);
+        let before = tpm.commands().len();
+        assert_eq!(dry_run(&image, &tpm).code, 0);
+        assert_eq!(tpm.commands()[before..], [&[0x17e][..], &unsealing].concat(), "{pcrs}");
+        // A real run as far as the test can go: it unseals for both copies, then fences the failure.
+        let tree = tree(&image, 2);
+        let before = tpm.commands().len();
+        assert_eq!(unlock(&tree, &tpm, &[]).code, 65);
+        let expected = [&vec![0x17e; reads], &unsealing[..], &unsealing, &[0x17a, 0x182]].concat();
+        assert_eq!(tpm.commands()[before..], expected, "{pcrs}");
+        let (one_volume, probe) = (expected.len() - unsealing.len(), 1);
+        assert!(one_volume + probe <= 10, "{pcrs}");
+    }
+}

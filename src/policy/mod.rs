@@ -6,17 +6,15 @@ pub mod key;
 pub mod literal;
 pub mod mismatch;
 pub mod pcrs;
+mod refusal;
 pub mod signature;
 
-use thiserror::Error;
-
-use crate::error::{Class, Failure};
-use crate::hex;
 use crate::luks::token::{Kind, Signed, Token};
 use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use crate::tpm::readings::Readings;
 use crate::tpm::{Authorization, Parent, Step};
-use key::{Exponent, KeyError, PolicyKey};
+use key::{Exponent, PolicyKey};
+pub use refusal::Refusal;
 use signature::{Signatures, Subject};
 
 /// What the measured configuration allows.
@@ -206,112 +204,8 @@ fn bank_of(token: &Token, active: &[Bank]) -> Bank {
     }
 }
 
-/// Why a token is not tried.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Refusal {
-    /// It needs a PIN.
-    #[error("Token needs a PIN, and nobody is there to type it")]
-    Pin,
-    /// It unseals in every state of its TPM.
-    #[error("Token is not bound to any state of the machine")]
-    Unbound,
-    /// Its signed policy's key cannot be used.
-    #[error("Token's policy key cannot be used")]
-    PolicyKey(#[source] KeyError),
-    /// Nobody signed the present state.
-    #[error("No signature for the present values of {}; {}", about(subject), found(*others))]
-    NotSigned {
-        /// What was looked for.
-        subject: Box<Subject>,
-        /// How many signatures are about the same, but of other values.
-        others: usize,
-    },
-    /// A value that the policy is about is not known.
-    #[error("Values of PCRs {pcrs} of bank {bank} are not known")]
-    PcrUnknown {
-        /// The bank.
-        bank: Bank,
-        /// The PCRs.
-        pcrs: PcrMask,
-    },
-    /// It has a pcrlock policy.
-    #[error("Token's policy is systemd-pcrlock's, which is not supported yet")]
-    Pcrlock,
-    /// Its secret is split into two objects.
-    #[error("Token's secret is split, which is not supported yet")]
-    Sharded,
-    /// Its members contradict each other.
-    #[error("Token's policy is not that of its sealed object")]
-    Inconsistent,
-    /// Its bank is not active.
-    #[error("Token's PCR bank {0} is not active in the TPM")]
-    BankInactive(Bank),
-    /// Its policy does not hold PCR 15.
-    #[error("Token's policy leaves PCR 15 out: its secret could be unsealed again in the same boot")]
-    FenceIneffective,
-}
-
-impl Failure for Refusal {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Pin => "token-pin",
-            Self::Unbound => "token-unbound",
-            Self::PolicyKey(_) => "token-policy-key",
-            Self::NotSigned { .. } => "signature-missing",
-            Self::PcrUnknown { .. } => "pcr-unknown",
-            Self::Pcrlock => "token-pcrlock-unsupported",
-            Self::Sharded => "token-sharded-unsupported",
-            Self::Inconsistent => "token-inconsistent",
-            Self::BankInactive(_) => "bank-inactive",
-            Self::FenceIneffective => "fence-ineffective",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Inconsistent | Self::PolicyKey(_) => Class::Data,
-            _ => Class::Refused,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Inconsistent | Self::PolicyKey(_) | Self::PcrUnknown { .. } => "",
-            Self::NotSigned { .. } => {
-                "boot a UKI whose .pcrsig section is signed with this key, or sign this state: systemd-measure sign"
-            }
-            Self::Unbound => {
-                "enrol with --tpm2-pcrs=, or set policy.allow_unbound in the measured configuration"
-            }
-            Self::FenceIneffective => {
-                "enrol with cvm-unlock, or clear policy.require_fence in the measured configuration"
-            }
-            _ => "enrol with cvm-unlock enroll",
-        }
-    }
-}
-
 /// A TPM answers with eight digests (`TPML_DIGEST`, TPM 2.0 Part 2, 10.9.3); four banks have a PCR 15.
 const AT_ENTRY: usize = 4;
-
-fn about(subject: &Subject) -> String {
-    let reference = subject.reference.as_ref().map(|text| format!(" with reference {text:?}"));
-    format!(
-        "PCRs {} of bank {} by the key {}{}",
-        subject.pcrs,
-        subject.bank,
-        hex::encode(&subject.fingerprint),
-        reference.unwrap_or_default()
-    )
-}
-
-fn found(others: usize) -> String {
-    match others {
-        0 => "none of other values either".to_owned(),
-        1 => "one of other values was found".to_owned(),
-        _ => format!("{others} of other values were found"),
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,8 @@ use base64ct::{Base64, Encoding};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::error::Failure;
+use crate::hex;
 use crate::luks::token::Literal;
 use crate::pcr::{PcrMask, PcrValues};
 use crate::secret::Secret;

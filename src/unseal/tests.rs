@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::error::Failure;
 use crate::hex;
 use crate::luks::token::Literal;
 use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};

@@ -1,0 +1,95 @@
+//! The dry run: the pipeline up to the proof. It extends, maps and writes nothing; in a fenced boot, where nothing can be
+//! unsealed, it judges policies by what that boot's unlock recorded.
+
+use std::time::Duration;
+
+use super::Host;
+use super::notes::{note, refuse, tokens};
+use super::select::SelectError;
+use crate::discover::{Discovery, uevent};
+use crate::error::Error;
+use crate::fence::{FenceError, Unfenced};
+use crate::luks::Snapshot;
+use crate::luks::token::Token;
+use crate::policy;
+use crate::report::{Outcome, Report, Warning};
+use crate::source::Source;
+use crate::tpm::esapi::EsapiTpm;
+use crate::unseal::Tokens;
+
+impl Host<'_> {
+    /// Takes a volume as far as the proof, and extends, maps and writes nothing. `volume` is a named one (its bytes,
+    /// length and logical sector size in bytes), else the root volume is found as a boot would. In a fenced boot only the
+    /// policies are judged, by the PCR values that this boot's unlock recorded.
+    ///
+    /// # Errors
+    /// Those of the stages up to verify.
+    pub fn dry_run(&self, volume: Option<(&dyn Source, u64, u32)>, report: &mut Report) -> Result<(), Error> {
+        self.lock_memory(report);
+        let mut tpm = EsapiTpm::open(self.tpm)?;
+        let (named, candidates) = match volume {
+            Some((source, length, sector)) => {
+                (Some((source, self.read_header(source, length, sector, report)?)), Vec::new())
+            }
+            None => {
+                let discovery = Discovery::open(self.root.to_owned(), uevent::Stationary);
+                let found = report.stage("discover", |_| discovery.find(Duration::ZERO))?;
+                note(&found, report);
+                (None, self.read_headers(found.candidates, report))
+            }
+        };
+        let found = candidates.iter().filter_map(|(_, snapshot)| snapshot.as_ref().ok());
+        let snapshots: Vec<&Snapshot> = named.iter().map(|(_, snapshot)| snapshot).chain(found).collect();
+        let tokens = tokens(snapshots.iter().copied());
+        match Unfenced::check_and_read(&mut tpm, &policy::at_entry(&tokens)) {
+            Err(error @ FenceError::NotZero(_)) => return self.judge(&snapshots, &tokens, error, report),
+            Err(error) => return Err(error.into()),
+            Ok((unfenced, readings)) => {
+                let mut state = self.state(&tokens, readings, report)?;
+                match named {
+                    Some((source, snapshot)) => {
+                        self.prove(&snapshot, source, &mut tpm, &unfenced, &mut state, report)?;
+                    }
+                    None => {
+                        self.prove_one(candidates, &mut tpm, &unfenced, &mut state, report)?;
+                    }
+                }
+            }
+        }
+        report.outcome = Outcome::WouldUnlock;
+        Ok(())
+    }
+
+    /// Judges the policies of `snapshots` by the PCR values in the report of this boot; without them it is `fenced`.
+    fn judge(
+        &self,
+        snapshots: &[&Snapshot],
+        tokens: &[Token],
+        fenced: FenceError,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let Some(readings) = Report::read(self.root).ok().and_then(|report| report.readings()) else {
+            return Err(fenced.into());
+        };
+        report.warn(Warning::new(
+            "boot-fenced",
+            "This boot is fenced, nothing can be unsealed: policies are judged by the PCR values that its unlock found",
+        ));
+        let mut state = self.state(tokens, readings, report)?;
+        let mut refusal = None;
+        for snapshot in snapshots {
+            let mut tokens = Tokens::new(snapshot.tokens());
+            let holds = tokens.evaluate(&self.rules(), &mut state);
+            refuse(&tokens, report);
+            if let Some(token) = holds {
+                let volume = report.volume.get_or_insert_default();
+                volume.luks_uuid = Some(snapshot.uuid().to_string());
+                (volume.token, volume.keyslot) = (Some(token.id), Some(token.keyslot));
+                report.outcome = Outcome::PolicyHolds;
+                return Ok(());
+            }
+            refusal = refusal.or_else(|| Some(tokens.into_error().into()));
+        }
+        Err(refusal.unwrap_or_else(|| SelectError::None.into()))
+    }
+}

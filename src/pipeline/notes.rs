@@ -1,0 +1,63 @@
+//! What the stages learn, on its way into the report: candidates, tokens and PCR values come in, members of the report
+//! go out.
+
+use crate::discover::{Candidate, Candidates};
+use crate::error::Failure;
+use crate::hex;
+use crate::luks::Snapshot;
+use crate::luks::token::Token;
+use crate::policy::mismatch::Mismatch;
+use crate::policy::{self, State};
+use crate::report::{PcrReport, Report, TokenReport, VolumeReport, Warning};
+use crate::tpm::Tpm;
+use crate::unseal::Tokens;
+
+/// The tokens of all snapshots that can be read; of the others nobody asks anything yet.
+pub(super) fn tokens<'a>(snapshots: impl Iterator<Item = &'a Snapshot>) -> Vec<Token> {
+    let all = snapshots.flat_map(|snapshot| snapshot.tokens());
+    all.filter_map(|(id, value)| Token::parse(*id, value).ok()).collect()
+}
+
+/// Notes the values of all PCRs that `tokens` are about, as they are before anything is unsealed: in the booted system
+/// they tell whether a token would open again.
+pub(super) fn record(tokens: &[Token], state: &mut State, tpm: &mut dyn Tpm, report: &mut Report) {
+    for token in tokens {
+        let (bank, pcrs) = policy::concerns(token, &state.active);
+        if state.active.contains(&bank)
+            && let Err(error) = state.readings.ensure(tpm, bank, pcrs)
+        {
+            report.warn(Warning::new("pcrs-not-recorded", crate::error::chain(&error)));
+        }
+    }
+    report.record(&state.readings);
+}
+
+/// Notes why tokens gave no secret.
+pub(super) fn refuse(tokens: &Tokens<'_>, report: &mut Report) {
+    for skipped in tokens.skipped() {
+        let mut token = TokenReport::new(skipped.token, skipped.reason.slug(), skipped.text());
+        let differences = skipped.mismatch.iter().flat_map(Mismatch::differences);
+        token.pcrs = differences
+            .map(|difference| PcrReport {
+                pcr: difference.pcr.number(),
+                enrolled: hex::encode(&difference.enrolled),
+                now: hex::encode(&difference.now),
+            })
+            .collect();
+        report.refused_tokens.push(token);
+    }
+}
+
+pub(super) fn described(candidate: &Candidate) -> VolumeReport {
+    VolumeReport {
+        device: candidate.path.display().to_string(),
+        partition_uuid: Some(candidate.part_uuid.to_string()),
+        ..VolumeReport::default()
+    }
+}
+
+pub(super) fn note(found: &Candidates, report: &mut Report) {
+    for note in &found.notes {
+        report.warn(Warning::new(note.slug(), note.to_string()));
+    }
+}

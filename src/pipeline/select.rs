@@ -1,0 +1,37 @@
+//! Why no single volume was chosen: the pipeline's own refusals, by slug.
+
+use crate::error::{Class, Failure};
+
+/// Why no single volume was chosen.
+#[derive(Debug, thiserror::Error)]
+pub enum SelectError {
+    /// Two volumes prove themselves.
+    #[error("Both {} and {} prove to be the root volume", .0.display(), .1.display())]
+    Several(std::path::PathBuf, std::path::PathBuf),
+    /// No candidate.
+    #[error("There is no candidate for the root volume")]
+    None,
+}
+
+impl Failure for SelectError {
+    fn slug(&self) -> &'static str {
+        match self {
+            Self::Several(..) => "root-ambiguous",
+            Self::None => "root-not-found",
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Several(..) => Class::Data,
+            Self::None => Class::Unavailable,
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Several(..) => "Detach the copy of the disk",
+            Self::None => "",
+        }
+    }
+}
