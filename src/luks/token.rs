@@ -300,7 +300,8 @@ fn mask(value: &Value) -> Result<PcrMask, TokenError> {
     items.iter().map(|item| pcr(item).ok_or(TokenError::Pcrs)).collect()
 }
 
-pub(super) fn to_hex(bytes: &[u8]) -> String {
+/// Bytes in lower-case hexadecimal digits.
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
