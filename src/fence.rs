@@ -14,8 +14,9 @@ use thiserror::Error;
 
 use crate::error::{Class, Failure};
 use crate::luks::Uuid;
-use crate::pcr::{Bank, Pcr, PcrValues};
+use crate::pcr::{Bank, Pcr, PcrMask};
 use crate::secret::VolumeKey;
+use crate::tpm::readings::Readings;
 use crate::tpm::{Banks, Tpm, TpmError};
 use measurement_log::{LogError, MeasurementLog, Record};
 
@@ -38,16 +39,30 @@ impl Unfenced {
     /// # Errors
     /// PCR 15 was extended before us: nothing may be unsealed.
     pub fn check(tpm: &mut dyn Tpm) -> Result<Self, FenceError> {
-        let found = tpm.read_everywhere(Pcr::FENCE)?;
-        for values in &found {
-            if !values.get(Pcr::FENCE).is_some_and(|value| value.iter().all(|byte| *byte == 0)) {
-                return Err(FenceError::NotZero(values.bank()));
+        Self::check_and_read(tpm, &[]).map(|(unfenced, _)| unfenced)
+    }
+
+    /// The same, and what the TPM gives of `also` with that one command.
+    ///
+    /// # Errors
+    /// As [`Unfenced::check`].
+    pub fn check_and_read(
+        tpm: &mut dyn Tpm,
+        also: &[(Bank, PcrMask)],
+    ) -> Result<(Self, Readings), FenceError> {
+        let found = tpm.read_everywhere(Pcr::FENCE, also)?;
+        let mut banks = Vec::new();
+        // A bank without PCR 15 is refused when the fence is raised.
+        for (bank, value) in found.iter().filter_map(|found| Some((found.bank(), found.get(Pcr::FENCE)?))) {
+            if value.iter().any(|byte| *byte != 0) {
+                return Err(FenceError::NotZero(bank));
             }
+            banks.push(bank);
         }
-        if found.is_empty() {
+        if banks.is_empty() {
             return Err(FenceError::NoBank);
         }
-        Ok(Self { banks: found.iter().map(PcrValues::bank).collect() })
+        Ok((Self { banks }, found.into_iter().collect()))
     }
 
     /// The active banks.

@@ -24,7 +24,9 @@ pub fn send(root: &Path, report: &Report) -> std::io::Result<()> {
 fn entry(report: &Report) -> Vec<u8> {
     let (id, priority, text) = match (&report.outcome, &report.failure) {
         (Outcome::Unlocked, _) => (MESSAGE_UNLOCKED, "6", "The root volume is unlocked".to_owned()),
-        (Outcome::WouldUnlock, _) => (MESSAGE_DRY_RUN, "6", "The volume would unlock".to_owned()),
+        (Outcome::WouldUnlock | Outcome::PolicyHolds, _) => {
+            (MESSAGE_DRY_RUN, "6", "The volume would unlock".to_owned())
+        }
         (Outcome::Failed, failure) => {
             let message = failure.as_ref().map_or("unknown failure", |failure| failure.message.as_str());
             (MESSAGE_FAILED, "2", format!("The root volume was not unlocked: {message}"))

@@ -2,6 +2,7 @@
 //!
 //! Facts of all stages come in; nothing secret is among them, and the file is world-readable.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,9 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Class, Error, Failure};
+use crate::hex;
+use crate::pcr::{Bank, Pcr, PcrValues};
+use crate::tpm::readings::Readings;
 
 /// The report of one run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,6 +31,9 @@ pub struct Report {
     /// Each token that was considered and did not open the volume, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused_tokens: Vec<TokenReport>,
+    /// PCR values as they were found at entry: those that the volume's tokens are about, by bank and PCR, in hexadecimal.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pcrs: BTreeMap<String, BTreeMap<u8, String>>,
     /// What was extended into PCR 15.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fence: Option<FenceReport>,
@@ -46,6 +53,9 @@ pub enum Outcome {
     Unlocked,
     /// A dry run came as far as an unlock would have to.
     WouldUnlock,
+    /// A dry run in a fenced boot: a token's policy holds for the PCR values that this boot's unlock found. More cannot be
+    /// tried before the next boot.
+    PolicyHolds,
     /// It was refused, or something failed.
     Failed,
 }
@@ -95,13 +105,27 @@ pub struct TokenReport {
     pub slug: String,
     /// One line.
     pub message: String,
+    /// PCRs that have other values than those enrolled, where the token says which those were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pcrs: Vec<PcrReport>,
+}
+
+/// A PCR that keeps a token from opening.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PcrReport {
+    /// Number.
+    pub pcr: u8,
+    /// Value at enrolment, in hexadecimal.
+    pub enrolled: String,
+    /// Value that was found, in hexadecimal.
+    pub now: String,
 }
 
 impl TokenReport {
     /// Why token `token` did not open the volume.
     #[must_use]
     pub fn new(token: u32, slug: &str, message: String) -> Self {
-        Self { token, slug: slug.to_owned(), message }
+        Self { token, slug: slug.to_owned(), message, pcrs: Vec::new() }
     }
 }
 
@@ -150,6 +174,7 @@ impl Default for Report {
             failure: None,
             volume: None,
             refused_tokens: Vec::new(),
+            pcrs: BTreeMap::new(),
             fence: None,
             warnings: Vec::new(),
             stages: Vec::new(),
@@ -171,6 +196,28 @@ impl Report {
     pub fn warn(&mut self, warning: Warning) {
         log::warn!("{} [{}]", warning.message, warning.slug);
         self.warnings.push(warning);
+    }
+
+    /// Notes PCR values.
+    pub fn record(&mut self, readings: &Readings) {
+        for values in readings.iter() {
+            let bank = self.pcrs.entry(values.bank().to_string()).or_default();
+            bank.extend(values.iter().map(|(pcr, value)| (pcr.number(), hex::encode(value))));
+        }
+    }
+
+    /// The PCR values noted; `None` if there are none, or something else stands there.
+    #[must_use]
+    pub fn readings(&self) -> Option<Readings> {
+        let mut readings = Readings::default();
+        for (bank, pcrs) in &self.pcrs {
+            let mut values = PcrValues::new(Bank::from_name(bank)?);
+            for (pcr, value) in pcrs {
+                values.insert(Pcr::new(*pcr)?, hex::decode_vec(value)?)?;
+            }
+            readings.insert(&values);
+        }
+        (!self.pcrs.is_empty()).then_some(readings)
     }
 
     /// Turns the report into that of a failure.
@@ -282,8 +329,13 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let mut report = Report { outcome: Outcome::Unlocked, ..Report::default() };
         report.warn(Warning::new("volume-unauthenticated", "no proof"));
+        let mut values = PcrValues::new(Bank::Sha256);
+        values.insert(Pcr::FENCE, vec![0x5a; 32]).unwrap();
+        let readings = Readings::from_iter([values]);
+        report.record(&readings);
         report.write(root.path()).unwrap();
         let read = Report::read(root.path()).unwrap();
+        assert_eq!(read.readings(), Some(readings));
         assert_eq!((read.outcome, read.warnings), (Outcome::Unlocked, report.warnings));
     }
 

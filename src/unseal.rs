@@ -13,7 +13,8 @@ use thiserror::Error;
 use crate::error::{Class, Failure};
 use crate::fence::Unfenced;
 use crate::luks::token::{Token, TokenError};
-use crate::policy::{self, Plan, Refusal, Rules};
+use crate::policy::mismatch::{self, Mismatch};
+use crate::policy::{self, Plan, Refusal, Rules, State};
 use crate::secret::Secret;
 use crate::tpm::{Tpm, TpmError};
 
@@ -32,12 +33,26 @@ pub struct Unsealed {
 
 /// A token that gave no secret.
 #[derive(Debug, Error)]
-#[error("{reason}")]
+#[error("{}", self.text())]
 pub struct Skipped {
     /// The token's number.
     pub token: u32,
     /// Why not.
     pub reason: Reason,
+    /// If its policy does not hold: what is known about the PCRs.
+    pub mismatch: Option<Mismatch>,
+}
+
+impl Skipped {
+    /// The reason in one line.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let reason = crate::error::chain(&self.reason);
+        match &self.mismatch {
+            Some(mismatch) => format!("{reason}: {mismatch}"),
+            None => reason,
+        }
+    }
 }
 
 impl<'a> Tokens<'a> {
@@ -48,20 +63,38 @@ impl<'a> Tokens<'a> {
     }
 
     /// Tries tokens until one gives its secret; `None` if no more will. May be called again, when what was unsealed did
-    /// not open its keyslot.
+    /// not open its keyslot. PCR values that a token needs are added to `state`.
     ///
-    /// `unfenced` proves that PCR 15 was zero: only then does a policy that holds PCR 15 say that it is zero.
-    pub fn unseal(&mut self, tpm: &mut dyn Tpm, unfenced: &Unfenced, rules: &Rules) -> Option<Unsealed> {
+    /// `_unfenced` proves that PCR 15 was zero: only then does a policy that holds PCR 15 say that it is zero.
+    pub fn unseal(
+        &mut self,
+        tpm: &mut dyn Tpm,
+        _unfenced: &Unfenced,
+        rules: &Rules,
+        state: &mut State,
+    ) -> Option<Unsealed> {
         for (id, value) in self.left.by_ref() {
-            match attempt(*id, value, tpm, unfenced, rules) {
+            match attempt(*id, value, tpm, rules, state) {
                 Ok(unsealed) => return Some(unsealed),
-                Err(reason) => {
+                Err((reason, mismatch)) => {
                     let next = Next::after(&reason);
-                    self.skipped.push(Skipped { token: *id, reason });
+                    self.skipped.push(Skipped { token: *id, reason, mismatch });
                     if next == Next::Stop {
                         return None;
                     }
                 }
+            }
+        }
+        None
+    }
+
+    /// Tries tokens until the policy of one holds for the PCR values of `state`, and says which; `None` if no more
+    /// will. No TPM is asked: whether it would load the object, and what is in it, stays open.
+    pub fn evaluate(&mut self, rules: &Rules, state: &mut State) -> Option<Token> {
+        for (id, value) in self.left.by_ref() {
+            match evaluation(*id, value, rules, state) {
+                Ok(token) => return Some(token),
+                Err((reason, mismatch)) => self.skipped.push(Skipped { token: *id, reason, mismatch }),
             }
         }
         None
@@ -125,17 +158,63 @@ pub fn passphrase(secret: &Secret) -> Secret {
     Secret::new(buffer)
 }
 
+/// A plan for a signed policy is made from PCR values that were read before: if they changed meanwhile, once anew.
 fn attempt(
     id: u32,
     value: &Value,
     tpm: &mut dyn Tpm,
-    unfenced: &Unfenced,
     rules: &Rules,
-) -> Result<Unsealed, Reason> {
-    let token = Token::parse(id, value)?;
-    let Plan { parent, steps, fenced } = policy::plan(&token, rules, unfenced.banks())?;
-    let secret = tpm.unseal(&token.sealed, &parent, &steps)?;
-    Ok(Unsealed { token, fenced, secret })
+    state: &mut State,
+) -> Result<Unsealed, (Reason, Option<Mismatch>)> {
+    let token = Token::parse(id, value).map_err(|error| (error.into(), None))?;
+    let needs = policy::needs(&token, &state.active).filter(|(bank, _)| state.active.contains(bank));
+    let planned = |tpm: &mut dyn Tpm, state: &mut State| -> Result<(Secret, bool), Reason> {
+        if let Some((bank, pcrs)) = needs {
+            state.readings.ensure(tpm, bank, pcrs)?;
+        }
+        let Plan { parent, steps, fenced } = policy::plan(&token, rules, state)?;
+        Ok((tpm.unseal(&token.sealed, &parent, &steps)?, fenced))
+    };
+    let mut outcome = planned(tpm, state);
+    if let (Err(Reason::Tpm(TpmError::PcrChanged)), Some((bank, pcrs))) = (&outcome, needs) {
+        state.readings.forget(bank, pcrs);
+        outcome = planned(tpm, state);
+    }
+    match outcome {
+        Ok((secret, fenced)) => Ok(Unsealed { token, fenced, secret }),
+        Err(reason @ Reason::Tpm(TpmError::PcrMismatch)) => {
+            Err((reason, explain(&token, value, Some(tpm), state)))
+        }
+        Err(reason) => Err((reason, None)),
+    }
+}
+
+fn evaluation(
+    id: u32,
+    value: &Value,
+    rules: &Rules,
+    state: &mut State,
+) -> Result<Token, (Reason, Option<Mismatch>)> {
+    let token = Token::parse(id, value).map_err(|error| (error.into(), None))?;
+    let plan = policy::plan(&token, rules, state).map_err(|error| (error.into(), None))?;
+    match plan.digest(&state.readings) {
+        Some(digest) if digest == token.policy_digest => Ok(token),
+        Some(_) => Err((TpmError::PcrMismatch.into(), explain(&token, value, None, state))),
+        None => {
+            let (bank, pcrs) = policy::concerns(&token, &state.active);
+            Err((Refusal::PcrUnknown { bank, pcrs }.into(), None))
+        }
+    }
+}
+
+/// What is known about the PCRs of a policy that does not hold; nothing if they cannot be read.
+fn explain(token: &Token, value: &Value, tpm: Option<&mut dyn Tpm>, state: &mut State) -> Option<Mismatch> {
+    let (bank, _) = policy::concerns(token, &state.active);
+    if let Some(tpm) = tpm {
+        state.readings.ensure(tpm, bank, token.pcrs).ok()?;
+    }
+    let now = state.readings.get(bank, token.pcrs)?;
+    Some(Mismatch::of(token, mismatch::recorded(value, bank).as_ref(), &now))
 }
 
 /// Why a volume's secret was not unsealed.
@@ -238,6 +317,7 @@ impl Next {
                 | TpmError::Forged { .. } => Self::Stop,
                 TpmError::Lockout { .. }
                 | TpmError::PcrMismatch
+                | TpmError::SignatureInvalid
                 | TpmError::ForeignTpm { .. }
                 | TpmError::SrkAbsent
                 | TpmError::SrkOther

@@ -12,13 +12,7 @@ check() {
 }
 
 depends() {
-    local phase
-    echo -n "systemd-initrd udev-rules dm"
-    # The unit that extends PCR 11 with `enter-initrd` changed its dracut module between 106 and 112.
-    for phase in systemd-pcrphase systemd-pcrextend; do
-        cvm_unlock_has_module "$phase" && echo -n " $phase"
-    done
-    return 0
+    echo "systemd-initrd udev-rules dm"
 }
 
 installkernel() {
@@ -67,7 +61,27 @@ install() {
     mkdir -p "$initdir$overrides/dev-mapper-root.device.d"
     printf '[Unit]\nJobRunningTimeoutSec=330\n' > "$initdir$overrides/dev-mapper-root.device.d/50-cvm-unlock.conf"
 
+    cvm_unlock_phases
+    cvm_unlock_modules_load
     cvm_unlock_mask
+}
+
+# The units of systemd that extend PCRs before us (`enter-initrd` into PCR 11; from systemd 261 on `os-separator` into
+# most others). dracut's own modules for them (systemd-pcrphase up to 106, systemd-pcrextend later) bring a command-line
+# TPM tool, libcurl and more with them: 17 MB. The helper itself needs five small libraries.
+cvm_unlock_phases() {
+    local unit wants=$systemdsystemunitdir/initrd.target.wants
+    inst_multiple -o "$systemdutildir/systemd-pcrextend" "$systemdutildir/systemd-pcrphase"
+    for unit in systemd-pcrphase-initrd.service systemd-pcrosseparator.service; do
+        inst_multiple -o "$systemdsystemunitdir/$unit" "$wants/$unit"
+    done
+    inst_libdir_file "libtss2-esys.so*" "libtss2-mu.so*" "libtss2-rc.so*" "libtss2-sys.so*" "libtss2-tcti-device.so*"
+}
+
+# Loaded while we wait for the disk, instead of when the mapping is made.
+cvm_unlock_modules_load() {
+    mkdir -p "$initdir/usr/lib/modules-load.d"
+    printf 'dm_crypt\nxts\n' > "$initdir/usr/lib/modules-load.d/cvm-unlock.conf"
 }
 
 # Everything else that would open the root volume, ask for a passphrase or give a shell.
@@ -102,15 +116,6 @@ cvm_unlock_require() {
     requires=$initdir/etc/systemd/system/$target.requires
     mkdir -p "$requires"
     ln -sfn "$unit" "$requires/${unit##*/}"
-}
-
-# Whether this dracut has a module of that name, under whatever number.
-cvm_unlock_has_module() {
-    local found
-    for found in "${dracutbasedir:-/usr/lib/dracut}"/modules.d/[0-9][0-9]"$1"; do
-        [[ -d $found ]] && return 0
-    done
-    return 1
 }
 
 dfatal_and_stop() {

@@ -26,6 +26,7 @@ pub(super) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(Common,
             (None, Value(name)) => command = Some(named(&name.string()?)?),
             (Some(Command::Unlock(options)), argument) => match argument {
                 Long("dry-run") => options.dry_run = true,
+                Long("tpm2-signature") => options.signature = Some(parser.value()?.into()),
                 Long("tpm2-device") => options.tpm = parser.value()?.parse_with(str::parse)?,
                 Value(path) if options.volume.is_none() => options.volume = Some(path.into()),
                 other => return Err(other.unexpected().into()),
@@ -82,7 +83,11 @@ fn named(name: &str) -> Result<Command, UsageError> {
 /// What a command cannot do without.
 fn check(command: &Command) -> Result<(), UsageError> {
     match command {
-        Command::Unlock(options) if options.volume.is_some() && !options.dry_run => Err(UsageError::NotDry),
+        Command::Unlock(options)
+            if (options.volume.is_some() || options.signature.is_some()) && !options.dry_run =>
+        {
+            Err(UsageError::NotDry)
+        }
         Command::Enroll(options) => options.check(),
         Command::Bind(bind::Options { volume: None, .. })
         | Command::Inspect(inspect::Options { volume: None, .. }) => {
@@ -111,8 +116,8 @@ pub enum UsageError {
     /// Two options that exclude each other.
     #[error("{0} exclude each other")]
     Contradiction(&'static str),
-    /// A named volume is for dry runs: a real unlock finds its volume itself.
-    #[error("A volume can be named for a dry run only")]
+    /// A named volume or signature file is for dry runs: a real unlock finds them itself.
+    #[error("A volume or a signature file can be named for a dry run only")]
     NotDry,
     /// An option that is not known, lacks its value or has a bad one.
     #[error("Parsing the command line")]
@@ -191,7 +196,8 @@ mod tests {
     #[test]
     fn a_volume_can_be_named_for_a_dry_run_only() {
         assert!(matches!(parsed("unlock disk.img"), Err(UsageError::NotDry)));
-        assert!(parsed("unlock --dry-run disk.img").is_ok());
+        assert!(matches!(parsed("unlock --tpm2-signature=x"), Err(UsageError::NotDry)));
+        assert!(parsed("unlock --dry-run disk.img --tpm2-signature=x").is_ok());
     }
 
     #[test]

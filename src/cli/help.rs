@@ -90,8 +90,13 @@ nothing is mapped; the initramfs powers the machine off.
 
 Options:
   --dry-run             Go all the way up to the proof, but extend, map and write nothing.
-                        With DEVICE or IMAGE: that volume (a LUKS2 volume, or a disk with one)
+                        With DEVICE or IMAGE: that volume (a LUKS2 volume, or a disk with one).
+                        Says for each token that does not open why not: which PCR differs, from what
+                        to what. In a fenced boot, judges by the PCR values that its unlock recorded
   --tpm2-device=DEVICE  auto (default), /dev/tpm0, /dev/tpmrm0, or swtpm:host=HOST,port=PORT
+  --tpm2-signature=FILE Signed PCR policies (tpm2-pcr-signature.json) of a dry run. By default they
+                        are where systemd-stub and systemd leave them: /.extra and systemd's
+                        directories below /etc, /run, /usr/local/lib and /usr/lib
   --json                Print the report
   --config=FILE         Another configuration (for dry runs)
 ";

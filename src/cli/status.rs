@@ -23,6 +23,9 @@ pub(super) fn text(report: &Report) -> String {
         match report.outcome {
             Outcome::Unlocked => "the root volume is unlocked",
             Outcome::WouldUnlock => "the volume would unlock",
+            Outcome::PolicyHolds => {
+                "this boot is fenced; in the state in which it began, a token's policy holds"
+            }
             Outcome::Failed => "failed",
         },
     );
@@ -48,6 +51,10 @@ pub(super) fn text(report: &Report) -> String {
     }
     for token in &report.refused_tokens {
         line("not opened", &format!("token {}: {} [{}]", token.token, token.message, token.slug));
+        for pcr in &token.pcrs {
+            line(&format!("PCR {}", pcr.pcr), &format!("enrolled {}", pcr.enrolled));
+            line("", &format!("now      {}", pcr.now));
+        }
     }
     if let Some(fence) = &report.fence {
         line(

@@ -18,6 +18,7 @@ pub(super) struct Options {
     pub(super) volume: Option<PathBuf>,
     pub(super) dry_run: bool,
     pub(super) tpm: Device,
+    pub(super) signature: Option<PathBuf>,
 }
 
 pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
@@ -51,7 +52,12 @@ pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
 
 fn unlock(common: &Common, options: &Options, report: &mut Report) -> Result<(), Error> {
     let config = Config::load(&common.root, common.config.as_deref())?;
-    let host = Host { root: &common.root, config: &config, tpm: &options.tpm };
+    let host = Host {
+        root: &common.root,
+        config: &config,
+        tpm: &options.tpm,
+        signature: options.signature.as_deref(),
+    };
     match &options.volume {
         _ if !options.dry_run => host.unlock(report),
         None => host.dry_run(None, report),

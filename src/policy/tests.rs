@@ -1,5 +1,6 @@
 //! Plans and refusals, asserted by slug.
 
+use base64ct::{Base64, Encoding};
 use serde_json::{Value, json};
 
 use super::*;
@@ -18,7 +19,7 @@ fn mask(pcrs: &[u8]) -> PcrMask {
 }
 
 /// A token bound to `pcrs` being zero.
-fn token(pcrs: &[u8]) -> Value {
+pub(super) fn token(pcrs: &[u8]) -> Value {
     let mut values = PcrValues::new(Bank::Sha256);
     for pcr in mask(pcrs).iter() {
         values.insert(pcr, vec![0; 32]).unwrap();
@@ -44,7 +45,7 @@ fn with(mut token: Value, member: &str, value: Value) -> Value {
 }
 
 fn plan_of(token: &Value, rules: &Rules, active: &[Bank]) -> Result<Plan, &'static str> {
-    plan(&Token::parse(0, token).unwrap(), rules, active).map_err(|refusal| refusal.slug())
+    plan(&Token::parse(0, token).unwrap(), rules, &State::at_entry(active)).map_err(|refusal| refusal.slug())
 }
 
 #[test]
@@ -107,9 +108,6 @@ fn a_policy_digest_that_is_not_the_objects_is_refused() {
 
 #[test]
 fn other_kinds_are_refused_by_name() {
-    let key = json!("LS0tLS1CRUdJTiBQVUJMSUMgS0VZLS0tLS0=");
-    let signed = with(with(token(&[15]), "tpm2_pubkey", key), "tpm2_pubkey_pcrs", json!([11]));
-    assert_eq!(plan_of(&signed, &STRICT, &Bank::ALL), Err("token-signed-unsupported"));
     for (member, slug) in [("tpm2-pin", "token-pin"), ("tpm2_pcrlock", "token-pcrlock-unsupported")] {
         assert_eq!(plan_of(&with(token(&[15]), member, json!(true)), &STRICT, &Bank::ALL), Err(slug));
     }
@@ -119,4 +117,50 @@ fn other_kinds_are_refused_by_name() {
         sharded[member] = json!([shard, shard]);
     }
     assert_eq!(plan_of(&sharded, &STRICT, &Bank::ALL), Err("token-sharded-unsupported"));
+}
+
+/// A token's policy key and digest by `systemd-cryptenroll --tpm2-pcrs=7 --tpm2-public-key=…` (systemd 252), PCR 7 zero.
+#[test]
+fn the_digest_of_a_signed_policy_beside_literal_pcrs_is_systemds() {
+    let key = PolicyKey::from_pem(key::PEM).unwrap();
+    let mut signed = Token::parse(0, &token(&[7])).unwrap();
+    signed.signed = Some(Signed { key: key::PEM.to_owned(), pcrs: mask(&[11]), reference: None });
+    let mut values = PcrValues::new(Bank::Sha256);
+    values.insert(Pcr::new(7).unwrap(), vec![0; 32]).unwrap();
+    let (exponent, digest) = digests(&signed, Some(&key), &values)[0];
+    let golden = "d7509a237ddf3334b6e2e4f1a4a1603a3871e7a0927bb3ded78e09e81623d9d1";
+    assert_eq!((exponent, hex::encode(&digest).as_str()), (Exponent::Explicit, golden));
+}
+
+#[test]
+fn a_signed_token_without_a_usable_key_is_refused_by_name() {
+    for (pem, slug) in [("not PEM", "token-policy-key"), (key::PEM, "pcr-unknown")] {
+        let encoded = Base64::encode_string(pem.as_bytes());
+        let signed = with(with(token(&[15]), "tpm2_pubkey", json!(encoded)), "tpm2_pubkey_pcrs", json!([11]));
+        assert_eq!(plan_of(&signed, &STRICT, &Bank::ALL), Err(slug));
+    }
+}
+
+#[test]
+fn a_signed_token_whose_policy_is_not_its_keys_is_refused() {
+    let encoded = Base64::encode_string(key::PEM.as_bytes());
+    let other = with(with(token(&[15]), "tpm2_pubkey", json!(encoded)), "tpm2_pubkey_pcrs", json!([11]));
+    let other = Token::parse(0, &with(other, "tpm2-pcrs", json!([]))).unwrap();
+    let mut state = State::at_entry(&[Bank::Sha256]);
+    state.readings.ensure(&mut FakeTpm::new(&Bank::ALL), Bank::Sha256, mask(&[11])).unwrap();
+    assert_eq!(plan(&other, &LAX, &state).unwrap_err(), Refusal::Inconsistent);
+}
+
+#[test]
+fn one_answer_of_the_tpm_holds_what_is_read_at_entry() {
+    let parse = |value: &Value| Token::parse(0, value).unwrap();
+    assert_eq!(at_entry(&[]), []);
+    assert_eq!(at_entry(&[parse(&token(&[7, 15])), parse(&token(&[]))]), [(Bank::Sha256, mask(&[7]))]);
+    let many = [parse(&token(&[4, 7, 11])), parse(&token(&[7, 12, 13, 15]))];
+    assert_eq!(at_entry(&many), [(Bank::Sha256, mask(&[4, 7, 11, 12]))]);
+    // What a signed policy needs comes first.
+    let mut signed = parse(&token(&[15]));
+    signed.signed = Some(Signed { key: String::new(), pcrs: mask(&[11, 14]), reference: None });
+    let [first, second] = many;
+    assert_eq!(at_entry(&[first, second, signed]), [(Bank::Sha256, mask(&[4, 7, 11, 14]))]);
 }

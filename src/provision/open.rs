@@ -9,7 +9,7 @@ use crate::config::{Authentic, Policy};
 use crate::error::{Class, Error, Failure};
 use crate::fence::Unfenced;
 use crate::luks::{Snapshot, emit};
-use crate::policy::Rules;
+use crate::policy::{Rules, State};
 use crate::secret::{Secret, VolumeKey};
 use crate::source::Source;
 use crate::tpm::Tpm;
@@ -90,7 +90,7 @@ pub(super) fn unseal(tokens: &BTreeMap<u32, Value>, tpm: &mut dyn Tpm) -> Result
     let rules = Rules { allow_unbound: true, require_fence: false };
     let unfenced = Unfenced::check(tpm)?;
     let mut tokens = Tokens::new(tokens);
-    match tokens.unseal(tpm, &unfenced, &rules) {
+    match tokens.unseal(tpm, &unfenced, &rules, &mut State::at_entry(unfenced.banks())) {
         Some(unsealed) => Ok(unsealed),
         None => Err(tokens.into_error().into()),
     }

@@ -23,8 +23,16 @@ pub enum Verb {
     StartAuthSession,
     /// `TPM2_PolicyPCR`
     PolicyPcr,
+    /// `TPM2_PolicyAuthorize`
+    PolicyAuthorize,
     /// `TPM2_PolicyRestart`
     PolicyRestart,
+    /// `TPM2_LoadExternal`
+    LoadExternal,
+    /// `TPM2_VerifySignature`
+    VerifySignature,
+    /// `TPM2_Import`
+    Import,
     /// `TPM2_Load`
     Load,
     /// `TPM2_Unseal`
@@ -110,6 +118,9 @@ pub enum TpmError {
     /// PCRs were extended between the policy and its use, again and again.
     #[error("PCRs keep changing while the policy is evaluated")]
     PcrChanged,
+    /// A signed policy's signature is not its key's.
+    #[error("Signature of the policy is not by the token's key")]
+    SignatureInvalid,
     /// The object was sealed by another TPM, or under another parent.
     #[error("Sealed object belongs to another TPM ({rc:#x})")]
     ForeignTpm {
@@ -171,12 +182,20 @@ impl TpmError {
             (RcClass::Memory, _) => Self::Memory { verb, rc },
             (RcClass::PolicyFailed, Verb::Unseal) => Self::PcrMismatch,
             (RcClass::PcrChanged, _) => Self::PcrChanged,
-            (RcClass::Integrity, Verb::Load) => Self::ForeignTpm { rc },
-            (RcClass::Handle, Verb::Load | Verb::StartAuthSession | Verb::ReadPublic) => Self::SrkAbsent,
-            // The parent has an auth value, or is no storage key; or the salt went to another key than the TPM's.
-            (RcClass::Auth | RcClass::Type, Verb::Load | Verb::StartAuthSession | Verb::Unseal) => {
-                Self::SrkOther
+            (RcClass::Integrity, Verb::Load | Verb::Import) => Self::ForeignTpm { rc },
+            // What was encrypted for the parent does not decrypt: RSA gives VALUE, or FAILURE by swtpm.
+            (RcClass::Unsupported | RcClass::Failure, Verb::Import) => Self::ForeignTpm { rc },
+            (RcClass::Signature, Verb::VerifySignature) => Self::SignatureInvalid,
+            // The session's digest is not the approved one, which was computed from values read before.
+            (RcClass::Unsupported, Verb::PolicyAuthorize) => Self::PcrChanged,
+            (RcClass::Handle, Verb::Load | Verb::Import | Verb::StartAuthSession | Verb::ReadPublic) => {
+                Self::SrkAbsent
             }
+            // The parent has an auth value, or is no storage key; or the salt went to another key than the TPM's.
+            (
+                RcClass::Auth | RcClass::Type,
+                Verb::Load | Verb::Import | Verb::StartAuthSession | Verb::Unseal,
+            ) => Self::SrkOther,
             (RcClass::Auth, Verb::CreatePrimary | Verb::EvictControl) => Self::OwnerAuth { verb },
             (RcClass::Forged, _) => Self::Forged { verb },
             _ => Self::Refused { verb, rc },
@@ -196,6 +215,7 @@ impl Failure for TpmError {
             Self::Memory { .. } => "tpm-memory",
             Self::PcrMismatch => "pcr-mismatch",
             Self::PcrChanged => "pcr-changed",
+            Self::SignatureInvalid => "signature-invalid",
             Self::ForeignTpm { .. } => "tpm-foreign",
             Self::SrkAbsent => "srk-absent",
             Self::SrkOther => "srk-other",
@@ -219,6 +239,7 @@ impl Failure for TpmError {
             Self::Lockout { .. }
             | Self::PcrMismatch
             | Self::PcrChanged
+            | Self::SignatureInvalid
             | Self::ForeignTpm { .. }
             | Self::SrkAbsent
             | Self::SrkOther
@@ -264,7 +285,12 @@ mod tests {
             (Verb::Unseal, 0x98e, "srk-other"),
             (Verb::Load, 0x1df, "tpm-foreign"),
             (Verb::Load, 0x1d5, "tpm-foreign"),
+            (Verb::Import, 0x1df, "tpm-foreign"),
+            (Verb::Import, 0x3c4, "tpm-foreign"),
+            (Verb::Import, 0x101, "tpm-foreign"),
             (Verb::Load, 0x18b, "srk-absent"),
+            (Verb::VerifySignature, 0x2db, "signature-invalid"),
+            (Verb::PolicyAuthorize, 0x1c4, "pcr-changed"),
             (Verb::Load, 0x18a, "srk-other"),
             (Verb::Load, 0x902, "tpm-memory"),
             (Verb::StartAuthSession, 0x903, "tpm-memory"),

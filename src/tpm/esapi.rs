@@ -7,6 +7,7 @@
 //! freed with the context) and copied once to the C heap, which the library frees without wiping. So the process
 //! locks its memory, dumps no core and ends soon; what reaches us is wiped on drop.
 
+mod approval;
 mod object;
 mod pcr;
 mod seal;
@@ -172,8 +173,8 @@ impl Tpm for EsapiTpm {
         self.pcr_values(selection)
     }
 
-    fn read_everywhere(&mut self, pcr: Pcr) -> Result<Vec<PcrValues>, TpmError> {
-        self.pcr_everywhere(pcr)
+    fn read_everywhere(&mut self, pcr: Pcr, also: &[(Bank, PcrMask)]) -> Result<Vec<PcrValues>, TpmError> {
+        self.pcr_everywhere(pcr, also)
     }
 
     fn extend(&mut self, pcr: Pcr, digests: &[(Bank, Vec<u8>)]) -> Result<(), TpmError> {
@@ -182,8 +183,9 @@ impl Tpm for EsapiTpm {
 
     fn unseal(&mut self, sealed: &Sealed, parent: &Parent, steps: &[Step]) -> Result<Secret, TpmError> {
         self.cleanly(|tpm| {
+            let tickets = tpm.tickets(steps)?;
             let (parent, object) = tpm.load(sealed, parent)?;
-            tpm.unseal_by_policy(parent, object, steps)
+            tpm.unseal_by_policy(parent, object, steps, &tickets)
         })
     }
 

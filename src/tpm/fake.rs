@@ -10,7 +10,7 @@ use super::blob::Sealed;
 use super::srk::Srk;
 use super::{Banks, Parent, Step, Tpm, TpmError, Verb, template};
 use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
-use crate::policy::literal;
+use crate::policy::{approved, literal};
 use crate::secret::Secret;
 
 /// The fake; every field may be set by a test.
@@ -72,10 +72,14 @@ impl Tpm for FakeTpm {
         selection.iter().map(|(bank, mask)| self.values(*bank, *mask)).collect()
     }
 
-    fn read_everywhere(&mut self, pcr: Pcr) -> Result<Vec<PcrValues>, TpmError> {
+    fn read_everywhere(&mut self, pcr: Pcr, also: &[(Bank, PcrMask)]) -> Result<Vec<PcrValues>, TpmError> {
         self.enter(Verb::PcrRead)?;
         let banks = Bank::ALL.into_iter().filter(|bank| self.pcrs.contains_key(&(*bank, pcr)));
-        banks.map(|bank| self.values(bank, PcrMask::EMPTY.with(pcr))).collect()
+        let mask = |bank| {
+            let also = also.iter().filter(|(other, _)| *other == bank).flat_map(|(_, mask)| mask.iter());
+            also.chain([pcr]).collect()
+        };
+        banks.map(|bank| self.values(bank, mask(bank))).collect()
     }
 
     fn extend(&mut self, pcr: Pcr, digests: &[(Bank, Vec<u8>)]) -> Result<(), TpmError> {
@@ -91,9 +95,17 @@ impl Tpm for FakeTpm {
     fn unseal(&mut self, sealed: &Sealed, _parent: &Parent, steps: &[Step]) -> Result<Secret, TpmError> {
         self.enter(Verb::Load)?;
         let mut policy = literal::EMPTY;
-        for Step::Pcr(bank, mask) in steps {
-            self.enter(Verb::PolicyPcr)?;
-            policy = literal::extend(policy, &self.values(*bank, *mask)?);
+        for step in steps {
+            match step {
+                Step::Pcr(bank, mask) => {
+                    self.enter(Verb::PolicyPcr)?;
+                    policy = literal::extend(policy, &self.values(*bank, *mask)?);
+                }
+                Step::Authorize(authorization) => {
+                    self.enter(Verb::PolicyAuthorize)?;
+                    policy = approved::extend(policy, authorization).ok_or(TpmError::PcrChanged)?;
+                }
+            }
         }
         self.enter(Verb::Unseal)?;
         let secret = self.secrets.iter().find(|(private, _)| private == sealed.private());

@@ -10,6 +10,7 @@ pub mod esapi;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod rc;
+pub mod readings;
 pub mod retry;
 pub mod srk;
 pub mod template;
@@ -18,6 +19,8 @@ pub mod wire;
 pub use device::Device;
 pub use error::{TpmError, Verb};
 pub use template::PrimaryAlg;
+
+use sha2::{Digest, Sha256};
 
 use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use crate::secret::Secret;
@@ -38,11 +41,12 @@ pub trait Tpm {
     /// The TPM's; [`TpmError::PcrUnreadable`] if the TPM leaves one out.
     fn read_pcrs(&mut self, selection: &[(Bank, PcrMask)]) -> Result<Vec<PcrValues>, TpmError>;
 
-    /// The value of `pcr` in every bank that has it and that we know, with one command.
+    /// The value of `pcr` in every bank that has it and that we know, with one command; and what of `also` the TPM gives
+    /// with the same command, which may be nothing. One item for each bank.
     ///
     /// # Errors
     /// The TPM's.
-    fn read_everywhere(&mut self, pcr: Pcr) -> Result<Vec<PcrValues>, TpmError>;
+    fn read_everywhere(&mut self, pcr: Pcr, also: &[(Bank, PcrMask)]) -> Result<Vec<PcrValues>, TpmError>;
 
     /// Extends `pcr` in all banks of `digests`, with one command.
     ///
@@ -50,7 +54,7 @@ pub trait Tpm {
     /// The TPM's.
     fn extend(&mut self, pcr: Pcr, digests: &[(Bank, Vec<u8>)]) -> Result<(), TpmError>;
 
-    /// Loads `sealed` below `parent`, satisfies its policy by `steps`, and gives its secret: through a session salted
+    /// Loads `sealed` below `parent`, after importing it if it was made elsewhere, satisfies its policy by `steps`, and gives its secret: through a session salted
     /// with the parent, the response encrypted.
     ///
     /// # Errors
@@ -85,9 +89,34 @@ pub enum Parent {
     Legacy(PrimaryAlg),
 }
 
-/// One policy command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One step of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// `TPM2_PolicyPCR`: the PCRs as they are now.
     Pcr(Bank, PcrMask),
+    /// `TPM2_PolicyAuthorize`: what the steps before came to is what a key approved.
+    Authorize(Box<Authorization>),
+}
+
+/// A policy that a key approved. The TPM checks the signature and gives a ticket for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authorization {
+    /// The key's marshalled `TPMT_PUBLIC`: RSA.
+    pub key: Vec<u8>,
+    /// The key's name.
+    pub name: Vec<u8>,
+    /// The digest of the approved policy.
+    pub approved: [u8; 32],
+    /// `policyRef`.
+    pub reference: Vec<u8>,
+    /// RSASSA-PKCS1-v1_5 with SHA-256 over [`Authorization::message`].
+    pub signature: Vec<u8>,
+}
+
+impl Authorization {
+    /// The digest that the key signed: `H(approved policy ‖ policyRef)` (TPM 2.0 Part 3, 23.16.1).
+    #[must_use]
+    pub fn message(&self) -> [u8; 32] {
+        Sha256::new().chain_update(self.approved).chain_update(&self.reference).finalize().into()
+    }
 }

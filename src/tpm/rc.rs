@@ -27,6 +27,10 @@ pub enum RcClass {
     Auth,
     /// An algorithm, curve, key size or value that this TPM does not implement.
     Unsupported,
+    /// The TPM could not do it.
+    Failure,
+    /// A signature does not verify.
+    Signature,
     /// The response's HMAC is wrong.
     Forged,
     /// Anything else.
@@ -50,6 +54,7 @@ impl RcClass {
     const fn format_zero(code: u32) -> Self {
         match code {
             0x100 => Self::NotStarted,                                // TPM_RC_INITIALIZE
+            0x101 => Self::Failure,                                   // TPM_RC_FAILURE
             0x128 => Self::PcrChanged,                                // TPM_RC_PCR_CHANGED
             0x901..=0x906 => Self::Memory, // CONTEXT_GAP, OBJECT_MEMORY, SESSION_MEMORY, MEMORY, *_HANDLES
             0x908 | 0x90a | 0x920 | 0x922 | 0x923 => Self::Transient, // YIELDED, TESTING, NV_RATE, RETRY, NV_UNAVAILABLE
@@ -66,6 +71,7 @@ impl RcClass {
             0x0b => Self::Handle,
             0x0e | 0x22 => Self::Auth,             // AUTH_FAIL, BAD_AUTH
             0x15 | 0x1f | 0x25 => Self::Integrity, // SIZE, INTEGRITY, BINDING
+            0x1b => Self::Signature,
             0x1d => Self::PolicyFailed,
             _ => Self::Other,
         }

@@ -3,9 +3,12 @@
 use serde_json::json;
 
 use super::*;
+use crate::hex;
 use crate::luks::token::Literal;
 use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
-use crate::policy::literal;
+use crate::policy::key::{self, Exponent, PolicyKey};
+use crate::policy::signature::Signatures;
+use crate::policy::{approved, literal};
 use crate::tpm::fake::FakeTpm;
 use crate::tpm::{PrimaryAlg, Verb};
 
@@ -52,7 +55,8 @@ fn the_first_token_that_opens_is_taken_and_the_others_have_their_reasons() {
     ]);
     let unfenced = Unfenced::check(&mut tpm).unwrap();
     let mut tokens = Tokens::new(&all);
-    let unsealed = tokens.unseal(&mut tpm, &unfenced, &STRICT).unwrap();
+    let unsealed =
+        tokens.unseal(&mut tpm, &unfenced, &STRICT, &mut State::at_entry(unfenced.banks())).unwrap();
     assert_eq!((unsealed.token().id, unsealed.token().keyslot), (5, 5));
     assert_eq!(unsealed.secret().expose(), SECRET);
     assert!(unsealed.fence_is_effective());
@@ -61,8 +65,15 @@ fn the_first_token_that_opens_is_taken_and_the_others_have_their_reasons() {
         [(0, "token-other-type"), (1, "token-keyslots"), (2, "pcr-mismatch"), (4, "tpm-foreign")]
     );
     // The next call goes on behind the one that was taken.
-    assert_eq!(tokens.unseal(&mut tpm, &unfenced, &STRICT).unwrap().token().id, 6);
-    assert!(tokens.unseal(&mut tpm, &unfenced, &STRICT).is_none());
+    assert_eq!(
+        tokens
+            .unseal(&mut tpm, &unfenced, &STRICT, &mut State::at_entry(unfenced.banks()))
+            .unwrap()
+            .token()
+            .id,
+        6
+    );
+    assert!(tokens.unseal(&mut tpm, &unfenced, &STRICT, &mut State::at_entry(unfenced.banks())).is_none());
 }
 
 #[test]
@@ -74,7 +85,7 @@ fn a_refused_token_costs_no_command() {
     let sent = tpm.log.len();
     let all = BTreeMap::from([(0, pin)]);
     let mut tokens = Tokens::new(&all);
-    assert!(tokens.unseal(&mut tpm, &unfenced, &STRICT).is_none());
+    assert!(tokens.unseal(&mut tpm, &unfenced, &STRICT, &mut State::at_entry(unfenced.banks())).is_none());
     assert_eq!((slugs(&tokens), tpm.log.len()), (vec![(0, "token-pin")], sent));
 }
 
@@ -86,7 +97,11 @@ fn a_tpm_that_is_gone_is_not_asked_again_but_a_locked_one_is() {
         let unfenced = Unfenced::check(&mut tpm).unwrap();
         tpm.failures = vec![(Verb::Load, rc)];
         let mut tokens = Tokens::new(&all);
-        assert_eq!(tokens.unseal(&mut tpm, &unfenced, &STRICT).is_none(), stops, "{rc:#x}");
+        assert_eq!(
+            tokens.unseal(&mut tpm, &unfenced, &STRICT, &mut State::at_entry(unfenced.banks())).is_none(),
+            stops,
+            "{rc:#x}"
+        );
         assert_eq!(tokens.skipped().len(), 1);
     }
 }
@@ -96,4 +111,85 @@ fn the_passphrase_is_systemds() {
     // python3 -c 'from base64 import b64encode as e; print(e(b"\xfb" * 32).decode())'
     let golden = "+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/s=";
     assert_eq!(passphrase(&Secret::copy_of(&SECRET)).expose(), golden.as_bytes());
+}
+
+/// A token for PCR 15 being zero and PCR 11 as the test key signs it, and the signatures of these values of PCR 11.
+fn signed(tpm: &mut FakeTpm, values_of_11: &[u8]) -> (Value, Signatures) {
+    let key = PolicyKey::from_pem(key::PEM).unwrap();
+    let mut fence = PcrValues::new(Bank::Sha256);
+    fence.insert(Pcr::FENCE, vec![0; 32]).unwrap();
+    let authorized = approved::digest(&key.name(Exponent::Explicit), &[]);
+    let policy = literal::extend(authorized, &fence);
+    let (sealed, srk) = tpm.seal(&Secret::copy_of(&SECRET), &policy).unwrap();
+    let mut token = token(tpm, 3, 0);
+    token["tpm2-blob"] = Base64::encode_string(&sealed.to_bytes()).into();
+    token["tpm2_srk"] = Base64::encode_string(&srk.to_bytes()).into();
+    token["tpm2-policy-hash"] = hex::encode(&policy).into();
+    token["tpm2-pcrs"] = json!([15]);
+    token["tpm2_pubkey"] = Base64::encode_string(key::PEM.as_bytes()).into();
+    token["tpm2_pubkey_pcrs"] = json!([11]);
+    let entry = |byte: &u8| {
+        let mut values = PcrValues::new(Bank::Sha256);
+        values.insert(Pcr::new(11).unwrap(), vec![*byte; 32]).unwrap();
+        let (pkfp, pol) = (hex::encode(key.fingerprint()), hex::encode(&literal::digest(&values)));
+        json!({"pcrs": [11], "pkfp": pkfp, "pol": pol, "sig": "WlpaWg=="})
+    };
+    let entries: Vec<Value> = values_of_11.iter().map(entry).collect();
+    (token, Signatures::parse(json!({"sha256": entries}).to_string().as_bytes()).unwrap())
+}
+
+#[test]
+fn a_signed_policy_opens_where_its_state_is_signed_and_says_so_otherwise() {
+    for (signatures, slugs_expected) in [(&[7, 0][..], vec![]), (&[7], vec![(0, "signature-missing")])] {
+        let mut tpm = FakeTpm::new(&[Bank::Sha256]);
+        let (token, signatures) = signed(&mut tpm, signatures);
+        let unfenced = Unfenced::check(&mut tpm).unwrap();
+        let mut state = State { signatures, ..State::at_entry(unfenced.banks()) };
+        let all = BTreeMap::from([(0, token)]);
+        let mut tokens = Tokens::new(&all);
+        let unsealed = tokens.unseal(&mut tpm, &unfenced, &STRICT, &mut state);
+        assert_eq!(unsealed.is_some(), slugs_expected.is_empty());
+        assert_eq!(slugs(&tokens), slugs_expected);
+        // The same by computation alone.
+        let mut tokens = Tokens::new(&all);
+        assert_eq!(tokens.evaluate(&STRICT, &mut state).is_some(), slugs_expected.is_empty());
+        assert_eq!(slugs(&tokens), slugs_expected);
+    }
+}
+
+#[test]
+fn pcrs_that_change_between_plan_and_use_are_read_anew() {
+    let mut tpm = FakeTpm::new(&[Bank::Sha256]);
+    let (token, signatures) = signed(&mut tpm, &[0, 7]);
+    let unfenced = Unfenced::check(&mut tpm).unwrap();
+    let mut state = State { signatures, ..State::at_entry(unfenced.banks()) };
+    let eleven = Pcr::new(11).unwrap();
+    state.readings.ensure(&mut tpm, Bank::Sha256, PcrMask::EMPTY.with(eleven)).unwrap();
+    tpm.pcrs.insert((Bank::Sha256, eleven), vec![7; 32]);
+    let all = BTreeMap::from([(0, token)]);
+    let mut tokens = Tokens::new(&all);
+    let unsealed = tokens.unseal(&mut tpm, &unfenced, &STRICT, &mut state).unwrap();
+    assert_eq!(unsealed.secret().expose(), SECRET);
+    assert_eq!(tpm.log.iter().filter(|verb| **verb == Verb::PolicyAuthorize).count(), 2);
+}
+
+#[test]
+fn a_policy_that_does_not_hold_is_explained_whether_a_tpm_was_asked_or_not() {
+    let mut tpm = FakeTpm::new(&[Bank::Sha256]);
+    let mut token = token(&mut tpm, 0, 1);
+    token["cvm-unlock"] = json!({"version": 1, "pcrs": {"7": "01".repeat(32), "15": "00".repeat(32)}});
+    token["cvm-unlock"]["binding"] = Base64::encode_string(&[0; 32]).into();
+    let all = BTreeMap::from([(0, token)]);
+    let unfenced = Unfenced::check(&mut tpm).unwrap();
+    let mut state = State::at_entry(unfenced.banks());
+    let mut asked = Tokens::new(&all);
+    assert!(asked.unseal(&mut tpm, &unfenced, &STRICT, &mut state).is_none());
+    let mut judged = Tokens::new(&all);
+    assert!(judged.evaluate(&STRICT, &mut state).is_none());
+    for tokens in [asked, judged] {
+        let [skipped] = tokens.skipped() else { panic!("not one") };
+        assert_eq!(skipped.reason.slug(), "pcr-mismatch");
+        assert_eq!(skipped.mismatch.as_ref().unwrap().differences()[0].pcr, Pcr::new(7).unwrap());
+        assert_eq!(skipped.text(), "PCR values are not the enrolled ones: PCR 7 changed since enrolment");
+    }
 }

@@ -7,12 +7,13 @@ use anyhow::{Context, Result};
 
 use crate::boot::Boot;
 use crate::disk::Root;
+use crate::enrolled::Enroller;
 use crate::evidence::Evidence;
 use crate::initramfs::Unlocker;
 use crate::lab::Lab;
 use crate::outcome::Outcome;
 use crate::uki::COMMAND_LINE;
-use crate::volume::{Enroller, Userland};
+use crate::volume::Userland;
 
 /// Measures `runs` boots of each unlocker and prints a table.
 ///

@@ -4,7 +4,7 @@
 //! wrote is kept in its directory.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -94,48 +94,50 @@ impl<'a> Boot<'a> {
         self
     }
 
-    /// Switches the machine on and waits for its end.
+    /// Switches the machine on and waits for its end. An emulator that hangs before the kernel has started
+    /// its first process says nothing about us: then, once, another machine is switched on.
     ///
     /// # Errors
     /// When the machine cannot be built or watched; never because of what the guest did.
     pub fn run(self) -> Result<Outcome> {
-        let variables = self.dir.join("vars.fd");
-        fs::copy(self.lab.firmware.variables(), &variables)?;
-        let (input, output) = (self.dir.join("in.img"), self.dir.join("out.img"));
-        self.pack_input(&input)?;
-        fs::File::create(&output)?.set_len(OUTPUT_SIZE)?;
-        let tpm_log = self.dir.join("swtpm.log");
-        // A socket's path may have 107 bytes at most, so the sockets do not lie in the run's directory.
-        let sockets = self.lab.cache.root().join("s");
-        fs::create_dir_all(&sockets)?;
-        let (tpm_socket, qmp_socket) = (sockets.join("tpm"), sockets.join("qmp"));
-        for socket in [&tpm_socket, &qmp_socket] {
-            let _ = fs::remove_file(socket);
+        let outcome = self.attempt()?;
+        if outcome.end != End::Stalled {
+            return Ok(outcome);
         }
+        println!("  boot {}: the emulator hung before the first process; once more", self.name);
+        self.attempt()
+    }
+
+    fn attempt(&self) -> Result<Outcome> {
+        let parts = Parts::lay_out(self)?;
         let swtpm = match &self.tpm {
             Some(state) => {
                 let state = copy_state(state, &self.dir.join("tpm"))?;
-                Some(Swtpm::for_machine(&self.lab.tools, &state, &tpm_socket, &tpm_log)?)
+                Some(Swtpm::for_machine(&self.lab.tools, &state, &parts.tpm_socket, &parts.tpm_log)?)
             }
             None => None,
         };
         let machine = Machine {
             code: self.lab.firmware.code(),
-            variables,
+            variables: parts.variables,
             start: self.start.clone(),
             disk: self.disk.map(Disk::path),
             late_disk: self.late.map(|(disk, _)| disk.path()),
-            input,
-            output: output.clone(),
+            input: parts.input,
+            output: parts.output.clone(),
             tpm: swtpm.as_ref().map(Swtpm::address),
-            qmp: &qmp_socket,
+            qmp: &parts.qmp_socket,
         };
         let started = Instant::now();
-        let errors = fs::File::create(self.dir.join("qemu.err"))?;
-        let mut qemu = machine.command(&self.lab.tools).stderr(errors).spawn().context("Starting QEMU")?;
+        let errors = self.dir.join("qemu.err");
+        let mut qemu = machine
+            .command(&self.lab.tools)
+            .stderr(fs::File::create(&errors)?)
+            .spawn()
+            .context("Starting QEMU")?;
         let console = qemu.stdout.take().context("QEMU has no console")?;
         let (serial, thread) = Serial::follow(console, &self.dir.join("serial.log"), self.live)?;
-        let end = self.watch(&mut qemu, &serial, &qmp_socket);
+        let end = self.watch(&mut qemu, &serial, &parts.qmp_socket);
         // Whatever happened, nothing of this machine goes on.
         let _ = qemu.kill();
         qemu.wait()?;
@@ -143,26 +145,21 @@ impl<'a> Boot<'a> {
         let _ = thread.join();
         drop(swtpm);
         let end = end.with_context(|| {
-            format!(
-                "{}\n{}",
-                fs::read_to_string(self.dir.join("qemu.err")).unwrap_or_default(),
-                serial.tail(20)
-            )
+            format!("{}\n{}", fs::read_to_string(errors).unwrap_or_default(), serial.tail(20))
         })?;
-        let outcome = Outcome {
+        println!("  boot {}: {end:?} after {:.1} s", self.name, wall.as_secs_f64());
+        Ok(Outcome {
             name: self.name.clone(),
             end,
             wall,
-            tpm: tpm_log.exists().then(|| TpmLog::read(&tpm_log)).transpose()?,
-            evidence: Evidence::unpack(&output, &self.dir.join("out"))?,
+            tpm: parts.tpm_log.exists().then(|| TpmLog::read(&parts.tpm_log)).transpose()?,
+            evidence: Evidence::unpack(&parts.output, &self.dir.join("out"))?,
             serial,
             dir: self.dir.clone(),
-        };
-        println!("  boot {}: {:?} after {:.1} s", self.name, outcome.end, wall.as_secs_f64());
-        Ok(outcome)
+        })
     }
 
-    fn watch(&self, qemu: &mut Child, serial: &Serial, socket: &std::path::Path) -> Result<End> {
+    fn watch(&self, qemu: &mut Child, serial: &Serial, socket: &Path) -> Result<End> {
         let mut qmp = Qmp::connect(socket)?;
         let started = Instant::now();
         let mut late = self.late;
@@ -183,6 +180,9 @@ impl<'a> Boot<'a> {
                 }
                 return Ok(End::Other(format!("QEMU ended with {status}")));
             }
+            if started.elapsed() > KERNEL_DEADLINE && !serial.says(KERNEL_RUNS) {
+                return Ok(End::Stalled);
+            }
             if started.elapsed() > self.deadline {
                 return Ok(End::Deadline);
             }
@@ -198,23 +198,55 @@ impl<'a> Boot<'a> {
             sleep(Duration::from_millis(50));
         }
     }
+}
 
-    fn pack_input(&self, image: &std::path::Path) -> Result<()> {
-        let dir = self.dir.join("in");
-        fs::create_dir_all(&dir)?;
-        for (name, content) in &self.files {
-            fs::write(dir.join(name), content)?;
+/// The files of one attempt.
+struct Parts {
+    variables: PathBuf,
+    input: PathBuf,
+    output: PathBuf,
+    tpm_log: PathBuf,
+    tpm_socket: PathBuf,
+    qmp_socket: PathBuf,
+}
+
+impl Parts {
+    fn lay_out(boot: &Boot) -> Result<Self> {
+        // A socket's path may have 107 bytes at most, so the sockets do not lie in the run's directory.
+        let sockets = boot.lab.cache.root().join("s");
+        fs::create_dir_all(&sockets)?;
+        let parts = Self {
+            variables: boot.dir.join("vars.fd"),
+            input: boot.dir.join("in.img"),
+            output: boot.dir.join("out.img"),
+            tpm_log: boot.dir.join("swtpm.log"),
+            tpm_socket: sockets.join("tpm"),
+            qmp_socket: sockets.join("qmp"),
+        };
+        for left in [&parts.tpm_socket, &parts.qmp_socket, &parts.tpm_log, &parts.output] {
+            if left.exists() {
+                fs::remove_file(left)?;
+            }
         }
-        output_of(Command::new("tar").arg("-cf").arg(image).arg("-C").arg(&dir).arg("."), "tar")?;
-        let size = image.metadata()?.len();
-        ensure!(size <= INPUT_SIZE, "Too many files for the guest");
-        fs::File::options().write(true).open(image)?.set_len(INPUT_SIZE)?;
-        Ok(())
+        fs::copy(boot.lab.firmware.variables(), &parts.variables)?;
+        fs::File::create(&parts.output)?.set_len(OUTPUT_SIZE)?;
+        let scripts = boot.dir.join("in");
+        fs::create_dir_all(&scripts)?;
+        for (name, content) in &boot.files {
+            fs::write(scripts.join(name), content)?;
+        }
+        let mut tar = Command::new("tar");
+        output_of(tar.arg("-cf").arg(&parts.input).arg("-C").arg(&scripts).arg("."), "tar")?;
+        ensure!(parts.input.metadata()?.len() <= INPUT_SIZE, "Too many files for the guest");
+        fs::File::options().write(true).open(&parts.input)?.set_len(INPUT_SIZE)?;
+        Ok(parts)
     }
 }
 
 /// Under emulation and a loaded host a boot takes up to 90 s.
 const DEADLINE: Duration = Duration::from_secs(300);
+/// The kernel starts its first process after 15 s on an idle host, 60 s on a busy one.
+const KERNEL_DEADLINE: Duration = Duration::from_secs(180);
 const INPUT_SIZE: u64 = 1 << 20;
 const OUTPUT_SIZE: u64 = 32 << 20;
 const KERNEL_RUNS: &str = "Run /init as init process";

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::enrolled::Enrolled;
 use crate::tree::Tree;
 use crate::uki::Uki;
-use crate::volume::{Enrolled, Filesystem};
+use crate::volume::Filesystem;
 
 /// What the partition of the root type holds.
 #[derive(Debug, Clone)]

@@ -12,13 +12,14 @@ use anyhow::{Context, Result, ensure};
 use crate::boot::Boot;
 use crate::cache::{Artefact, Cache, Key};
 use crate::disk::{Disk, Root};
+use crate::enrolled::{Enrolled, Enroller};
 use crate::firmware::Firmware;
 use crate::initramfs::{Initramfs, Product, Recipe, Unlocker};
 use crate::serial::Live;
 use crate::tpm::manufacture;
 use crate::tree::{self, Tree, output_of};
 use crate::uki::{COMMAND_LINE, Uki};
-use crate::volume::{Enrolled, Enroller, Filesystem, Userland, Volume};
+use crate::volume::{Filesystem, Userland, Volume};
 
 /// Trees, keys and the product under test.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ pub mod bench;
 pub mod boot;
 pub mod cache;
 pub mod disk;
+pub mod enrolled;
 pub mod evidence;
 pub mod firmware;
 pub mod initramfs;

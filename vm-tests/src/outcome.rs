@@ -23,6 +23,8 @@ pub enum End {
     Reset,
     /// It still ran at the deadline.
     Deadline,
+    /// The kernel did not get as far as its first process.
+    Stalled,
     /// Anything else.
     Other(String),
 }
@@ -252,7 +254,7 @@ mod tests {
     fn a_prompt_a_reset_and_a_running_root_are_no_silent_power_off() {
         let silent = "cvm-unlock: refused [luks-magic]\nreboot: Power down\n";
         assert!(outcome(silent, End::PoweredOff).powered_off_without_asking().is_ok());
-        for end in [End::Reset, End::Deadline, End::Other("host-signal".to_owned())] {
+        for end in [End::Reset, End::Deadline, End::Stalled, End::Other("host-signal".to_owned())] {
             assert!(outcome(silent, end).powered_off_without_asking().is_err());
         }
         for console in [

@@ -88,5 +88,6 @@ fn drive(qemu: &mut Command, id: &str, file: &Path, more: &str) {
     qemu.args(["-drive", &format!("if=none,id={id},format=raw,cache=unsafe,file={}{more}", file.display())]);
 }
 
-/// Old enough to be quick under emulation, with the instructions that a cloud guest has.
-const CPU: &str = "Westmere,+rdrand";
+/// Old enough to be quick under emulation, with the instructions that a cloud guest has, and a timer that the
+/// kernel need not replace when the processor idles.
+const CPU: &str = "Westmere,+rdrand,+arat";

@@ -11,6 +11,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::cache::{Artefact, Cache, Key};
 use crate::tree::Tree;
@@ -109,7 +111,9 @@ impl Swtpm {
 impl Drop for Swtpm {
     fn drop(&mut self) {
         // SIGTERM, so that it writes its state; what fails here shows in the next use of the state.
-        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
+        if let Ok(id) = i32::try_from(self.process.id()) {
+            let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
+        }
         let _ = self.process.wait();
     }
 }

@@ -1,19 +1,15 @@
-//! Root volumes: a file system made from the guest tree, encrypted offline, enrolled on the host.
+//! Root volumes: a file system made from the guest tree, and the same encrypted offline.
 //!
-//! In: the guest tree, a TPM's state, PCR values. Out: a file system, a LUKS2 volume, its header
-//! with a token and the state of the TPM that holds the other half. Nothing is mounted or mapped.
+//! In: the guest tree. Out: a file system, a LUKS2 volume. Nothing is mounted or mapped.
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 
 use crate::cache::{Artefact, Cache, Key};
-use crate::initramfs::{Product, guest_file, stage};
-use crate::tpm::{Swtpm, copy_state};
-use crate::tree::{Tree, output_of};
+use crate::initramfs::{guest_file, stage};
+use crate::tree::Tree;
 
 /// What runs as PID 1 of the real root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +134,11 @@ impl Volume {
         crate::unhex(digest)
     }
 
+    /// What other artefacts depend on.
+    pub fn artefact(&self) -> &Artefact {
+        &self.0
+    }
+
     fn key(&self, tools: &Tree) -> Result<Vec<u8>> {
         let file = self.0.path.with_extension("key");
         tools.run(
@@ -159,127 +160,10 @@ impl Volume {
     }
 }
 
-/// Who writes the token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Enroller {
-    /// `cvm-unlock enroll`.
-    CvmUnlock,
-    /// `systemd-cryptenroll`, for comparison.
-    Systemd,
-}
-
-/// A volume's header with a token, and the TPM that opens it.
-#[derive(Debug, Clone)]
-pub struct Enrolled {
-    artefact: Artefact,
-    /// The volume that the header belongs to.
-    pub volume: Volume,
-}
-
-impl Enrolled {
-    /// Enrols on this machine: the policy's PCR values are given, so the guest is not needed.
-    ///
-    /// # Errors
-    /// When the enrolment fails.
-    pub fn new(
-        cache: &Cache,
-        tools: &Tree,
-        product: &Product,
-        volume: &Volume,
-        factory_tpm: &Artefact,
-        (enroller, pcrs): (Enroller, &str),
-    ) -> Result<Self> {
-        let mut key =
-            Key::of(format!("enrolled 1 {enroller:?}")).artefact(&volume.0).artefact(factory_tpm).and(pcrs);
-        if enroller == Enroller::CvmUnlock {
-            key = key.file(&product.executable)?;
-        }
-        let artefact = cache.artefact("enrolled", key, |path| {
-            let state = copy_state(&factory_tpm.path, &path.join(TPM))?;
-            let image = path.join(VOLUME);
-            output_of(Command::new("cp").arg("--reflink=auto").args([&volume.path(), &image]), "cp")?;
-            let swtpm = Swtpm::on_the_host(tools, &state)?;
-            let mut command = match enroller {
-                Enroller::CvmUnlock => {
-                    let mut command = Command::new(&product.executable);
-                    command.arg("enroll");
-                    command
-                }
-                Enroller::Systemd => {
-                    let mut command = tools.command("systemd-cryptenroll");
-                    command.arg("--tpm2-pcrlock=");
-                    command
-                }
-            };
-            command
-                .arg(format!("--unlock-key-file={}", volume.passphrase().display()))
-                .arg(format!("--tpm2-device={}", swtpm.address()))
-                .arg(format!("--tpm2-pcrs={pcrs}"))
-                .arg(&image);
-            fs::write(path.join("enroll.log"), output_of(&mut command, "enroll")?)?;
-            drop(swtpm);
-            let header = ["-c", HEADER_SIZE];
-            let bytes = Command::new("head").args(header).arg(&image).output()?.stdout;
-            fs::write(path.join(HEADER), bytes)?;
-            fs::remove_file(image).context("Removing the enrolled copy")
-        })?;
-        Ok(Self { artefact, volume: volume.clone() })
-    }
-
-    /// The bytes before the encrypted data, with the token.
-    pub fn header(&self) -> PathBuf {
-        self.artefact.file(HEADER)
-    }
-
-    /// The sealed object in the header's token, split into what `tpm2_load` wants: private and public part.
-    ///
-    /// # Errors
-    /// When there is no such token.
-    pub fn sealed_object(&self, tools: &Tree) -> Result<(Vec<u8>, Vec<u8>)> {
-        let token = self.token(tools)?;
-        let blob = token.get("tpm2-blob").and_then(Value::as_str).context("The token has no blob")?;
-        let dump = "printf %s \"$1\" | base64 --decode | od -An -v -tx1 | tr -d ' \\n'";
-        let blob = crate::unhex(tools.run("sh", ["-c", dump, "sh", blob])?.trim())?;
-        // TPM2B_PRIVATE, then TPM2B_PUBLIC: each a 16-bit size and that many bytes.
-        let size = blob.first_chunk().map(|size| usize::from(u16::from_be_bytes(*size)) + 2);
-        let (private, public) =
-            size.and_then(|size| blob.split_at_checked(size)).context("The token's blob is cut off")?;
-        Ok((private.to_vec(), public.to_vec()))
-    }
-
-    /// The numbers of the PCRs that the token's policy names.
-    ///
-    /// # Errors
-    /// When there is no such token.
-    pub fn policy_pcrs(&self, tools: &Tree) -> Result<String> {
-        let token = self.token(tools)?;
-        let pcrs = token.get("tpm2-pcrs").and_then(Value::as_array).context("The token has no PCRs")?;
-        Ok(pcrs.iter().map(Value::to_string).collect::<Vec<_>>().join(","))
-    }
-
-    fn token(&self, tools: &Tree) -> Result<Value> {
-        let header = self.header();
-        let args = ["luksDump".as_ref(), "--dump-json-metadata".as_ref(), header.as_os_str()];
-        let metadata: Value = serde_json::from_str(&tools.run("cryptsetup", args)?)?;
-        let tokens = metadata.get("tokens").and_then(Value::as_object).context("No tokens")?;
-        let token = tokens.values().find(|token| token.get("type") == Some(&"systemd-tpm2".into()));
-        token.cloned().context("No systemd-tpm2 token")
-    }
-
-    /// The state of the TPM.
-    pub fn tpm(&self) -> PathBuf {
-        self.artefact.file(TPM)
-    }
-}
-
 const FILESYSTEM: &str = "root.ext4";
 const FILESYSTEM_SIZE: &str = "384M";
 const VOLUME: &str = "root.luks";
 const PASSPHRASE: &str = "passphrase";
-const HEADER: &str = "header.img";
-/// The data offset that `--reduce-device-size 32M` leads to, in `head`'s notation.
-const HEADER_SIZE: &str = "16M";
-const TPM: &str = "tpm";
 
 /// Runs in the guest's tree; the argument is the userland.
 const POPULATE: &str = r#"set -e

@@ -3,7 +3,7 @@
 use tss_esapi::handles::{KeyHandle, ObjectHandle};
 use tss_esapi::interface_types::reserved_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::AuthSession;
-use tss_esapi::structures::{Private, Public};
+use tss_esapi::structures::{EncryptedSecret, Private, Public, SymmetricDefinitionObject};
 use tss_esapi::traits::{Marshall, UnMarshall};
 
 use super::{EsapiTpm, library};
@@ -74,8 +74,15 @@ impl EsapiTpm {
 
     fn load_below(&mut self, parent: KeyHandle, sealed: &Sealed) -> Result<ObjectHandle, TpmError> {
         let doing = "Reading the sealed object";
-        let private = Private::try_from(sealed.private().to_vec()).map_err(library(doing))?;
+        let mut private = Private::try_from(sealed.private().to_vec()).map_err(library(doing))?;
         let public = Public::unmarshall(sealed.public()).map_err(library(doing))?;
+        if let Some(seed) = sealed.seed() {
+            let seed = EncryptedSecret::try_from(seed.to_vec()).map_err(library(doing))?;
+            private = self.call(Verb::Import, Some(AuthSession::Password), |context| {
+                let (duplicate, inner) = (private.clone(), SymmetricDefinitionObject::Null);
+                context.import(parent.into(), None, public.clone(), duplicate, seed.clone(), inner)
+            })?;
+        }
         let object = self.call(Verb::Load, Some(AuthSession::Password), |context| {
             context.load(parent, private.clone(), public.clone())
         })?;

@@ -65,17 +65,24 @@ impl EsapiTpm {
 
     /// A TPM leaves out the banks that are not active, but refuses the name of one that it cannot have at all: then
     /// ask for its banks first.
-    pub(super) fn pcr_everywhere(&mut self, pcr: Pcr) -> Result<Vec<PcrValues>, TpmError> {
-        let mask = PcrMask::EMPTY.with(pcr);
-        let found = match self.some_pcr_values(Bank::ALL.into_iter().map(|bank| (bank, mask))) {
+    pub(super) fn pcr_everywhere(
+        &mut self,
+        pcr: Pcr,
+        also: &[(Bank, PcrMask)],
+    ) -> Result<Vec<PcrValues>, TpmError> {
+        let wanted = |bank: Bank| {
+            let more = also.iter().filter(|(other, _)| *other == bank).flat_map(|(_, mask)| mask.iter());
+            (bank, more.chain([pcr]).collect())
+        };
+        let found = match self.some_pcr_values(Bank::ALL.into_iter().map(wanted)) {
             Err(TpmError::Refused { rc, .. }) if RcClass::of(rc) == RcClass::Unsupported => {
                 let active = self.allocated_banks()?.active;
-                self.some_pcr_values(active.into_iter().map(|bank| (bank, mask)))?
+                self.some_pcr_values(active.into_iter().map(wanted))?
             }
             found => found?,
         };
         let mut values = BTreeMap::new();
-        for (bank, found, value) in found.into_iter().filter(|(_, found, _)| *found == pcr) {
+        for (bank, found, value) in found {
             let values = values.entry(bank).or_insert_with(|| PcrValues::new(bank));
             values.insert(found, value).ok_or_else(odd)?;
         }

@@ -8,6 +8,7 @@ use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{Digest, SymmetricDefinition};
 
+use super::approval::Ticket;
 use super::pcr::selection_list;
 use super::{EsapiTpm, library};
 use crate::secret::Secret;
@@ -22,12 +23,13 @@ impl EsapiTpm {
         parent: KeyHandle,
         object: ObjectHandle,
         steps: &[Step],
+        tickets: &[Ticket],
     ) -> Result<Secret, TpmError> {
         let session = self.start_session(parent, SessionType::Policy)?;
         let policy = PolicySession::try_from(session).map_err(library("Starting a policy session"))?;
         let mut restarts = 0;
         let secret = loop {
-            self.satisfy(policy, steps)?;
+            self.satisfy(policy, steps, tickets)?;
             match self.call(Verb::Unseal, Some(session), |context| context.unseal(object)) {
                 Ok(secret) => break secret,
                 Err(TpmError::PcrChanged) if restarts < RESTARTS => {
@@ -72,7 +74,9 @@ impl EsapiTpm {
         let _ = self.context.tr_close(&mut handle);
     }
 
-    fn satisfy(&mut self, policy: PolicySession, steps: &[Step]) -> Result<(), TpmError> {
+    /// `tickets` are those of the authorisations among `steps`, in order.
+    fn satisfy(&mut self, policy: PolicySession, steps: &[Step], tickets: &[Ticket]) -> Result<(), TpmError> {
+        let mut tickets = tickets.iter();
         for step in steps {
             match step {
                 // No digest given: the TPM takes the PCRs as they are, and the unseal tells whether that will do.
@@ -81,6 +85,13 @@ impl EsapiTpm {
                     self.call(Verb::PolicyPcr, None, |context| {
                         context.policy_pcr(policy, Digest::default(), selection.clone())
                     })?;
+                }
+                Step::Authorize(authorization) => {
+                    let ticket = tickets.next().ok_or_else(|| TpmError::Library {
+                        doing: "Authorising a policy",
+                        what: "no ticket".to_owned(),
+                    })?;
+                    self.authorize(policy, authorization, *ticket)?;
                 }
             }
         }

@@ -1,4 +1,5 @@
 #!/bin/bash
+# shellcheck disable=SC2154  # dracut sets them
 # For tests only: runs the test's own scripts beside the unlocker. Never part of an image that is shipped.
 
 check() { return 255; }

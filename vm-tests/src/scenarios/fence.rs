@@ -48,7 +48,7 @@ fn single_use(outcome: &Outcome) -> Result<()> {
 }
 
 /// TPM_RC_POLICY_FAIL, session 1.
-const POLICY_FAIL: &str = "0x99d";
+const POLICY_FAIL: &str = "Esys_Unseal(0x99D)";
 const ZERO: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// The storage root key is at the handle that the TCG reserves for it.

@@ -5,11 +5,12 @@ use anyhow::{Result, ensure};
 
 use crate::boot::Boot;
 use crate::disk::Root;
+use crate::enrolled::Enroller;
 use crate::initramfs::Unlocker;
 use crate::lab::Lab;
 use crate::outcome::Outcome;
 use crate::uki::COMMAND_LINE;
-use crate::volume::{Enroller, Userland};
+use crate::volume::Userland;
 
 /// The same volume, opened once by systemd-cryptsetup and once by us.
 ///

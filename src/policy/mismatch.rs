@@ -1,0 +1,189 @@
+//! Why a policy does not hold: which PCR differs, from what to what. A token, the values that it says it was enrolled
+//! with, and the present values come in; the differences go out, or what keeps us from knowing them. Pure.
+//!
+//! The recorded values are the host's to write. They are believed only if the policy digest, which the TPM holds to, is
+//! made of them; and they serve an operator's eyes only.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use super::digests;
+use super::key::PolicyKey;
+use crate::hex;
+use crate::luks::token::{Kind, Token};
+use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
+
+/// What is known about a policy that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mismatch {
+    /// These PCRs have other values than the enrolled ones.
+    Pcrs(Vec<Difference>),
+    /// The token has no values, only a digest over all of these PCRs.
+    Unrecorded {
+        /// The bank.
+        bank: Bank,
+        /// The PCRs.
+        pcrs: PcrMask,
+    },
+    /// The token has values, but its policy is not made of them.
+    Untrue,
+    /// The PCRs named by value are as enrolled: it must be something else.
+    None,
+}
+
+/// A PCR that is another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Which.
+    pub pcr: Pcr,
+    /// What it was when the token was made.
+    pub enrolled: Vec<u8>,
+    /// What it is.
+    pub now: Vec<u8>,
+}
+
+impl Mismatch {
+    /// What is known. `now` are the present values of the PCRs that `token` names by value.
+    #[must_use]
+    pub fn of(token: &Token, recorded: Option<&PcrValues>, now: &PcrValues) -> Self {
+        let key = match (token.kind(), &token.signed) {
+            (Kind::Signed, Some(signed)) => PolicyKey::from_pem(&signed.key).ok(),
+            _ => None,
+        };
+        let holds = |values: &PcrValues| {
+            digests(token, key.as_ref(), values).iter().any(|(_, digest)| *digest == token.policy_digest)
+        };
+        if holds(now) {
+            return Self::None;
+        }
+        match recorded.filter(|recorded| recorded.bank() == now.bank()) {
+            None => Self::Unrecorded { bank: now.bank(), pcrs: token.pcrs },
+            Some(recorded) if recorded.mask() != token.pcrs || !holds(recorded) => Self::Untrue,
+            Some(recorded) => Self::Pcrs(differences(recorded, now)),
+        }
+    }
+
+    /// The differences, if they are known.
+    #[must_use]
+    pub fn differences(&self) -> &[Difference] {
+        match self {
+            Self::Pcrs(differences) => differences,
+            _ => &[],
+        }
+    }
+}
+
+/// The values that a token's JSON says it was enrolled with (`"cvm-unlock": {"pcrs": {"7": HEX}}`), of bank `bank`.
+/// Anything that is not such values is as good as none.
+#[must_use]
+pub fn recorded(token: &Value, bank: Bank) -> Option<PcrValues> {
+    let mut values = PcrValues::new(bank);
+    for (name, value) in token.get(MEMBER)?.get("pcrs")?.as_object()? {
+        let pcr = name.parse().ok().and_then(Pcr::new)?;
+        values.insert(pcr, hex::decode_vec(value.as_str()?)?)?;
+    }
+    Some(values)
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pcrs(differences) => {
+                let pcrs: PcrMask = differences.iter().map(|difference| difference.pcr).collect();
+                let verb = if differences.len() == 1 { "PCR" } else { "PCRs" };
+                write!(f, "{verb} {pcrs} changed since enrolment")
+            }
+            Self::Unrecorded { bank, pcrs } => {
+                write!(
+                    f,
+                    "one or more of PCRs {pcrs} ({bank}) changed since enrolment; the token holds only a digest \
+                    over all of them, so it cannot be said which"
+                )
+            }
+            Self::Untrue => {
+                f.write_str("the token records PCR values, but not those that its policy is made of")
+            }
+            Self::None => f.write_str("the PCRs named by value are as enrolled"),
+        }
+    }
+}
+
+fn differences(enrolled: &PcrValues, now: &PcrValues) -> Vec<Difference> {
+    let pairs = enrolled.iter().filter_map(|(pcr, enrolled)| Some((pcr, enrolled, now.get(pcr)?)));
+    pairs
+        .filter(|(_, enrolled, now)| enrolled != now)
+        .map(|(pcr, enrolled, now)| Difference { pcr, enrolled: enrolled.to_vec(), now: now.to_vec() })
+        .collect()
+}
+
+/// Our member of a token, see [`crate::luks::token`].
+const MEMBER: &str = "cvm-unlock";
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::token;
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn values(pcrs: &[(u8, u8)]) -> PcrValues {
+        let mut values = PcrValues::new(Bank::Sha256);
+        for (pcr, byte) in pcrs {
+            values.insert(Pcr::new(*pcr).unwrap(), vec![*byte; 32]).unwrap();
+        }
+        values
+    }
+
+    fn mismatch(recorded: Option<&PcrValues>, now: &PcrValues) -> Mismatch {
+        Mismatch::of(&Token::parse(0, &token(&[7, 11, 15])).unwrap(), recorded, now)
+    }
+
+    const ENROLLED: &[(u8, u8)] = &[(7, 0), (11, 0), (15, 0)];
+
+    #[test]
+    fn the_pcr_that_differs_is_named_with_both_values() {
+        let found = mismatch(Some(&values(ENROLLED)), &values(&[(7, 9), (11, 0), (15, 0)]));
+        let pcr = Pcr::new(7).unwrap();
+        assert_eq!(found.differences(), [Difference { pcr, enrolled: vec![0; 32], now: vec![9; 32] }]);
+        assert_eq!(found.to_string(), "PCR 7 changed since enrolment");
+    }
+
+    #[test]
+    fn without_values_only_the_digest_is_known() {
+        let found = mismatch(None, &values(&[(7, 9), (11, 0), (15, 0)]));
+        assert!(matches!(found, Mismatch::Unrecorded { .. }) && found.differences().is_empty());
+        assert!(found.to_string().contains("PCRs 7+11+15 (sha256)"), "{found}");
+    }
+
+    #[test]
+    fn values_that_the_policy_is_not_made_of_are_not_believed() {
+        let now = values(&[(7, 9), (11, 0), (15, 0)]);
+        for lie in [values(&[(7, 1), (11, 0), (15, 0)]), values(&[(7, 0)]), values(&[])] {
+            assert_eq!(mismatch(Some(&lie), &now), Mismatch::Untrue);
+        }
+    }
+
+    #[test]
+    fn a_policy_that_holds_has_no_difference() {
+        assert_eq!(mismatch(None, &values(ENROLLED)), Mismatch::None);
+    }
+
+    #[test]
+    fn recorded_values_are_read_from_the_token() {
+        let token =
+            json!({"cvm-unlock": {"version": 1, "pcrs": {"7": "00".repeat(32), "11": "00".repeat(32)}}});
+        assert_eq!(recorded(&token, Bank::Sha256), Some(values(&[(7, 0), (11, 0)])));
+        assert_eq!(recorded(&token, Bank::Sha1), None);
+        for pcrs in [json!({"24": "00"}), json!({"7": "0"}), json!({"7": 1}), json!([]), json!(null)] {
+            assert_eq!(recorded(&json!({"cvm-unlock": {"pcrs": pcrs}}), Bank::Sha256), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_member_gives_an_answer(name in ".{0,4}", value in ".{0,70}") {
+            let _ = recorded(&json!({"cvm-unlock": {"pcrs": {name: value}}}), Bank::Sha256);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Tokens and signatures made by systemd's own tools: `systemd-cryptenroll` and `systemd-measure`. A missing tool fails
+//! the test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use crate::bench::{Image, Run, option, run};
+use crate::swtpm::Swtpm;
+
+/// A policy key pair of openssl's, and what it signs.
+pub struct Signer(TempDir);
+
+impl Signer {
+    pub fn new() -> Self {
+        let signer = Self(tempfile::tempdir().unwrap());
+        let (private, public) = (signer.private(), signer.public());
+        for arguments in [
+            vec!["genrsa".as_ref(), "-out".as_ref(), private.as_os_str(), "2048".as_ref()],
+            vec![
+                "rsa".as_ref(),
+                "-in".as_ref(),
+                private.as_os_str(),
+                "-pubout".as_ref(),
+                "-out".as_ref(),
+                public.as_os_str(),
+            ],
+        ] {
+            crate::swtpm::run(Command::new("openssl").args(arguments));
+        }
+        signer
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub fn private(&self) -> PathBuf {
+        self.file("private.pem")
+    }
+
+    pub fn public(&self) -> PathBuf {
+        self.file("public.pem")
+    }
+
+    /// A signature file for a UKI with the kernel `kernel` in the phase `phase` (`enter-initrd`), all four banks.
+    pub fn sign(&self, tpm: &Swtpm, kernel: &str, phase: &str) -> PathBuf {
+        let linux = self.file("linux");
+        std::fs::write(&linux, kernel).unwrap();
+        let mut command = Command::new("/lib/systemd/systemd-measure");
+        command
+            .arg("sign")
+            .arg(format!("--linux={}", linux.display()))
+            .arg(format!("--phase={phase}"))
+            .arg(format!("--private-key={}", self.private().display()))
+            .arg(format!("--public-key={}", self.public().display()))
+            .arg(format!("--tpm2-device={}", tpm.device()));
+        let file = self.file(&format!("{kernel}-{phase}.json"));
+        std::fs::write(&file, crate::swtpm::run(&mut command)).unwrap();
+        file
+    }
+}
+
+/// Measures what systemd's stub and `systemd-pcrphase` measure of that UKI, into the SHA-256 bank.
+pub fn boot(tpm: &Swtpm, kernel: &str, phase: &str) {
+    for text in [".linux\0", kernel, phase] {
+        let digest: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+        tpm.tool(&format!("tpm2_pcrextend 11:sha256={digest}"));
+    }
+}
+
+/// Enrols with `systemd-cryptenroll` and these options.
+pub fn cryptenroll(image: &Image, tpm: &Swtpm, options: &[&str]) {
+    crate::swtpm::run(
+        Command::new("systemd-cryptenroll")
+            .env("PASSWORD", Image::PASSPHRASE)
+            .arg(format!("--tpm2-device={}", tpm.device()))
+            .args(options)
+            .arg(image.path()),
+    );
+}
+
+/// A dry run under a configuration that asks for none of the proofs that systemd's tokens cannot give.
+pub fn dry_run(image: &Image, tpm: &Swtpm, root: &Path, more: &[&str]) -> Run {
+    let config = root.join("lax.json");
+    std::fs::write(&config, LAX).unwrap();
+    let (path, config) = (image.path(), format!("--config={}", config.display()));
+    let root = format!("--root={}", root.display());
+    let tpm = option(tpm);
+    let fixed = ["unlock", "--dry-run", path.to_str().unwrap(), &tpm, &config, &root, "--json"];
+    run(&[&fixed, more].concat())
+}
+
+const LAX: &str =
+    r#"{"policy": {"require_authentic": false, "require_binding": false, "require_fence": false}}"#;
