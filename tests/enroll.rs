@@ -164,3 +164,108 @@ fn without_a_tpm_nothing_opens() {
         run(&["unlock", "--dry-run", image.path().to_str().unwrap(), "--tpm2-device=/nonexistent", "--json"]);
     assert_eq!((refused.code, refused.slug().as_str()), (69, "tpm-absent"), "{}", refused.stdout);
 }
+
+#[test]
+fn choices_that_protect_nothing_are_refused_with_an_explanation() {
+    let (tpm, image) = (Swtpm::new(), Image::new());
+    let before = std::fs::read(image.path()).unwrap();
+    for (pcrs, slug) in
+        [("", "pcrs-none"), ("15", "pcrs-none"), ("11", "pcr-replayable"), ("7+11", "pcr-replayable")]
+    {
+        let run = image.enroll_with(&tpm, &[&format!("--tpm2-pcrs={pcrs}")]);
+        assert!(run.code == 64 && run.stderr.contains(&format!("[{slug}]")), "{pcrs}: {}", run.stderr);
+        assert!(run.stderr.contains("hint: "), "{}", run.stderr);
+    }
+    assert!(std::fs::read(image.path()).unwrap() == before, "the volume was written to");
+    for options in [&["--tpm2-pcrs=7+11", "--private-db"][..], &["--tpm2-pcrs=4+11"], &["--tpm2-pcrs=uki"]] {
+        let run = image.enroll_with(&tpm, options);
+        assert_eq!(run.code, 0, "{options:?}: {}", run.stderr);
+        assert_eq!(run.json()["warnings"], serde_json::json!([]));
+    }
+    let weak = image.enroll_with(&tpm, &["--tpm2-pcrs=7"]);
+    assert_eq!(weak.json()["warnings"][0]["slug"], "pcrs-weak");
+}
+
+#[test]
+fn another_bank_is_chosen_by_option_and_opens() {
+    let (tpm, image) = (Swtpm::new(), Image::new());
+    let sign = format!("--sign-key={}", image.owner_key().display());
+    let run = image.enroll_with(&tpm, &["--tpm2-pcrs=uki", "--tpm2-pcr-bank=sha384", &sign]);
+    assert_eq!((run.code, &run.json()["bank"]), (0, &"sha384".into()), "{}", run.stderr);
+    assert_eq!(image.dry_run(&tpm).code, 0);
+    let value = format!("--tpm2-pcrs=4:sha256={}", "00".repeat(32));
+    let mixed = image.enroll_with(&tpm, &[&value, "--tpm2-pcr-bank=sha384"]);
+    assert!(mixed.stderr.contains("[pcrs-syntax]"), "{}", mixed.stderr);
+}
+
+#[test]
+fn a_recovery_key_in_systemds_form_opens_the_volume_and_is_shown_once() {
+    let (tpm, image) = (Swtpm::new(), Image::new());
+    image.enroll(&tpm, "4");
+    let run = image.run("enroll", &["--unlock-tpm2", &bench::option(&tpm), "--recovery-key", "--json"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let key = run.json()["recovery_key"].as_str().unwrap().to_owned();
+    assert_eq!((key.len(), key.split('-').count()), (71, 8));
+    assert!(image.opens_with(&key));
+    assert!(!run.stderr.contains(&key));
+    let token = image.metadata()["tokens"]["1"].clone();
+    assert_eq!(
+        token,
+        serde_json::json!({"type": "systemd-recovery", "keyslots": [run.json()["recovery_keyslot"].to_string()]})
+    );
+    assert_eq!(image.dry_run(&tpm).code, 0);
+    // For people: the key, and a QR code of it.
+    let key_file = format!("--unlock-key-file={}", image.key_file().display());
+    let shown = image.run("enroll", &[&key_file, "--recovery-key"]);
+    assert!(shown.code == 0 && shown.stdout.contains("▀"), "{}", shown.stderr);
+}
+
+#[test]
+fn old_keyslots_are_wiped_once_the_new_one_has_proved_itself() {
+    let (tpm, image) = (Swtpm::new(), Image::new());
+    let first = image.enroll(&tpm, "4");
+    let sign = format!("--sign-key={}", image.owner_key().display());
+    let run = image.enroll_with(&tpm, &["--tpm2-pcrs=4+7", &sign, "--wipe-slot=tpm2,password"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(run.json()["wiped"], serde_json::json!([0, first["keyslot"]]));
+    assert!(!image.opens_with(Image::PASSPHRASE), "the password was to be wiped");
+    assert_eq!(image.dry_run(&tpm).code, 0);
+    let metadata = image.metadata();
+    assert_eq!(metadata["keyslots"].as_object().unwrap().len(), 1);
+    assert_eq!(metadata["tokens"].as_object().unwrap().len(), 1);
+    image.repair_finds_nothing();
+}
+
+#[test]
+fn the_last_key_that_was_seen_to_open_is_never_wiped() {
+    let (tpm, image) = (Swtpm::new(), Image::new());
+    let before = std::fs::read(image.path()).unwrap();
+    // Sealed to values of another boot: nobody has seen it open.
+    let unproven = format!("--tpm2-pcrs=4:sha256={}", "11".repeat(32));
+    let run = image.enroll_with(&tpm, &[&unproven, "--wipe-slot=all"]);
+    assert!(run.code == 64 && run.stderr.contains("[wipe-last-way-in]"), "{}", run.stderr);
+    let key_file = format!("--unlock-key-file={}", image.key_file().display());
+    let run = image.run("enroll", &[&key_file, "--wipe-slot=0"]);
+    assert!(run.stderr.contains("[wipe-last-way-in]"), "{}", run.stderr);
+    assert!(std::fs::read(image.path()).unwrap() == before, "the volume was written to");
+    // With a recovery key, which was tried, it may go.
+    let run = image.enroll_with(&tpm, &[&unproven, "--wipe-slot=all", "--recovery-key"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(image.opens_with(run.json()["recovery_key"].as_str().unwrap()));
+}
+
+#[test]
+fn a_volume_is_opened_by_its_own_token_instead_of_a_key_file() {
+    let (tpm, image) = (Swtpm::new(), Image::new());
+    let none = image.run("enroll", &["--unlock-tpm2", &bench::option(&tpm), "--tpm2-pcrs=4"]);
+    assert!(none.code != 0 && none.stderr.contains("[token-none]"), "{}", none.stderr);
+    image.enroll(&tpm, "4");
+    let sign = format!("--sign-key={}", image.owner_key().display());
+    let run = image.run(
+        "enroll",
+        &["--unlock-tpm2", &bench::option(&tpm), "--tpm2-pcrs=4+7", &sign, "--wipe-slot=tpm2", "--json"],
+    );
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(image.dry_run(&tpm).code, 0);
+    assert!(image.opens_with(Image::PASSPHRASE));
+}

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use lexopt::prelude::*;
 
-use super::{Command, Common, config, enroll, help, unlock};
+use super::{Command, Common, bind, config, enroll, help, inspect, unlock};
 use crate::error::{Class, Failure};
 
 /// Parses the arguments, the program's name first.
@@ -34,7 +34,24 @@ pub(super) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(Common,
             (Some(Command::Enroll(options)), argument) => match argument {
                 Long("tpm2-device") => options.tpm = parser.value()?.parse_with(str::parse)?,
                 Long("tpm2-pcrs") => options.pcrs = Some(parser.value()?.parse_with(str::parse)?),
+                Long("tpm2-pcr-bank") => options.bank = Some(parser.value()?.string()?),
+                Long("private-db") => options.private_db = true,
                 Long("sign-key") => options.sign_key = Some(parser.value()?.into()),
+                Long("unlock-key-file") => options.key_file = Some(parser.value()?.into()),
+                Long("unlock-tpm2") => options.unlock_tpm = true,
+                Long("recovery-key") => options.recovery = true,
+                Long("wipe-slot") => options.wipe = parser.value()?.parse_with(str::parse)?,
+                Value(path) if options.volume.is_none() => options.volume = Some(path.into()),
+                other => return Err(other.unexpected().into()),
+            },
+            (Some(Command::Bind(options)), argument) => match argument {
+                Long("tpm2-device") => options.tpm = parser.value()?.parse_with(str::parse)?,
+                Long("token-id") => options.token = Some(parser.value()?.parse()?),
+                Long("sign-key") => options.sign_key = Some(parser.value()?.into()),
+                Value(path) if options.volume.is_none() => options.volume = Some(path.into()),
+                other => return Err(other.unexpected().into()),
+            },
+            (Some(Command::Inspect(options)), argument) => match argument {
                 Long("unlock-key-file") => options.key_file = Some(parser.value()?.into()),
                 Value(path) if options.volume.is_none() => options.volume = Some(path.into()),
                 other => return Err(other.unexpected().into()),
@@ -53,6 +70,8 @@ fn named(name: &str) -> Result<Command, UsageError> {
     match name {
         "unlock" => Ok(Command::Unlock(unlock::Options::default())),
         "enroll" => Ok(Command::Enroll(enroll::Options::default())),
+        "bind" => Ok(Command::Bind(bind::Options::default())),
+        "inspect" => Ok(Command::Inspect(inspect::Options::default())),
         "status" => Ok(Command::Status),
         "config" => Ok(Command::Config(config::Action::Unnamed)),
         "fail" => Ok(Command::Fail),
@@ -69,11 +88,11 @@ fn check(command: &Command) -> Result<(), UsageError> {
         {
             Err(UsageError::NotDry)
         }
-        Command::Enroll(options) if options.volume.is_none() => Err(UsageError::Missing("a DEVICE or IMAGE")),
-        Command::Enroll(options) if options.key_file.is_none() => {
-            Err(UsageError::Missing("--unlock-key-file=FILE"))
+        Command::Enroll(options) => options.check(),
+        Command::Bind(bind::Options { volume: None, .. })
+        | Command::Inspect(inspect::Options { volume: None, .. }) => {
+            Err(UsageError::Missing("a DEVICE or IMAGE"))
         }
-        Command::Enroll(options) if options.pcrs.is_none() => Err(UsageError::Missing("--tpm2-pcrs=PCRS")),
         Command::Config(config::Action::Unnamed) => Err(UsageError::Missing("check, show or mount-unit")),
         _ => Ok(()),
     }
@@ -94,6 +113,9 @@ pub enum UsageError {
     /// A part without which the command means nothing.
     #[error("The command needs {0}")]
     Missing(&'static str),
+    /// Two options that exclude each other.
+    #[error("{0} exclude each other")]
+    Contradiction(&'static str),
     /// A named volume or signature file is for dry runs: a real unlock finds them itself.
     #[error("A volume or a signature file can be named for a dry run only")]
     NotDry,
@@ -180,9 +202,20 @@ mod tests {
 
     #[test]
     fn incomplete_and_unknown_commands_are_refused() {
-        for line in
-            ["", "frobnicate", "unlock --force", "enroll", "enroll x --tpm2-pcrs=7", "config", "config x"]
-        {
+        for line in [
+            "",
+            "frobnicate",
+            "unlock --force",
+            "enroll",
+            "enroll x --tpm2-pcrs=7",
+            "enroll x --unlock-tpm2",
+            "enroll x --unlock-tpm2 --unlock-key-file=k --tpm2-pcrs=7",
+            "enroll x --unlock-tpm2 --wipe-slot=some",
+            "bind",
+            "inspect",
+            "config",
+            "config x",
+        ] {
             assert_eq!(parsed(line).map(|_| ()).unwrap_err().slug(), "usage", "{line}");
         }
     }

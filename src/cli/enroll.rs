@@ -1,107 +1,181 @@
-//! `enroll`: seal a new key for a volume to the TPM.
+//! `enroll`: a new key sealed to the TPM, a recovery key, old keyslots away.
 
 use std::fmt::Write;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::{Common, UsageError, print, print_json};
+use super::{Common, UsageError, keys, print, print_json};
 use crate::config::Config;
 use crate::error::Error;
-use crate::owner::SigningKey;
-use crate::policy::pcrs::PcrChoice;
-use crate::provision::enroll::{Enrolled, Request, enroll};
-use crate::secret::Secret;
-use crate::tpm::Device;
+use crate::pcr::{Bank, Pcr};
+use crate::policy::pcrs::{PcrChoice, PcrsError};
+use crate::provision::Key;
+use crate::provision::enroll::{Enrolled, Prepared, Request};
+use crate::provision::recovery::RecoveryKey;
+use crate::provision::seal::{Seal, SealedSlot};
+use crate::provision::wipe::Wipe;
 use crate::tpm::esapi::EsapiTpm;
+use crate::tpm::{Device, Tpm};
 
 /// Options of `enroll`.
 #[derive(Debug, Default)]
 pub(super) struct Options {
     pub(super) volume: Option<PathBuf>,
     pub(super) key_file: Option<PathBuf>,
-    pub(super) sign_key: Option<PathBuf>,
+    pub(super) unlock_tpm: bool,
     pub(super) pcrs: Option<PcrChoice>,
+    pub(super) bank: Option<String>,
+    pub(super) private_db: bool,
+    pub(super) sign_key: Option<PathBuf>,
+    pub(super) recovery: bool,
+    pub(super) wipe: Wipe,
     pub(super) tpm: Device,
 }
 
-pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
-    // The parser has seen to it that all three are there.
-    let (Some(volume), Some(key_file), Some(pcrs)) = (&options.volume, &options.key_file, &options.pcrs)
-    else {
-        return Err(UsageError::Missing("a volume, a key file and PCRs").into());
-    };
-    if let Err(error) = crate::sys::memory::lock() {
-        log::warn!("{}", crate::error::chain(&error));
+impl Options {
+    /// What the command cannot do without.
+    pub(super) fn check(&self) -> Result<(), UsageError> {
+        match self {
+            Self { volume: None, .. } => Err(UsageError::Missing("a DEVICE or IMAGE")),
+            Self { key_file: None, unlock_tpm: false, .. } => {
+                Err(UsageError::Missing("--unlock-key-file=FILE or --unlock-tpm2"))
+            }
+            Self { key_file: Some(_), unlock_tpm: true, .. } => {
+                Err(UsageError::Contradiction("--unlock-key-file=FILE and --unlock-tpm2"))
+            }
+            Self { pcrs: None, recovery: false, wipe, .. } if wipe.is_empty() => {
+                Err(UsageError::Missing("--tpm2-pcrs=PCRS, --recovery-key or --wipe-slot=SLOTS"))
+            }
+            Self { pcrs: None, bank: Some(_), .. } => Err(UsageError::Missing("--tpm2-pcrs=PCRS for a bank")),
+            _ => Ok(()),
+        }
     }
+
+    fn seal(&self) -> Result<Option<Seal>, Error> {
+        let Some(pcrs) = self.pcrs.clone() else { return Ok(None) };
+        let pcrs = match &self.bank {
+            None => pcrs,
+            Some(bank) => in_bank(pcrs, bank)?,
+        };
+        Ok(Some(Seal { pcrs, private_db: self.private_db }))
+    }
+}
+
+pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
+    options.check()?;
+    let volume = options.volume.as_deref().ok_or(UsageError::Missing("a DEVICE or IMAGE"))?;
+    let seal = options.seal()?;
+    super::lock_memory();
     let config = Config::load(&common.root, common.config.as_deref())?;
-    let key = read_key(key_file)?;
-    let owner = options.sign_key.as_deref().map(signing_key).transpose()?;
+    let owner = options.sign_key.as_deref().map(keys::signing_key).transpose()?;
+    let passphrase = options.key_file.as_deref().map(keys::read).transpose()?;
     let request = Request {
         volume,
         root: &common.root,
-        key: &key,
-        pcrs: pcrs.clone(),
+        key: passphrase.as_ref().map_or(Key::Tpm, Key::Passphrase),
+        seal,
         sign: owner.as_ref(),
+        recovery: options.recovery,
+        wipe: options.wipe.clone(),
         flags: &config.allow_luks_flags,
     };
-    let mut tpm = EsapiTpm::open(&options.tpm)?;
-    let enrolled = enroll(&request, &mut tpm)?;
-    if common.json { print_json(&enrolled) } else { print(&text(&enrolled)) }
-}
-
-/// The owner's private key.
-fn signing_key(path: &Path) -> Result<SigningKey, Error> {
-    Ok(SigningKey::from_pem(&read_key(path)?)?)
-}
-
-/// The whole file, as cryptsetup takes a key file.
-fn read_key(path: &Path) -> Result<Secret, UsageError> {
-    let reading = |source| UsageError::KeyFile { path: path.to_owned(), source };
-    let mut bytes = zeroize::Zeroizing::new(vec![0; MAX_KEY]);
-    let mut file = File::open(path).map_err(reading)?;
-    let mut length = 0;
-    // Into one buffer of fixed size: a growing one would leave copies behind.
-    while let Some(rest) = bytes.get_mut(length..).filter(|rest| !rest.is_empty()) {
-        match file.read(rest).map_err(reading)? {
-            0 => break,
-            more => length = length.saturating_add(more),
+    let needs_tpm = request.seal.is_some() || passphrase.is_none();
+    let mut tpm = needs_tpm.then(|| EsapiTpm::open(&options.tpm)).transpose()?;
+    let prepared = Prepared::new(&request, tpm.as_mut().map(|tpm| tpm as &mut dyn Tpm))?;
+    for warning in &prepared.enrolled.warnings {
+        log::warn!("{} [{}]", warning.message, warning.slug);
+    }
+    // A recovery key that nobody has seen must not become the only way in: it is shown first.
+    match &prepared.recovery {
+        Some(recovery) => {
+            show(common, &prepared.enrolled, Some(recovery))?;
+            prepared.commit()?;
+            Ok(0)
+        }
+        None => {
+            prepared.commit()?;
+            show(common, &prepared.enrolled, None)
         }
     }
-    match bytes.get(..length) {
-        Some(key) if length > 0 && length < MAX_KEY => Ok(Secret::copy_of(key)),
-        _ => Err(UsageError::KeyFileSize(path.to_owned())),
+}
+
+/// `--tpm2-pcr-bank=`: for PCRs without an explicit value, which names its bank itself.
+fn in_bank(pcrs: PcrChoice, bank: &str) -> Result<PcrChoice, PcrsError> {
+    let wanted = Bank::from_name(bank).ok_or_else(|| PcrsError::Bank(bank.to_owned()))?;
+    if wanted == pcrs.bank() {
+        return Ok(pcrs);
     }
+    if pcrs.mask() != pcrs.to_read() {
+        return Err(PcrsError::MixedBanks);
+    }
+    let items: Vec<_> = pcrs.mask().iter().map(Pcr::number).map(|pcr| format!("{pcr}:{wanted}")).collect();
+    items.join("+").parse()
+}
+
+fn show(common: &Common, enrolled: &Enrolled, recovery: Option<&RecoveryKey>) -> Result<u8, Error> {
+    #[derive(serde::Serialize)]
+    struct Shown<'a> {
+        #[serde(flatten)]
+        enrolled: &'a Enrolled,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        recovery_key: Option<&'a str>,
+    }
+    if common.json {
+        return print_json(&Shown { enrolled, recovery_key: recovery.map(RecoveryKey::text) });
+    }
+    if let Some(recovery) = recovery {
+        print("This recovery key opens the volume. It is shown once: write it down, keep it safe.\n\n    ")?;
+        print(recovery.text())?;
+        print("\n\n")?;
+        if let Some(code) = recovery.qr_code() {
+            print(&code)?;
+        }
+    }
+    print(&text(enrolled))
 }
 
 fn text(enrolled: &Enrolled) -> String {
-    let mut out = format!(
-        "{}: keyslot {} and token {} opened by the TPM when these PCRs of bank {} hold:\n",
-        enrolled.volume.display(),
-        enrolled.keyslot,
-        enrolled.token,
-        enrolled.bank
-    );
-    for (pcr, value) in &enrolled.pcrs {
-        // Writing to a String cannot fail.
-        let _infallible = writeln!(out, "  {pcr:>2} = {value}");
-    }
+    let mut out = String::new();
     // Writing to a String cannot fail.
-    let _infallible = match &enrolled.signer {
-        Some(signer) => writeln!(out, "Signed by the owner key {signer}."),
-        None => writeln!(
-            out,
-            "Not signed: it opens only where the configuration pins this volume's key, {}.",
-            enrolled.volume_key
-        ),
+    let mut line = |text: std::fmt::Arguments<'_>| {
+        let _infallible = writeln!(out, "{text}");
     };
-    out.push_str(if enrolled.unsealed_in_trial {
-        "The TPM gave the secret back in a trial.\n"
-    } else {
-        "These are not the TPM's values now, so a boot will be the first to unseal it.\n"
-    });
+    if let Some(slot) = &enrolled.sealed {
+        sealed(enrolled, slot, &mut line);
+    }
+    if let Some(keyslot) = enrolled.recovery_keyslot {
+        line(format_args!("Keyslot {keyslot} is opened by the recovery key."));
+    }
+    if !enrolled.wiped.is_empty() {
+        let wiped: Vec<_> = enrolled.wiped.iter().map(u32::to_string).collect();
+        line(format_args!("Wiped: keyslots {}.", wiped.join(", ")));
+    }
     out
 }
 
-/// Bytes; cryptsetup's own limit for key files is 8 MiB, but a passphrase is small.
-const MAX_KEY: usize = 64 << 10;
+fn sealed(enrolled: &Enrolled, slot: &SealedSlot, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
+    line(format_args!(
+        "{}: keyslot {} and token {} opened by the TPM when these PCRs of bank {} hold:",
+        enrolled.volume.display(),
+        slot.keyslot,
+        slot.token,
+        slot.bank
+    ));
+    for (pcr, value) in &slot.pcrs {
+        line(format_args!("  {pcr:>2} = {value}"));
+    }
+    match &slot.signer {
+        Some(signer) => line(format_args!("Signed by the owner key {signer}.")),
+        None => line(format_args!(
+            "Not signed: it opens only where the configuration pins this volume's key, {}.",
+            enrolled.volume_key
+        )),
+    }
+    line(format_args!(
+        "{}",
+        if slot.unsealed_in_trial {
+            "The TPM gave the secret back in a trial."
+        } else {
+            "These are not the TPM's values now, so a boot will be the first to unseal it."
+        }
+    ));
+}

@@ -8,6 +8,8 @@ pub(super) enum Topic {
     Overview,
     Unlock,
     Enroll,
+    Bind,
+    Inspect,
     Status,
     Config,
     Fail,
@@ -19,6 +21,8 @@ impl Topic {
         match command {
             Command::Unlock(_) => Self::Unlock,
             Command::Enroll(_) => Self::Enroll,
+            Command::Bind(_) => Self::Bind,
+            Command::Inspect(_) => Self::Inspect,
             Command::Status => Self::Status,
             Command::Config(_) => Self::Config,
             Command::Fail => Self::Fail,
@@ -33,6 +37,8 @@ impl Topic {
             Self::Overview => OVERVIEW,
             Self::Unlock => UNLOCK,
             Self::Enroll => ENROLL,
+            Self::Bind => BIND,
+            Self::Inspect => INSPECT,
             Self::Status => STATUS,
             Self::Config => CONFIG,
             Self::Fail => FAIL,
@@ -48,6 +54,8 @@ Usage: cvm-unlock COMMAND [OPTIONS]
 Commands:
   enroll   Seal a new key for a volume to the TPM: once, when an image or a VM is made
   unlock   Find, prove, fence and map the root volume: at every boot, by the initramfs
+  bind     Give a token of systemd-cryptenroll's its binding and the owner's signature
+  inspect  Show what a volume's header says, and whether it is accepted
   status   Show what this boot's unlock came to
   config   Check or show the configuration where an image is built
   fail     End a boot that must not go on (used by the initramfs only)
@@ -94,26 +102,71 @@ Options:
 ";
 
 const ENROLL: &str = "\
-Seal a new key for a LUKS2 volume to the TPM, and write keyslot, token and binding.
+Seal a new key for a LUKS2 volume to the TPM, add a recovery key, and wipe old keyslots.
 
 Usage: cvm-unlock enroll DEVICE|IMAGE --unlock-key-file=FILE --tpm2-pcrs=PCRS [OPTIONS]
+       cvm-unlock enroll DEVICE|IMAGE --unlock-tpm2 --recovery-key [OPTIONS]
 
 DEVICE or IMAGE is a LUKS2 volume, or a disk (a whole disk image, too) with one in its root
 partition. Nothing needs to be mapped, mounted or booted: with the PCR values of an earlier boot,
 or predicted ones, enrolment works on the machine that builds the image.
 
-Options:
+What opens the volume now:
   --unlock-key-file=FILE  Passphrase of an existing keyslot: the whole file, newline included
-  --tpm2-pcrs=PCRS        PCRs as systemd-cryptenroll takes them: 7+11, or with explicit values
-                          7:sha256=HEX+11:sha256=HEX. PCRs without a value are read from the TPM.
-                          PCR 15 = zero is always added: it makes the key single-use per boot
+  --unlock-tpm2           The TPM, by a token that the volume has; PCR 15 must be zero
+
+What is added:
+  --tpm2-pcrs=PCRS        PCRs as systemd-cryptenroll takes them: 4+7, or with explicit values
+                          7:sha256=HEX+11:sha256=HEX; `uki` is 4+7+11+12+13. PCRs without a value
+                          are read from the TPM. PCR 15 = zero is always added: it makes the key
+                          single-use per boot
+  --tpm2-pcr-bank=BANK    sha256 (default), sha384, sha512 or sha1
+  --private-db            Only the owner's keys are in the Secure Boot db. Without it, PCR 11 is
+                          refused unless PCR 4 is there: any system can extend 11 as this image does
   --sign-key=FILE         The owner's private key (PEM, PKCS#8): signs the keyslot, so that an image whose
                           configuration names the public half can tell whose volume it is
+  --recovery-key          A new recovery key in systemd's form: shown once, as a QR code, too
+
+What is taken away, after the new keys have proved themselves:
+  --wipe-slot=SLOTS       Keyslots: numbers, all, empty, password, recovery, tpm2, joined by commas;
+                          never the last one that was seen to open
+
+Other options:
   --tpm2-device=DEVICE    auto (default), /dev/tpm0, /dev/tpmrm0, or swtpm:host=HOST,port=PORT
   --json                  Print what was done as JSON
 
-The volume changes in one step: its header names the new keyslot only when the keyslot, its token
-and its binding have been tried. An interrupted enrolment leaves the volume as it was.
+The volume changes in one step: its header names the new keyslots only when they, their tokens
+and their bindings have been tried. An interrupted enrolment leaves the volume as it was.
+";
+
+const BIND: &str = "\
+Give a token that systemd-cryptenroll made its binding and the owner's signature.
+
+Usage: cvm-unlock bind DEVICE|IMAGE [OPTIONS]
+
+Binding needs the sealed secret, so the TPM has to open the token now, with PCR 15 still zero: with
+the VM's emulated TPM on the machine that builds the image, or before anything was unlocked. Where
+that cannot be, enrol anew. Keyslots and the sealed object stay as they are; one write of the header.
+
+Options:
+  --sign-key=FILE         The owner's private key (PEM, PKCS#8); without it, the token is only bound
+  --token-id=NUMBER       This token; otherwise the first that the TPM opens
+  --tpm2-device=DEVICE    auto (default), /dev/tpm0, /dev/tpmrm0, or swtpm:host=HOST,port=PORT
+  --json                  Print what was done as JSON
+";
+
+const INSPECT: &str = "\
+Show what a volume's header says, and whether it is accepted. Reads only; needs no TPM.
+
+Usage: cvm-unlock inspect DEVICE|IMAGE [OPTIONS]
+
+Header, keyslots, tokens with their kind, PCRs, binding and signer. A header that a boot would refuse
+is refused here, too: by its name and the place in the metadata, with the exit code of an unlock.
+
+Options:
+  --unlock-key-file=FILE  Passphrase of a keyslot: adds the volume key's digest, as a configuration
+                          pins it under authentic.volume_keys
+  --json                  Print it as JSON
 ";
 
 const STATUS: &str = "\

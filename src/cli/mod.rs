@@ -3,10 +3,13 @@
 //! One file per subcommand, thin: they turn options into a call of the library and its result into text or JSON.
 
 mod arguments;
+mod bind;
 mod config;
 mod enroll;
 mod fail;
 mod help;
+mod inspect;
+mod keys;
 mod status;
 mod unlock;
 
@@ -32,6 +35,8 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
     exit(match command {
         Command::Unlock(options) => unlock::run(&common, &options),
         Command::Enroll(options) => enroll::run(&common, &options),
+        Command::Bind(options) => bind::run(&common, &options),
+        Command::Inspect(options) => inspect::run(&common, &options),
         Command::Status => status::run(&common),
         Command::Config(action) => config::run(&common, action),
         Command::Fail => fail::run(&common),
@@ -45,6 +50,8 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
 enum Command {
     Unlock(unlock::Options),
     Enroll(enroll::Options),
+    Bind(bind::Options),
+    Inspect(inspect::Options),
     Status,
     Config(config::Action),
     Fail,
@@ -66,6 +73,13 @@ struct Common {
 impl Default for Common {
     fn default() -> Self {
         Self { root: PathBuf::from("/"), config: None, json: false }
+    }
+}
+
+/// Keeps secrets out of swap; a machine that forbids it is told of, and used.
+fn lock_memory() {
+    if let Err(error) = crate::sys::memory::lock() {
+        log::warn!("{}", crate::error::chain(&error));
     }
 }
 

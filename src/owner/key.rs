@@ -94,7 +94,7 @@ impl PublicKey {
     pub fn to_pem(&self) -> String {
         // What was parsed can be written; an empty text would be refused by every reader.
         SubjectPublicKeyInfoRef::from_der(&self.der)
-            .and_then(|info| Ok(info.to_pem(der::pem::LineEnding::LF)?))
+            .and_then(|info| info.to_pem(der::pem::LineEnding::LF))
             .unwrap_or_default()
     }
 }

@@ -1,45 +1,45 @@
-//! Enrol: a new random secret, sealed to the TPM under a PCR policy; its keyslot, token and binding in the header.
+//! Enrol: a new key sealed to the TPM, a recovery key, or both; and old keyslots away, once the new ones have proved
+//! themselves.
 //!
 //! Everything is made and tried on a copy of the metadata in memory; the volume itself changes in one step at the
 //! end, so an interruption leaves it as it was.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use super::metadata::Metadata;
+use super::open::{self, Key, Opened};
+use super::recovery::{self, RecoveryKey};
+use super::seal::{Made, Seal, SealError, SealedSlot};
 use super::target::Target;
-use crate::config::{Authentic, Policy};
-use crate::error::{Class, Error, Failure};
-use crate::fence::Unfenced;
-use crate::luks::binding::{self, Binding, VolumeKeyDigest};
-use crate::luks::proof::Proof;
-use crate::luks::token::{Literal, Token};
+use super::wipe::{self, Slots, Wipe};
+use crate::error::Error;
+use crate::luks::binding::VolumeKeyDigest;
 use crate::luks::{FlagSet, Snapshot, emit};
 use crate::owner::SigningKey;
-use crate::pcr::{Pcr, PcrValues};
-use crate::policy::pcrs::PcrChoice;
-use crate::policy::{Rules, State, literal};
-use crate::secret::{Secret, VolumeKey};
-use crate::tpm::blob::Sealed;
-use crate::tpm::srk::Srk;
-use crate::tpm::{PrimaryAlg, Tpm};
-use crate::unseal::{Tokens, passphrase};
+use crate::report::Warning;
+use crate::secret::Secret;
+use crate::tpm::Tpm;
 use crate::verify;
 
 /// What to enrol.
 pub struct Request<'a> {
     /// Device or image.
-    pub volume: &'a std::path::Path,
+    pub volume: &'a Path,
     /// The directory that stands for `/`.
-    pub root: &'a std::path::Path,
-    /// Passphrase of an existing keyslot.
-    pub key: &'a Secret,
-    /// PCRs to seal to; 15 = zero is added.
-    pub pcrs: PcrChoice,
+    pub root: &'a Path,
+    /// What opens the volume.
+    pub key: Key<'a>,
+    /// What to seal a new key to.
+    pub seal: Option<Seal>,
     /// Signs the binding, so that the volume can show whose it is.
     pub sign: Option<&'a SigningKey>,
+    /// Whether to add a recovery key.
+    pub recovery: bool,
+    /// Which old keyslots to take away.
+    pub wipe: Wipe,
     /// LUKS flags that the header may carry.
     pub flags: &'a FlagSet,
 }
@@ -51,222 +51,140 @@ pub struct Enrolled {
     pub volume: PathBuf,
     /// UUID in the LUKS2 header.
     pub luks_uuid: String,
-    /// The new keyslot.
-    pub keyslot: u32,
-    /// The new token.
-    pub token: u32,
-    /// PCR bank.
-    pub bank: String,
-    /// PCRs and values that the key is sealed to, in hexadecimal digits.
-    pub pcrs: std::collections::BTreeMap<u8, String>,
-    /// The owner key that signed, by its name.
-    pub signer: Option<String>,
     /// The volume key's digest, as a configuration pins it.
     pub volume_key: String,
-    /// Whether the TPM gave the secret back in a trial: it can only where the PCRs already have these values.
-    pub unsealed_in_trial: bool,
+    /// The key sealed to the TPM.
+    #[serde(flatten)]
+    pub sealed: Option<SealedSlot>,
+    /// The keyslot of the recovery key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovery_keyslot: Option<u32>,
+    /// Keyslots that were taken away.
+    pub wiped: BTreeSet<u32>,
+    /// What is allowed but weak.
+    pub warnings: Vec<Warning>,
 }
 
-/// Enrols, by way of `tpm`.
-///
-/// # Errors
-/// Those of the volume, the TPM, and of a trial that did not give back what was put in.
-pub fn enroll(request: &Request<'_>, tpm: &mut dyn Tpm) -> Result<Enrolled, Error> {
-    let target = Target::open(request.volume, request.root)?;
-    let (mut metadata, before) = Metadata::read(&target, request.flags)?;
-    let choice = request.pcrs.clone().with_fence()?;
-    if choice.mask() == crate::pcr::PcrMask::EMPTY.with(Pcr::FENCE) {
-        return Err(EnrollError::NoPcr.into());
-    }
-    log::info!("Opening the volume with the given key");
-    let key = volume_key(&before, &metadata.bytes()?, request.key)?;
-
-    log::info!("Sealing a new secret to PCRs {} of bank {}", choice.mask(), choice.bank());
-    let live = tpm
-        .read_pcrs(&[(choice.bank(), choice.mask())])?
-        .pop()
-        .unwrap_or_else(|| PcrValues::new(choice.bank()));
-    let values = choice.values(&live)?;
-    let policy = literal::digest(&values);
-    let secret = random_secret()?;
-    let (sealed, srk) = tpm.seal(&secret, &policy)?;
-
-    log::info!("Adding keyslot and token");
-    let made = Made { secret, sealed, srk, policy, values };
-    let (keyslot, number) = add(&mut metadata, &target, request, &key, &made)?;
-    let after = snapshot(&metadata, &target, request.flags)?;
-    try_token(&after, &metadata.bytes()?, number, &made, request.sign)?;
-    let unsealed_in_trial = same_values(&made.values, &live);
-    if unsealed_in_trial {
-        try_tpm(&after, number, &made.secret, tpm)?;
-    }
-    metadata.write_back(&target)?;
-    Ok(Enrolled {
-        volume: request.volume.to_owned(),
-        luks_uuid: after.uuid().to_string(),
-        keyslot,
-        token: number,
-        bank: made.values.bank().to_string(),
-        pcrs: made.values.iter().map(|(pcr, value)| (pcr.number(), hex(value))).collect(),
-        signer: request.sign.map(|owner| owner.public().id().to_string()),
-        volume_key: VolumeKeyDigest::of(&key).to_string(),
-        unsealed_in_trial,
-    })
+/// A change that was made and tried in memory, and that the volume does not have yet.
+#[must_use]
+pub struct Prepared {
+    /// What the volume will have.
+    pub enrolled: Enrolled,
+    /// The recovery key: to be shown before the change, or else it might be lost.
+    pub recovery: Option<RecoveryKey>,
+    target: Target,
+    metadata: Metadata,
 }
 
-/// A sealed secret and what it is sealed to.
-struct Made {
-    secret: Secret,
-    sealed: Sealed,
-    srk: Srk,
-    policy: [u8; 32],
-    values: PcrValues,
-}
+impl Prepared {
+    /// Makes and tries everything that `request` asks for, by way of `tpm` where that is needed.
+    ///
+    /// # Errors
+    /// Those of the volume, the TPM, of a dangerous choice, and of a trial that did not give back what was put in.
+    pub fn new(request: &Request<'_>, mut tpm: Option<&mut dyn Tpm>) -> Result<Self, Error> {
+        let target = Target::open(request.volume, request.root)?;
+        let (mut metadata, before) = Metadata::read(&target, request.flags)?;
+        log::info!("Opening the volume");
+        let opened =
+            open::open(&before, &metadata.bytes()?, request.key, tpm.as_mut().map(|tpm| &mut **tpm as _))?;
+        let mut enrolled = Enrolled {
+            volume: request.volume.to_owned(),
+            luks_uuid: before.uuid().to_string(),
+            volume_key: VolumeKeyDigest::of(&opened.key).to_string(),
+            sealed: None,
+            recovery_keyslot: None,
+            wiped: BTreeSet::new(),
+            warnings: Vec::new(),
+        };
+        let mut proven = BTreeSet::from([opened.keyslot]);
 
-/// Opens whichever keyslot the key fits.
-fn volume_key(snapshot: &Snapshot, bytes: &Vec<u8>, key: &Secret) -> Result<VolumeKey, Error> {
-    for keyslot in snapshot.keyslots().keys() {
-        let area = snapshot.read_area(bytes, *keyslot)?;
-        let header = emit::canonical_header(snapshot, &area);
-        if let Ok(key) = verify::open(&header, key, snapshot) {
-            return Ok(key);
+        if let (Some(seal), Some(tpm)) = (&request.seal, tpm) {
+            let (made, warning) = Made::new(seal, tpm)?;
+            enrolled.warnings.extend(warning);
+            let keyslot = made.add_keyslot(&mut metadata, &opened.key)?;
+            let snapshot = metadata.snapshot(&target, request.flags)?;
+            let token = made.add_token(&mut metadata, &snapshot, keyslot, &opened.key, request.sign)?;
+            let after = metadata.snapshot(&target, request.flags)?;
+            made.try_token(&after, &metadata.bytes()?, token, request.sign, tpm)?;
+            let slot = made.describe(keyslot, token, request.sign);
+            proven.extend(slot.unsealed_in_trial.then_some(keyslot));
+            enrolled.sealed = Some(slot);
         }
+        let recovery = request.recovery.then(|| add_recovery(&mut metadata, &target, request, &opened));
+        let recovery = recovery.transpose()?.map(|(key, keyslot)| {
+            enrolled.recovery_keyslot = Some(keyslot);
+            proven.insert(keyslot);
+            key
+        });
+        enrolled.wiped = take_away(&mut metadata, &target, request, &before, proven)?;
+        Ok(Self { enrolled, recovery, target, metadata })
     }
-    Err(EnrollError::WrongKey.into())
+
+    /// Brings the change to the volume.
+    ///
+    /// # Errors
+    /// The volume's.
+    pub fn commit(&self) -> Result<(), Error> {
+        Ok(self.metadata.write_back(&self.target)?)
+    }
 }
 
-/// Adds the keyslot, then the token that names and binds it, to the copy of the metadata.
-fn add(
+/// Adds a recovery key with its token, and opens its keyslot once.
+fn add_recovery(
     metadata: &mut Metadata,
     target: &Target,
     request: &Request<'_>,
-    key: &VolumeKey,
-    made: &Made,
-) -> Result<(u32, u32), Error> {
-    let keyslot = metadata.add_keyslot(key, &passphrase(&made.secret))?;
-    let message = binding::message(&snapshot(metadata, target, request.flags)?, keyslot, key)?;
-    let mut proof = Proof::new(Binding::compute(&made.secret, &message)).sealed_to(&made.values);
-    if let Some(owner) = request.sign {
-        proof = proof.signed(owner.public().id(), owner.sign(&message)?);
+    opened: &Opened,
+) -> Result<(RecoveryKey, u32), Error> {
+    let key = RecoveryKey::new().map_err(SealError::Random)?;
+    let keyslot = metadata.add_keyslot(&opened.key, key.passphrase())?;
+    metadata.add_token(&recovery::token(keyslot))?;
+    let after = metadata.snapshot(target, request.flags)?;
+    opens(&after, &metadata.bytes()?, keyslot, key.passphrase())
+        .then_some(())
+        .ok_or(SealError::Trial("the recovery key does not open its keyslot"))?;
+    Ok((key, keyslot))
+}
+
+/// Removes the old keyslots that are to go, with the tokens that name nothing else.
+fn take_away(
+    metadata: &mut Metadata,
+    target: &Target,
+    request: &Request<'_>,
+    before: &Snapshot,
+    proven: BTreeSet<u32>,
+) -> Result<BTreeSet<u32>, Error> {
+    if request.wipe.is_empty() {
+        return Ok(BTreeSet::new());
     }
-    let token = Literal {
-        keyslot,
-        sealed: &made.sealed,
-        policy_digest: &made.policy,
-        pcrs: made.values.mask(),
-        bank: made.values.bank(),
-        primary: PrimaryAlg::of_public(made.srk.public()).unwrap_or(PrimaryAlg::Ecc),
-        srk: &made.srk,
-        proof: Some(&proof),
+    let mut slots = Slots {
+        old: before.keyslots().keys().copied().collect(),
+        tokens: before.tokens(),
+        empty: BTreeSet::new(),
+        proven,
     };
-    let number = metadata.add_token(&token.to_json())?;
-    Ok((keyslot, number))
-}
-
-/// The copy of the metadata, through the strict parser that will read it at boot.
-fn snapshot(metadata: &Metadata, target: &Target, flags: &FlagSet) -> Result<Snapshot, Error> {
-    Ok(Snapshot::read(&metadata.bytes()?, target.length(), target.sector_size(), flags)?)
-}
-
-/// Walks the new path as a boot will: the token is read back, its keyslot opens, its binding holds under the strict
-/// defaults, and the sealed object carries the policy that was computed here.
-fn try_token(
-    after: &Snapshot,
-    bytes: &Vec<u8>,
-    number: u32,
-    made: &Made,
-    signer: Option<&SigningKey>,
-) -> Result<(), Error> {
-    let json = after.tokens().get(&number).ok_or(EnrollError::Trial("the token was not written"))?;
-    let token = Token::parse(number, json)?;
-    if token.policy_digest != made.policy {
-        return Err(EnrollError::Trial("the token's policy is not the one that was sealed to").into());
+    if request.wipe.asks_for_empty() {
+        let (bytes, nothing) = (metadata.bytes()?, Secret::new(Vec::new()));
+        slots.empty =
+            slots.old.iter().copied().filter(|slot| opens(before, &bytes, *slot, &nothing)).collect();
     }
-    let area = after.read_area(bytes, token.keyslot)?;
-    let fenced = token.pcrs.contains(Pcr::FENCE);
-    let trusted = Authentic {
-        owner_keys: signer.map(|signer| signer.public().clone()).into_iter().collect(),
-        ..Authentic::default()
-    };
-    let policy = Policy { require_authentic: signer.is_some(), ..Policy::default() };
-    let rules = verify::Rules { policy: &policy, trusted: &trusted };
-    verify::check(&token, &made.secret, fenced, after, &area, rules)?;
-    Ok(())
-}
-
-/// Lets the TPM give the secret back, where the PCRs have the values already.
-fn try_tpm(after: &Snapshot, number: u32, secret: &Secret, tpm: &mut dyn Tpm) -> Result<(), Error> {
-    let rules = Rules { allow_unbound: false, require_fence: true };
-    let unfenced = Unfenced::check(tpm)?;
-    let only = after.tokens().iter().filter(|(token, _)| **token == number);
-    let only = only.map(|(token, value)| (*token, value.clone())).collect();
-    let mut tokens = Tokens::new(&only);
-    match tokens.unseal(tpm, &unfenced, &rules, &mut State::at_entry(unfenced.banks())) {
-        Some(unsealed) if unsealed.secret().expose() == secret.expose() => Ok(()),
-        Some(_) => Err(EnrollError::Trial("the TPM gave back another secret").into()),
-        None => Err(tokens.into_error().into()),
-    }
-}
-
-fn same_values(sealed_to: &PcrValues, live: &PcrValues) -> bool {
-    sealed_to.iter().all(|(pcr, value)| live.get(pcr) == Some(value))
-}
-
-fn random_secret() -> Result<Secret, EnrollError> {
-    let mut bytes = Zeroizing::new(vec![0; SECRET_SIZE]);
-    getrandom::fill(&mut bytes).map_err(EnrollError::Random)?;
-    Ok(Secret::copy_of(&bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Why nothing was enrolled.
-#[derive(Debug, thiserror::Error)]
-pub enum EnrollError {
-    /// The key file fits no keyslot.
-    #[error("The given key opens no keyslot of the volume")]
-    WrongKey,
-    /// Only PCR 15 would be left.
-    #[error("No PCR to seal to: every operating system that boots on this TPM could unseal the key")]
-    NoPcr,
-    /// The kernel's random numbers.
-    #[error("Drawing random bytes")]
-    Random(#[source] getrandom::Error),
-    /// What was put in does not come out.
-    #[error("The new keyslot failed its trial: {0}")]
-    Trial(&'static str),
-}
-
-impl Failure for EnrollError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::WrongKey => "key-wrong",
-            Self::NoPcr => "pcrs-none",
-            Self::Random(_) => "random-failed",
-            Self::Trial(_) => "trial-failed",
+    let chosen = request.wipe.select(&slots)?;
+    for (number, token) in before.tokens() {
+        let mut named = wipe::keyslots(token).peekable();
+        if named.peek().is_some() && named.all(|slot| chosen.contains(&slot)) {
+            metadata.remove_token(*number)?;
         }
     }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::WrongKey => Class::Refused,
-            Self::NoPcr => Class::Usage,
-            Self::Random(_) => Class::Os,
-            Self::Trial(_) => Class::Internal,
-        }
+    for keyslot in &chosen {
+        metadata.remove_keyslot(before, *keyslot)?;
     }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::WrongKey => "The file is taken as it is: a newline at its end belongs to the key",
-            Self::NoPcr => "--tpm2-pcrs=uki is 4+7+11+12+13; --help tells more",
-            Self::Random(_) => "",
-            Self::Trial(_) => "Nothing was written; please report this",
-        }
-    }
+    // What is left must be a volume that a boot accepts.
+    metadata.snapshot(target, request.flags)?;
+    Ok(chosen)
 }
 
-/// Bytes of a sealed secret, as systemd makes them.
-const SECRET_SIZE: usize = 32;
+fn opens(snapshot: &Snapshot, bytes: &Vec<u8>, keyslot: u32, passphrase: &Secret) -> bool {
+    snapshot.read_area(bytes, keyslot).is_ok_and(|area| {
+        verify::open(&emit::canonical_header(snapshot, &area), passphrase, snapshot).is_ok()
+    })
+}

@@ -1,8 +1,7 @@
 //! A volume's metadata in memory: changed there by libcryptsetup, brought back in one step.
 //!
-//! All changes happen on a copy. Writing back first fills keyslot areas that no header names yet, then replaces
-//! one copy of the header after the other, each step durable before the next. A cut leaves the old header, or the
-//! new one, in at least one valid copy, and every keyslot that either of them names is complete.
+//! All changes happen on a copy; our own parser reads it before the first change and after the last one. In which order
+//! the changes reach the volume is [`super::transition`]'s to say.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -16,9 +15,10 @@ use libcryptsetup_rs::{
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::target::{Target, TargetError};
+use super::transition::{Change, Step};
 use crate::cryptsetup::{fd_path, quieten};
 use crate::error::{Class, Failure};
-use crate::luks::{FlagSet, HeaderError, Snapshot, renumber};
+use crate::luks::{Condition, FlagSet, HeaderError, Snapshot};
 use crate::secret::{Secret, VolumeKey};
 
 /// The metadata of one volume: what the disk held, and what it shall hold.
@@ -30,6 +30,9 @@ pub(super) struct Metadata {
     /// Bytes of one header copy.
     header_size: usize,
     seqid: u64,
+    condition: Condition,
+    /// Areas (offset, end) of keyslots that were removed.
+    abandoned: Vec<(u64, u64)>,
 }
 
 impl Metadata {
@@ -54,8 +57,9 @@ impl Metadata {
             .map_err(MetadataError::Load)?;
         let header_size =
             usize::try_from(snapshot.header_size().bytes()).map_err(|_| MetadataError::Exhausted)?;
-        let seqid = snapshot.seqid();
-        Ok((Self { device, memory, original, header_size, seqid }, snapshot))
+        let (seqid, condition) = (snapshot.seqid(), snapshot.condition());
+        let abandoned = Vec::new();
+        Ok((Self { device, memory, original, header_size, seqid, condition, abandoned }, snapshot))
     }
 
     /// Adds a keyslot for the volume key, at the lowest cost that the format allows: the passphrase is a random
@@ -82,6 +86,30 @@ impl Metadata {
         self.device.token_handle().json_set(TokenInput::AddToken(token)).map_err(MetadataError::AddToken)
     }
 
+    /// Replaces a token.
+    pub(super) fn replace_token(
+        &mut self,
+        number: u32,
+        token: &serde_json::Value,
+    ) -> Result<(), MetadataError> {
+        let replaced = self.device.token_handle().json_set(TokenInput::ReplaceToken(number, token));
+        replaced.map(|_number| ()).map_err(MetadataError::AddToken)
+    }
+
+    /// Removes a token.
+    pub(super) fn remove_token(&mut self, number: u32) -> Result<(), MetadataError> {
+        let removed = self.device.token_handle().json_set(TokenInput::RemoveToken(number));
+        removed.map(|_number| ()).map_err(MetadataError::Remove)
+    }
+
+    /// Removes a keyslot, whose area is overwritten when no header names it any more.
+    pub(super) fn remove_keyslot(&mut self, before: &Snapshot, number: u32) -> Result<(), MetadataError> {
+        let area = before.keyslot(number).map_err(MetadataError::Header)?.area;
+        self.device.keyslot_handle().destroy(number).map_err(MetadataError::Remove)?;
+        self.abandoned.push((area.offset, area.offset.saturating_add(area.size)));
+        Ok(())
+    }
+
     /// The metadata as it is now.
     pub(super) fn bytes(&self) -> Result<Vec<u8>, MetadataError> {
         let mut bytes = vec![0; self.original.len()];
@@ -89,32 +117,32 @@ impl Metadata {
         Ok(bytes)
     }
 
+    /// The metadata as it is now, through the strict parser that will read it at boot.
+    pub(super) fn snapshot(&self, target: &Target, flags: &FlagSet) -> Result<Snapshot, MetadataError> {
+        Snapshot::read(&self.bytes()?, target.length(), target.sector_size(), flags)
+            .map_err(MetadataError::Header)
+    }
+
     /// Brings the changes to the volume.
     pub(super) fn write_back(&self, target: &Target) -> Result<(), MetadataError> {
-        let changed = self.bytes()?;
-        let areas = self.header_size.saturating_mul(2);
-        for (index, (new, old)) in changed.chunks(BLOCK).zip(self.original.chunks(BLOCK)).enumerate() {
-            let offset = index.saturating_mul(BLOCK);
-            if offset >= areas && new != old {
-                target.write(new, to_u64(offset)).map_err(MetadataError::Target)?;
+        let after = self.bytes()?;
+        let change = Change {
+            before: &self.original,
+            after: &after,
+            header: self.header_size,
+            seqid: self.seqid,
+            condition: self.condition,
+            abandoned: &self.abandoned,
+        };
+        for step in change.steps().ok_or(MetadataError::Exhausted)? {
+            match step {
+                Step::Write(offset, bytes) => target.write(&bytes, offset),
+                Step::Flush => target.sync(),
             }
-        }
-        target.sync().map_err(MetadataError::Target)?;
-        // libcryptsetup counted each of its changes; for the volume they are one.
-        let seqid = self.seqid.checked_add(1).ok_or(MetadataError::Exhausted)?;
-        for (index, copy) in changed.chunks(self.header_size).take(2).enumerate() {
-            let copy = renumber::with_seqid(copy, seqid).ok_or(MetadataError::Exhausted)?;
-            let offset = index.saturating_mul(self.header_size);
-            target.write(&copy, to_u64(offset)).map_err(MetadataError::Target)?;
-            target.sync().map_err(MetadataError::Target)?;
+            .map_err(MetadataError::Target)?;
         }
         Ok(())
     }
-}
-
-fn to_u64(offset: usize) -> u64 {
-    // usize has at most 64 bits on every target that Linux runs on.
-    u64::try_from(offset).unwrap_or(u64::MAX)
 }
 
 /// Why metadata could not be read, changed or written.
@@ -138,6 +166,9 @@ pub enum MetadataError {
     /// No room, or no token left.
     #[error("Adding a token")]
     AddToken(#[source] LibcryptErr),
+    /// Taking something away.
+    #[error("Removing a keyslot or a token")]
+    Remove(#[source] LibcryptErr),
     /// A number in the header leaves no room for a change.
     #[error("The header's size or sequence number is out of range")]
     Exhausted,
@@ -152,6 +183,7 @@ impl Failure for MetadataError {
             Self::Load(_) => "luks-not-loaded",
             Self::AddKeyslot(_) => "keyslot-not-added",
             Self::AddToken(_) => "token-not-added",
+            Self::Remove(_) => "keyslot-not-removed",
             Self::Exhausted => "luks-seqid",
         }
     }
@@ -161,7 +193,9 @@ impl Failure for MetadataError {
             Self::Header(source) => source.class(),
             Self::Target(source) => source.class(),
             Self::Memory(_) => Class::Os,
-            Self::Load(_) | Self::AddKeyslot(_) | Self::AddToken(_) | Self::Exhausted => Class::Data,
+            Self::Load(_) | Self::AddKeyslot(_) | Self::AddToken(_) | Self::Remove(_) | Self::Exhausted => {
+                Class::Data
+            }
         }
     }
 
@@ -179,5 +213,3 @@ impl Failure for MetadataError {
 const MIN_PBKDF2_ITERATIONS: u32 = 1000;
 /// Bytes: two copies of the largest header and the largest keyslots area (LUKS2 on-disk format, 2 and 3.4).
 const MAX_METADATA: u64 = (2 * 4 + 128) << 20;
-/// Unit in which changed keyslot areas are written: the alignment of the areas (LUKS2 on-disk format, 1.3).
-const BLOCK: usize = 4096;

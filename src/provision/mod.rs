@@ -1,8 +1,17 @@
 //! Provisioning: what changes a volume. Run by administrators and image builders, never on the unlock path.
 
+pub mod bind;
+pub mod danger;
 pub mod enroll;
+pub mod inspect;
 mod metadata;
+mod open;
+pub mod recovery;
+pub mod seal;
 mod target;
+mod transition;
+pub mod wipe;
 
 pub use metadata::MetadataError;
+pub use open::{Key, OpenError};
 pub use target::TargetError;

@@ -1,0 +1,37 @@
+//! Key files that the operator names: a path comes in, a secret or an owner's key goes out.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use super::UsageError;
+use crate::error::Error;
+use crate::owner::SigningKey;
+use crate::secret::Secret;
+
+/// The owner's private key.
+pub(super) fn signing_key(path: &Path) -> Result<SigningKey, Error> {
+    Ok(SigningKey::from_pem(&read(path)?)?)
+}
+
+/// The whole file, as cryptsetup takes a key file.
+pub(super) fn read(path: &Path) -> Result<Secret, UsageError> {
+    let reading = |source| UsageError::KeyFile { path: path.to_owned(), source };
+    let mut bytes = zeroize::Zeroizing::new(vec![0; MAX_KEY]);
+    let mut file = File::open(path).map_err(reading)?;
+    let mut length = 0;
+    // Into one buffer of fixed size: a growing one would leave copies behind.
+    while let Some(rest) = bytes.get_mut(length..).filter(|rest| !rest.is_empty()) {
+        match file.read(rest).map_err(reading)? {
+            0 => break,
+            more => length = length.saturating_add(more),
+        }
+    }
+    match bytes.get(..length) {
+        Some(key) if length > 0 && length < MAX_KEY => Ok(Secret::copy_of(key)),
+        _ => Err(UsageError::KeyFileSize(path.to_owned())),
+    }
+}
+
+/// Bytes; cryptsetup's own limit for key files is 8 MiB, but a passphrase is small.
+const MAX_KEY: usize = 64 << 10;

@@ -1,0 +1,242 @@
+//! Inspect: the facts of a volume, as an administrator asks for them. Nothing is written, nothing is unsealed; a refused
+//! header is a fact, too.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::open;
+use super::target::TargetError;
+use super::wipe;
+use crate::discover::image;
+use crate::error::{Error, Failure};
+use crate::hex;
+use crate::luks::binding::VolumeKeyDigest;
+use crate::luks::token::{Kind, Token, TokenError};
+use crate::luks::{FlagSet, HeaderError, Kdf, Snapshot};
+use crate::pcr::{Pcr, PcrMask};
+use crate::secret::Secret;
+use crate::source::Window;
+
+/// What a volume says about itself. All of it is the host's to write, except that the volume key's digest is computed.
+#[derive(Debug, Serialize)]
+pub struct Inspection {
+    /// Device or image.
+    pub volume: PathBuf,
+    /// The unique GUID of the partition, if the volume is in one.
+    pub partition_uuid: Option<String>,
+    /// The header, if the allow-list accepts it.
+    pub header: Option<Header>,
+    /// Why the header is refused, and where.
+    pub refused: Option<Refused>,
+}
+
+/// A refusal.
+#[derive(Debug, Serialize)]
+pub struct Refused {
+    /// Its stable name.
+    pub slug: String,
+    /// What is refused, and its place in the metadata.
+    pub message: String,
+    /// The exit code of an unlock.
+    pub exit_code: u8,
+}
+
+/// An accepted header.
+#[derive(Debug, Serialize)]
+pub struct Header {
+    /// UUID in the header.
+    pub luks_uuid: String,
+    /// Label in the header.
+    pub label: String,
+    /// Sequence number.
+    pub seqid: u64,
+    /// Bytes of one copy.
+    pub header_bytes: u64,
+    /// What is wrong with one of the copies.
+    pub condition: Option<&'static str>,
+    /// Cipher of the data, and the volume key's bytes.
+    pub cipher: String,
+    /// Bytes of the volume key.
+    pub key_bytes: u32,
+    /// Bytes from the volume's start to the data.
+    pub data_offset: u64,
+    /// Bytes of data.
+    pub data_bytes: u64,
+    /// Bytes of an encryption sector.
+    pub sector_size: u32,
+    /// Activation flags.
+    pub flags: Vec<&'static str>,
+    /// Keyslots that hold the volume key.
+    pub keyslots: BTreeMap<u32, Slot>,
+    /// Tokens.
+    pub tokens: BTreeMap<u32, TokenFacts>,
+    /// The volume key's digest, as a configuration pins it; where a key was given.
+    pub volume_key: Option<String>,
+}
+
+/// A keyslot.
+#[derive(Debug, Serialize)]
+pub struct Slot {
+    /// Key derivation with its cost.
+    pub kdf: String,
+    /// Bytes from the volume's start.
+    pub area_offset: u64,
+    /// Bytes.
+    pub area_bytes: u64,
+}
+
+/// A token.
+#[derive(Debug, Default, Serialize)]
+pub struct TokenFacts {
+    /// The token's type.
+    #[serde(rename = "type")]
+    pub of: String,
+    /// What it asks for, if it is one for a TPM that we can read.
+    pub kind: Option<&'static str>,
+    /// Keyslots that it names.
+    pub keyslots: Vec<u32>,
+    /// PCRs bound by value.
+    pub pcrs: Vec<u8>,
+    /// PCRs bound by signature.
+    pub signed_pcrs: Vec<u8>,
+    /// PCR bank.
+    pub bank: Option<String>,
+    /// Whether its policy contains PCR 15.
+    pub fenced: bool,
+    /// Whether it binds its keyslot's metadata.
+    pub bound: bool,
+    /// The owner key that signed it, by its name.
+    pub signer: Option<String>,
+    /// PCR values that it was sealed to, as it says.
+    pub sealed_to: BTreeMap<u8, String>,
+    /// Why we would not read it.
+    pub refused: Option<String>,
+}
+
+/// Inspects `volume`; `root` stands for `/`, and `key` opens a keyslot to learn the volume key's digest.
+///
+/// # Errors
+/// The volume cannot be read, or the key does not open it.
+pub fn inspect(
+    volume: &Path,
+    root: &Path,
+    flags: &FlagSet,
+    key: Option<&Secret>,
+) -> Result<Inspection, Error> {
+    let opening = |source| TargetError::Open { path: volume.to_owned(), source };
+    let mut file = std::fs::File::open(volume).map_err(opening)?;
+    let (size, sector) = image::measure(&mut file, root).map_err(TargetError::Find)?;
+    let found = image::locate(&file, size, sector).map_err(TargetError::Find)?;
+    let window = Window::new(&file, found.offset, found.length);
+    let mut inspection = Inspection {
+        volume: volume.to_owned(),
+        partition_uuid: found.partition.as_ref().map(|partition| partition.uuid.to_string()),
+        header: None,
+        refused: None,
+    };
+    match Snapshot::read(&window, found.length, found.sector.bytes(), flags) {
+        Err(error @ HeaderError::Read { .. }) => return Err(error.into()),
+        Err(error) => {
+            inspection.refused = Some(Refused {
+                slug: error.slug().to_owned(),
+                message: crate::error::chain(&error),
+                exit_code: error.class().exit_code(),
+            });
+        }
+        Ok(snapshot) => {
+            let mut header = Header::of(&snapshot);
+            if let Some(key) = key {
+                let opened =
+                    open::by_passphrase(&snapshot, &window, key)?.ok_or(open::OpenError::WrongKey)?;
+                header.volume_key = Some(VolumeKeyDigest::of(&opened.key).to_string());
+            }
+            inspection.header = Some(header);
+        }
+    }
+    Ok(inspection)
+}
+
+impl Header {
+    fn of(snapshot: &Snapshot) -> Self {
+        let segment = snapshot.segment();
+        let slot = |keyslot: &crate::luks::Keyslot| Slot {
+            kdf: cost(&keyslot.kdf),
+            area_offset: keyslot.area.offset,
+            area_bytes: keyslot.area.size,
+        };
+        Self {
+            luks_uuid: snapshot.uuid().to_string(),
+            label: snapshot.label().to_owned(),
+            seqid: snapshot.seqid(),
+            header_bytes: snapshot.header_size().bytes(),
+            condition: snapshot.condition().slug(),
+            cipher: segment.cipher.specification().to_owned(),
+            key_bytes: segment.cipher.key_size(),
+            data_offset: segment.offset,
+            data_bytes: snapshot.data_bytes(),
+            sector_size: segment.sector_size,
+            flags: snapshot.flags().iter().map(crate::luks::Flag::name).collect(),
+            keyslots: snapshot.keyslots().iter().map(|(number, keyslot)| (*number, slot(keyslot))).collect(),
+            tokens: snapshot
+                .tokens()
+                .iter()
+                .map(|(number, token)| (*number, TokenFacts::of(*number, token)))
+                .collect(),
+            volume_key: None,
+        }
+    }
+}
+
+impl TokenFacts {
+    fn of(number: u32, json: &Value) -> Self {
+        let facts = Self {
+            of: json.get("type").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            keyslots: wipe::keyslots(json).collect(),
+            ..Self::default()
+        };
+        let numbers = |pcrs: PcrMask| pcrs.iter().map(Pcr::number).collect();
+        match Token::parse(number, json) {
+            Err(TokenError::OtherType) => facts,
+            Err(error) => Self { refused: Some(error.slug().to_owned()), ..facts },
+            Ok(token) => Self {
+                kind: Some(kind(token.kind())),
+                pcrs: numbers(token.pcrs),
+                signed_pcrs: token.signed.as_ref().map(|signed| numbers(signed.pcrs)).unwrap_or_default(),
+                bank: token.bank.map(|bank| bank.to_string()),
+                fenced: token.pcrs.contains(Pcr::FENCE),
+                bound: token.proof.is_some(),
+                signer: token.proof.as_ref().and_then(|proof| proof.signer).map(|signer| signer.to_string()),
+                sealed_to: token
+                    .proof
+                    .iter()
+                    .flat_map(|proof| &proof.pcrs)
+                    .map(|(pcr, value)| (pcr.number(), hex::encode(value)))
+                    .collect(),
+                ..facts
+            },
+        }
+    }
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Literal => "literal",
+        Kind::Unbound => "unbound",
+        Kind::Pin => "pin",
+        Kind::Signed => "signed",
+        Kind::Pcrlock => "pcrlock",
+        Kind::Sharded => "sharded",
+    }
+}
+
+fn cost(kdf: &Kdf) -> String {
+    match kdf {
+        Kdf::Pbkdf2 { hash, iterations, .. } => format!("pbkdf2 {}, {iterations} iterations", hash.name()),
+        Kdf::Argon2 { id, time, memory, cpus, .. } => {
+            format!("argon2i{}, {time} passes, {memory} KiB, {cpus} lanes", if *id { "d" } else { "" })
+        }
+    }
+}

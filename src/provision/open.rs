@@ -1,0 +1,131 @@
+//! Opening a volume that is to be changed: a passphrase, or the TPM and the volume's own token, come in; the volume key goes
+//! out. What is opened here is the administrator's choice, not proof of anything.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::config::{Authentic, Policy};
+use crate::error::{Class, Error, Failure};
+use crate::fence::Unfenced;
+use crate::luks::{Snapshot, emit};
+use crate::policy::{Rules, State};
+use crate::secret::{Secret, VolumeKey};
+use crate::source::Source;
+use crate::tpm::Tpm;
+use crate::unseal::{Tokens, Unsealed};
+use crate::verify;
+
+/// What opens the volume.
+#[derive(Clone, Copy)]
+pub enum Key<'a> {
+    /// Passphrase of a keyslot.
+    Passphrase(&'a Secret),
+    /// The TPM, by a token that the volume has.
+    Tpm,
+}
+
+/// An opened volume.
+pub(super) struct Opened {
+    /// Its key.
+    pub(super) key: VolumeKey,
+    /// The keyslot that gave it.
+    pub(super) keyslot: u32,
+}
+
+/// Opens the volume whose metadata are `bytes`.
+pub(super) fn open(
+    snapshot: &Snapshot,
+    bytes: &Vec<u8>,
+    key: Key<'_>,
+    tpm: Option<&mut dyn Tpm>,
+) -> Result<Opened, Error> {
+    match (key, tpm) {
+        (Key::Passphrase(passphrase), _) => {
+            by_passphrase(snapshot, bytes, passphrase)?.ok_or_else(|| OpenError::WrongKey.into())
+        }
+        (Key::Tpm, Some(tpm)) => {
+            let unsealed = unseal(snapshot.tokens(), tpm)?;
+            by_token(snapshot, bytes, &unsealed)
+        }
+        (Key::Tpm, None) => Err(OpenError::NoTpm.into()),
+    }
+}
+
+/// Opens whichever keyslot the passphrase fits; `None` if it fits none.
+pub(super) fn by_passphrase(
+    snapshot: &Snapshot,
+    source: &(impl Source + ?Sized),
+    passphrase: &Secret,
+) -> Result<Option<Opened>, Error> {
+    for keyslot in snapshot.keyslots().keys() {
+        let area = snapshot.read_area(source, *keyslot)?;
+        let header = emit::canonical_header(snapshot, &area);
+        if let Ok(key) = verify::open(&header, passphrase, snapshot) {
+            return Ok(Some(Opened { key, keyslot: *keyslot }));
+        }
+    }
+    Ok(None)
+}
+
+/// Opens the keyslot of an unsealed token. A binding that does not hold is refused; none at all is the administrator's
+/// business.
+pub(super) fn by_token(snapshot: &Snapshot, bytes: &Vec<u8>, unsealed: &Unsealed) -> Result<Opened, Error> {
+    let keyslot = unsealed.token().keyslot;
+    let area = snapshot.read_area(bytes, keyslot)?;
+    let policy = Policy {
+        require_authentic: false,
+        require_binding: false,
+        require_fence: false,
+        allow_unbound: true,
+    };
+    let rules = verify::Rules { policy: &policy, trusted: &Authentic::default() };
+    let fenced = unsealed.fence_is_effective();
+    let verified = verify::check(unsealed.token(), unsealed.secret(), fenced, snapshot, &area, rules)?;
+    Ok(Opened { key: verified.key, keyslot })
+}
+
+/// Lets the TPM unseal the first of `tokens` that it opens in the present state.
+pub(super) fn unseal(tokens: &BTreeMap<u32, Value>, tpm: &mut dyn Tpm) -> Result<Unsealed, Error> {
+    let rules = Rules { allow_unbound: true, require_fence: false };
+    let unfenced = Unfenced::check(tpm)?;
+    let mut tokens = Tokens::new(tokens);
+    match tokens.unseal(tpm, &unfenced, &rules, &mut State::at_entry(unfenced.banks())) {
+        Some(unsealed) => Ok(unsealed),
+        None => Err(tokens.into_error().into()),
+    }
+}
+
+/// Why a volume was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The key file fits no keyslot.
+    #[error("The given key opens no keyslot of the volume")]
+    WrongKey,
+    /// Nobody gave us a TPM.
+    #[error("No TPM to unseal the key")]
+    NoTpm,
+}
+
+impl Failure for OpenError {
+    fn slug(&self) -> &'static str {
+        match self {
+            Self::WrongKey => "key-wrong",
+            Self::NoTpm => "tpm-absent",
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::WrongKey => Class::Refused,
+            Self::NoTpm => Class::Unavailable,
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::WrongKey => "The file is taken as it is: a newline at its end belongs to the key",
+            Self::NoTpm => "",
+        }
+    }
+}

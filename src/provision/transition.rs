@@ -1,0 +1,170 @@
+//! How a volume's metadata changes from what it is to what it shall be: a list of writes and flushes. Bytes of both states
+//! come in, the list goes out; nothing is written here, so that a test can cut it anywhere.
+//!
+//! First come keyslot areas that no header names yet, then one copy of the header after the other, last the areas that no
+//! header names any more. A cut leaves the old header or the new one in at least one valid copy, and every keyslot that
+//! either of them names is complete.
+
+use crate::luks::{Condition, renumber};
+
+/// One step; each has to be done before the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step<'a> {
+    /// Writes so many bytes at an offset of the volume.
+    Write(u64, std::borrow::Cow<'a, [u8]>),
+    /// Makes everything written so far durable.
+    Flush,
+}
+
+/// The two states.
+#[derive(Clone, Copy)]
+pub(super) struct Change<'a> {
+    /// What the volume holds.
+    pub(super) before: &'a [u8],
+    /// What it shall hold; of the same length.
+    pub(super) after: &'a [u8],
+    /// Bytes of one copy of the header.
+    pub(super) header: usize,
+    /// The sequence number of the header that is in use.
+    pub(super) seqid: u64,
+    /// Which copy is in use.
+    pub(super) condition: Condition,
+    /// Areas (offset, end) that only the old header names.
+    pub(super) abandoned: &'a [(u64, u64)],
+}
+
+impl<'a> Change<'a> {
+    /// The steps; `None` if a number is out of range.
+    pub(super) fn steps(&self) -> Option<Vec<Step<'a>>> {
+        let mut steps = self.areas(false);
+        // libcryptsetup counted each of its changes; for the volume they are one.
+        let seqid = self.seqid.checked_add(1)?;
+        let copies: Vec<&[u8]> = self.after.chunks(self.header).take(2).collect();
+        let order = match self.condition {
+            // The copy in use is the last to be touched. It must not be two writes ahead of the other one either.
+            Condition::Sound | Condition::SecondaryStale | Condition::SecondaryDamaged(_) => [1, 0],
+            Condition::PrimaryStale | Condition::PrimaryDamaged(_) => [0, 1],
+        };
+        for index in order {
+            let copy = renumber::with_seqid(copies.get(index)?, seqid)?;
+            steps.push(Step::Write(to_u64(index.checked_mul(self.header)?), copy.into()));
+            steps.push(Step::Flush);
+        }
+        steps.append(&mut self.areas(true));
+        Some(steps)
+    }
+
+    /// Writes of all runs of changed blocks behind the headers, if there are any: those abandoned, or the others.
+    fn areas(&self, abandoned: bool) -> Vec<Step<'a>> {
+        let headers = self.header.saturating_mul(2);
+        let blocks = self.after.chunks(BLOCK).zip(self.before.chunks(BLOCK)).enumerate();
+        let changed = blocks.filter(|(_, (new, old))| new != old);
+        let mut runs: Vec<(usize, usize)> = Vec::new();
+        for (index, (new, _)) in changed {
+            let offset = index.saturating_mul(BLOCK);
+            let position = to_u64(offset);
+            let gone = self.abandoned.iter().any(|(start, end)| (*start..*end).contains(&position));
+            if offset < headers || gone != abandoned {
+                continue;
+            }
+            let end = offset.saturating_add(new.len());
+            match runs.last_mut().filter(|(_, last)| *last == offset) {
+                Some((_, last)) => *last = end,
+                None => runs.push((offset, end)),
+            }
+        }
+        let write = |(start, end): (usize, usize)| {
+            self.after.get(start..end).map(|bytes| Step::Write(to_u64(start), bytes.into()))
+        };
+        let mut steps: Vec<_> = runs.into_iter().filter_map(write).collect();
+        if !steps.is_empty() {
+            steps.push(Step::Flush);
+        }
+        steps
+    }
+}
+
+fn to_u64(offset: usize) -> u64 {
+    // usize has at most 64 bits on every target that Linux runs on.
+    u64::try_from(offset).unwrap_or(u64::MAX)
+}
+
+/// Unit in which changed keyslot areas are written: the alignment of the areas (LUKS2 on-disk format, 1.3).
+const BLOCK: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::luks::Damage;
+
+    const HEADER: usize = 0x4000;
+
+    fn change<'a>(
+        before: &'a [u8],
+        after: &'a [u8],
+        condition: Condition,
+        gone: &'a [(u64, u64)],
+    ) -> Change<'a> {
+        Change { before, after, header: HEADER, seqid: 6, condition, abandoned: gone }
+    }
+
+    /// Offsets of the writes, `None` for a flush.
+    fn order(steps: &[Step<'_>]) -> Vec<Option<u64>> {
+        let offset = |step: &Step<'_>| match step {
+            Step::Write(offset, _) => Some(*offset),
+            Step::Flush => None,
+        };
+        steps.iter().map(offset).collect()
+    }
+
+    #[test]
+    fn new_areas_come_before_the_headers_and_abandoned_ones_after_them() {
+        let before = vec![0; 0x10000];
+        let mut after = before.clone();
+        for at in [0x9000, 0xa000, 0xb000, 0xd000] {
+            after[at] = 1;
+        }
+        let gone = [(0x9000, 0xa000)];
+        let steps = change(&before, &after, Condition::Sound, &gone).steps().unwrap();
+        assert!(
+            matches!(&steps[0], Step::Write(_, bytes) if bytes.len() == 0x2000),
+            "one write for two blocks"
+        );
+        assert_eq!(
+            order(&steps),
+            [Some(0xa000), Some(0xd000), None, Some(0x4000), None, Some(0), None, Some(0x9000), None]
+        );
+    }
+
+    #[test]
+    fn the_copy_in_use_is_touched_last() {
+        let bytes = vec![0; 0x10000];
+        for (condition, expected) in [
+            (Condition::Sound, [Some(0x4000), None, Some(0), None]),
+            (Condition::SecondaryStale, [Some(0x4000), None, Some(0), None]),
+            (Condition::SecondaryDamaged(Damage::Checksum), [Some(0x4000), None, Some(0), None]),
+            (Condition::PrimaryStale, [Some(0), None, Some(0x4000), None]),
+            (Condition::PrimaryDamaged(Damage::Magic), [Some(0), None, Some(0x4000), None]),
+        ] {
+            let steps = change(&bytes, &bytes, condition, &[]).steps().unwrap();
+            assert_eq!(order(&steps), expected, "{condition:?}");
+        }
+    }
+
+    #[test]
+    fn both_copies_get_the_number_after_the_one_in_use() {
+        let bytes = vec![0; 0x10000];
+        for step in change(&bytes, &bytes, Condition::Sound, &[]).steps().unwrap() {
+            if let Step::Write(_, copy) = step {
+                assert_eq!(copy[16..24], 7_u64.to_be_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn a_sequence_number_without_a_successor_is_refused() {
+        let bytes = vec![0; 0x10000];
+        let change = Change { seqid: u64::MAX, ..change(&bytes, &bytes, Condition::Sound, &[]) };
+        assert_eq!(change.steps(), None);
+    }
+}

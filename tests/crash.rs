@@ -1,0 +1,104 @@
+//! Crash safety of what changes a volume: the executable as shipped is killed at each of its writes to the volume and at
+//! each flush, one run each; then the volume has to open by at least one way that opened it before.
+#![cfg(feature = "native")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests state what they expect bluntly and share their workbench"
+)]
+
+#[path = "support/bench.rs"]
+mod bench;
+#[path = "support/swtpm.rs"]
+mod swtpm;
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use bench::{Image, option};
+use swtpm::Swtpm;
+
+/// More cuts than any change has.
+const LIMIT: usize = 40;
+
+/// How an image file is changed, and how that is made durable.
+const CALLS: [&str; 2] = ["pwrite64", "fdatasync"];
+
+/// Runs the executable under strace, which kills it at the entry of its `cut`th `call` on `path`.
+fn run_and_cut(path: &Path, call: &str, cut: usize, arguments: &[String]) -> Output {
+    Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-P", path.to_str().unwrap()])
+        .args(["-e", &format!("inject={call}:signal=KILL:when={cut}")])
+        .arg(bench::executable())
+        .args(arguments)
+        .stdout(Stdio::null())
+        .output()
+        .expect("strace")
+}
+
+/// Kills at the first, second, … write, and at each flush, until a run comes through, each from the same image; gives the
+/// number of cuts.
+fn cut_everywhere(image: &Image, arguments: &[String], mut opens: impl FnMut(&str)) -> usize {
+    let before = std::fs::read(image.path()).unwrap();
+    let mut cuts = 0;
+    for call in CALLS {
+        for cut in 1..LIMIT {
+            std::fs::write(image.path(), &before).unwrap();
+            let run = run_and_cut(&image.path(), call, cut, arguments);
+            opens(&format!("{call} {cut}"));
+            if run.status.success() {
+                break;
+            }
+            // strace ends as its tracee did.
+            let killed = run.status.signal() == Some(9) || run.status.code() == Some(137);
+            assert!(killed, "{call} {cut}: {:?} {}", run.status, String::from_utf8_lossy(&run.stderr));
+            cuts += 1;
+        }
+    }
+    cuts
+}
+
+fn command(name: &str, image: &Image, options: &[&str]) -> Vec<String> {
+    let path = image.path();
+    [name, path.to_str().unwrap()].iter().chain(options).map(|word| (*word).to_owned()).collect()
+}
+
+#[test]
+fn an_enrolment_that_wipes_the_old_keys_may_be_killed_at_any_write() {
+    let (tpm, image) = (Swtpm::new(), Image::new());
+    image.enroll(&tpm, "4");
+    let (tpm_option, sign) = (option(&tpm), format!("--sign-key={}", image.owner_key().display()));
+    let options = ["--unlock-tpm2", &tpm_option, "--tpm2-pcrs=4+7", &sign, "--wipe-slot=all"];
+    let enroll = command("enroll", &image, &options);
+    let (mut passphrase, mut wiped) = (0, 0);
+    let cuts = cut_everywhere(&image, &enroll, |cut| {
+        // The TPM's way in is the old token or the new one, but always one.
+        let run = image.dry_run(&tpm);
+        assert_eq!(run.code, 0, "{cut}: {}{}", run.stdout, run.stderr);
+        *if image.opens_with(Image::PASSPHRASE) { &mut passphrase } else { &mut wiped } += 1;
+    });
+    println!("{cuts} cuts: {passphrase} with the old keys, {wiped} without");
+    // New area, flush, two headers with a flush each, old areas, flush.
+    assert!(cuts == 8 && passphrase > 0 && wiped > 0, "{cuts} {passphrase} {wiped}");
+    image.repair_finds_nothing();
+}
+
+#[test]
+fn a_binding_may_be_killed_at_any_write() {
+    let (tpm, image) = (Swtpm::new(), Image::new());
+    image.enroll(&tpm, "4");
+    let bind =
+        command("bind", &image, &[&option(&tpm), &format!("--sign-key={}", image.owner_key().display())]);
+    let cuts = cut_everywhere(&image, &bind, |cut| {
+        assert_eq!(image.dry_run(&tpm).code, 0, "{cut}");
+        assert!(image.opens_with(Image::PASSPHRASE), "{cut}");
+    });
+    // Two headers, each with a flush.
+    assert_eq!(cuts, 4);
+}
