@@ -19,8 +19,10 @@ use crate::volume::Volume;
 /// Who writes the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Enroller {
-    /// `cvm-unlock enroll`.
+    /// `cvm-unlock enroll`, by the owner.
     CvmUnlock,
+    /// `cvm-unlock enroll`, by somebody without the owner's key.
+    Stranger,
     /// `systemd-cryptenroll`, for comparison.
     Systemd,
 }
@@ -50,7 +52,7 @@ impl Enrolled {
             .artefact(volume.artefact())
             .artefact(factory_tpm)
             .and(pcrs);
-        if enroller == Enroller::CvmUnlock {
+        if enroller != Enroller::Systemd {
             key = key.file(&product.executable)?;
         }
         let artefact = cache.artefact("enrolled", key, |path| {
@@ -60,6 +62,11 @@ impl Enrolled {
             let swtpm = Swtpm::on_the_host(tools, &state)?;
             let mut command = match enroller {
                 Enroller::CvmUnlock => {
+                    let mut command = Command::new(&product.executable);
+                    command.arg("enroll").arg(format!("--sign-key={}", product.owner.key().display()));
+                    command
+                }
+                Enroller::Stranger => {
                     let mut command = Command::new(&product.executable);
                     command.arg("enroll");
                     command

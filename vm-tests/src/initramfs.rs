@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::cache::{Artefact, Cache, Key};
+use crate::owner::{Owner, Trust};
 use crate::tree::{Tree, output_of};
 
 /// What unlocks the root volume in this image.
@@ -30,6 +31,8 @@ pub struct Recipe {
     pub unlocker: Unlocker,
     /// Whether the probe runs scripts of the test before and after the unlocker.
     pub probe: bool,
+    /// Whom our configuration trusts.
+    pub trust: Trust,
 }
 
 /// The files that are under test.
@@ -39,6 +42,8 @@ pub struct Product {
     pub executable: PathBuf,
     /// The directory `dracut-module/50cvm-unlock`.
     pub dracut_module: PathBuf,
+    /// Who owns the guests.
+    pub owner: Owner,
 }
 
 /// What an image has more than another one, in bytes.
@@ -72,6 +77,7 @@ impl Initramfs {
         if recipe.unlocker == Unlocker::CvmUnlock {
             ensure!(product.executable.exists(), "No executable to test at {}", product.executable.display());
             key = key.file(&product.executable)?.file(&product.dracut_module)?;
+            key = key.file(&product.owner.configuration(recipe.trust))?;
         }
         if recipe.probe {
             key = key.file(&probe_module)?;
@@ -81,6 +87,8 @@ impl Initramfs {
             if recipe.unlocker == Unlocker::CvmUnlock {
                 copy(&product.executable, &tree.join("usr/bin/cvm-unlock"))?;
                 copy(&product.dracut_module, &tree.join(MODULES).join("50cvm-unlock"))?;
+                fs::create_dir_all(tree.join("etc/cvm-unlock"))?;
+                copy(&product.owner.configuration(recipe.trust), &tree.join("etc/cvm-unlock/config.json"))?;
             }
             if recipe.probe {
                 copy(&probe_module, &tree.join(MODULES).join("51cvm-probe"))?;

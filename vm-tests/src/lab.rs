@@ -15,6 +15,7 @@ use crate::disk::{Disk, Root};
 use crate::enrolled::{Enrolled, Enroller};
 use crate::firmware::Firmware;
 use crate::initramfs::{Initramfs, Product, Recipe, Unlocker};
+use crate::owner::{Owner, Trust};
 use crate::serial::Live;
 use crate::tpm::manufacture;
 use crate::tree::{self, Tree, output_of};
@@ -64,6 +65,7 @@ impl Lab {
                     "CVM_UNLOCK_EXECUTABLE",
                     checkout.join("target").join(triple).join("release/cvm-unlock"),
                 ),
+                owner: Owner::new(&cache, &tools)?,
                 dracut_module: place("CVM_UNLOCK_DRACUT_MODULE", checkout.join("dracut-module/50cvm-unlock")),
             },
             cache,
@@ -77,7 +79,15 @@ impl Lab {
     /// # Errors
     /// When dracut fails.
     pub fn initramfs(&self, unlocker: Unlocker, probe: bool) -> Result<Initramfs> {
-        Initramfs::new(&self.cache, &self.guest, &self.product, Recipe { unlocker, probe })
+        self.initramfs_trusting(Trust::Owner, unlocker, probe)
+    }
+
+    /// The same, trusting whomever.
+    ///
+    /// # Errors
+    /// When dracut fails.
+    pub fn initramfs_trusting(&self, trust: Trust, unlocker: Unlocker, probe: bool) -> Result<Initramfs> {
+        Initramfs::new(&self.cache, &self.guest, &self.product, Recipe { unlocker, probe, trust })
     }
 
     /// The UKI that is shipped: our module, no probe.
@@ -103,6 +113,15 @@ impl Lab {
     pub fn uki(&self, unlocker: Unlocker, probe: bool, command_line: &str) -> Result<Uki> {
         let initramfs = self.initramfs(unlocker, probe)?;
         Uki::new(&self.cache, &self.tools, &self.firmware, &initramfs, command_line)
+    }
+
+    /// Our module with a configuration that opens what systemd enrolled.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub fn lenient_uki(&self) -> Result<Uki> {
+        let initramfs = self.initramfs_trusting(Trust::Anybody, Unlocker::CvmUnlock, false)?;
+        Uki::new(&self.cache, &self.tools, &self.firmware, &initramfs, COMMAND_LINE)
     }
 
     /// PCR 7 on this firmware with our signer, recorded once by a boot of its own.

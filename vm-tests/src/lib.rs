@@ -13,6 +13,7 @@ pub mod firmware;
 pub mod initramfs;
 pub mod lab;
 pub mod outcome;
+pub mod owner;
 pub mod qemu;
 pub mod qmp;
 pub mod scenario;

@@ -10,9 +10,12 @@ pub mod killed;
 pub mod late_disk;
 pub mod missing_disk;
 pub mod no_tpm;
+pub mod opened_by_systemd;
 pub mod other_command_line;
 pub mod plain_root;
+pub mod strangers_volume;
 pub mod systemd_formula;
+pub mod systemds_token;
 
 /// In the order in which they run.
 pub const ALL: &[Scenario] = &[
@@ -40,6 +43,21 @@ pub const ALL: &[Scenario] = &[
         name: "systemd-formula",
         about: "PCR 15 is what systemd-cryptsetup makes of the same volume",
         run: systemd_formula::run,
+    },
+    Scenario {
+        name: "strangers-volume",
+        about: "a volume that the host made for this TPM is not the owner's, and is refused",
+        run: strangers_volume::run,
+    },
+    Scenario {
+        name: "systemds-token",
+        about: "what systemd-cryptenroll wrote opens for an image that asks for it, and for no other",
+        run: systemds_token::run,
+    },
+    Scenario {
+        name: "opened-by-systemd",
+        about: "systemd-cryptsetup opens a volume that we enrolled",
+        run: opened_by_systemd::run,
     },
     Scenario {
         name: "plain-root",
