@@ -57,7 +57,7 @@ impl Enrolled {
         let mut tpm = open(swtpm);
         let mask = mask(&[7, 15]);
         let policy = literal::digest(&current(&mut tpm, bank, mask));
-        let (sealed, srk) = tpm.seal(&Secret::copy_of(SECRET), &policy).unwrap();
+        let (sealed, srk) = tpm.seal(&Secret::copy_of(SECRET), &policy, None).unwrap();
         Self { sealed, parent: Parent::Persistent(srk), steps: vec![Step::Pcr(bank, mask)] }
     }
 
