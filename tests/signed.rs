@@ -21,7 +21,7 @@ mod systemd;
 use std::fs;
 use std::path::Path;
 
-use bench::Image;
+use bench::{Image, option, run};
 use cvm_unlock::error::Failure;
 use cvm_unlock::fence::Unfenced;
 use cvm_unlock::fence::measurement_log::MeasurementLog;
@@ -34,7 +34,7 @@ use cvm_unlock::tpm::blob::Sealed;
 use cvm_unlock::tpm::esapi::EsapiTpm;
 use cvm_unlock::tpm::srk::Srk;
 use cvm_unlock::tpm::{Authorization, Parent, Step, Tpm};
-use serde_json::Value;
+use serde_json::{Value, json};
 use swtpm::Swtpm;
 use systemd::{Signer, boot, cryptenroll, dry_run};
 
@@ -438,4 +438,55 @@ fn assert_nothing_loaded(swtpm: &Swtpm) {
 /// `TPM2B_PUBLIC` of its content.
 fn tpm2b(content: &[u8]) -> Vec<u8> {
     [&u16::try_from(content.len()).unwrap().to_be_bytes(), content].concat()
+}
+
+#[test]
+fn we_enrol_a_signed_policy_with_pcr_15_by_value_and_each_signed_kernel_opens_it() {
+    let (mut tpm, image, signer) = (Swtpm::new(), Image::new(), systemd::Signer::new());
+    let root = tempfile::tempdir().unwrap();
+    let key = format!("--tpm2-public-key={}", signer.public().display());
+    let sign = format!("--sign-key={}", image.owner_key().display());
+    let replayable = image.enroll_with(&tpm, &[&key]);
+    assert!(replayable.stderr.contains("[pcr-replayable]"), "{}", replayable.stderr);
+    let enrolled = image.enroll_with(&tpm, &[&key, "--tpm2-pcrs=7", "--private-db", &sign]);
+    assert_eq!(enrolled.code, 0, "{}", enrolled.stderr);
+    assert_eq!(
+        (&enrolled.json()["signed_pcrs"], &enrolled.json()["unsealed_in_trial"]),
+        (&json!([11]), &json!(false))
+    );
+    let token = image.metadata()["tokens"]["0"].clone();
+    assert_eq!((&token["tpm2_pubkey_pcrs"], &token["tpm2-pcrs"]), (&json!([11]), &json!([7, 15])));
+
+    for kernel in ["first kernel", "second kernel"] {
+        let signature = signer.sign(&tpm, kernel, "enter-initrd");
+        tpm.reboot();
+        boot(&tpm, kernel, "enter-initrd");
+        let config = format!("--config={}", image.config_file().display());
+        let named = format!("--tpm2-signature={}", signature.display());
+        let (path, device, root) = (image.path(), option(&tpm), format!("--root={}", root.path().display()));
+        let run =
+            run(&["unlock", "--dry-run", path.to_str().unwrap(), &device, &config, &root, &named, "--json"]);
+        assert_eq!(run.code, 0, "{kernel}: {}{}", run.stdout, run.stderr);
+        // By its own token, the volume can be changed, too.
+        let again =
+            image.run("enroll", &["--unlock-tpm2", &device, &named, &key, "--tpm2-pcrs=4", &sign, "--json"]);
+        assert_eq!((again.code, &again.json()["unsealed_in_trial"]), (0, &json!(true)), "{}", again.stderr);
+    }
+    boot(&tpm, "no kernel of ours", "enter-initrd");
+    assert_ne!(image.dry_run(&tpm).code, 0);
+}
+
+#[test]
+fn another_parent_key_is_used_if_its_handle_is_named() {
+    let (tpm, image) = (Swtpm::new(), Image::new());
+    tpm.tool("tpm2_createprimary -C o -G ecc256:aes128cfb -c parent.ctx");
+    tpm.tool("tpm2_evictcontrol -C o -c parent.ctx 0x81000123");
+    let sign = format!("--sign-key={}", image.owner_key().display());
+    let run = image.enroll_with(&tpm, &["--tpm2-pcrs=4", &sign, "--tpm2-seal-key-handle=0x81000123"]);
+    assert_eq!((run.code, &run.json()["unsealed_in_trial"]), (0, &json!(true)), "{}", run.stderr);
+    let srk = image.metadata()["tokens"]["0"]["tpm2_srk"].as_str().unwrap().to_owned();
+    assert!(srk.starts_with("gQABI"), "{srk}");
+    assert_eq!(image.dry_run(&tpm).code, 0);
+    let absent = image.enroll_with(&tpm, &["--tpm2-pcrs=4", "--tpm2-seal-key-handle=0x81000456"]);
+    assert!(absent.stderr.contains("[srk-absent]"), "{}", absent.stderr);
 }

@@ -35,6 +35,14 @@ pub(super) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(Common,
                 Long("tpm2-device") => options.tpm = parser.value()?.parse_with(str::parse)?,
                 Long("tpm2-pcrs") => options.pcrs = Some(parser.value()?.parse_with(str::parse)?),
                 Long("tpm2-pcr-bank") => options.bank = Some(parser.value()?.string()?),
+                Long("tpm2-public-key") => options.public_key = Some(parser.value()?.into()),
+                Long("tpm2-public-key-pcrs") => {
+                    options.public_key_pcrs = Some(parser.value()?.parse_with(str::parse)?);
+                }
+                Long("tpm2-signature") => options.signature = Some(parser.value()?.into()),
+                Long("tpm2-seal-key-handle") => {
+                    options.parent = Some(enroll::handle(&parser.value()?.string()?)?)
+                }
                 Long("private-db") => options.private_db = true,
                 Long("sign-key") => options.sign_key = Some(parser.value()?.into()),
                 Long("unlock-key-file") => options.key_file = Some(parser.value()?.into()),
@@ -46,6 +54,7 @@ pub(super) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(Common,
             },
             (Some(Command::Bind(options)), argument) => match argument {
                 Long("tpm2-device") => options.tpm = parser.value()?.parse_with(str::parse)?,
+                Long("tpm2-signature") => options.signature = Some(parser.value()?.into()),
                 Long("token-id") => options.token = Some(parser.value()?.parse()?),
                 Long("sign-key") => options.sign_key = Some(parser.value()?.into()),
                 Value(path) if options.volume.is_none() => options.volume = Some(path.into()),
@@ -133,6 +142,12 @@ pub enum UsageError {
     /// Nothing in it, or far too much.
     #[error("The key file {} is empty or larger than 64 KiB", .0.display())]
     KeyFileSize(std::path::PathBuf),
+    /// A file that should have been PEM.
+    #[error("{} is not text", .0.display())]
+    NotText(std::path::PathBuf),
+    /// Not hexadecimal digits.
+    #[error("'{0}' is not a handle such as 0x81000001")]
+    Handle(String),
     /// `fail` ends the machine: it is the initramfs's alone.
     #[error("'fail' runs inside an initramfs only")]
     NotInInitramfs,
@@ -152,7 +167,7 @@ impl Failure for UsageError {
         match self {
             Self::Print(_) | Self::Serialise(_) => "output-failed",
             Self::End(_) => "end-failed",
-            Self::KeyFile { .. } | Self::KeyFileSize(_) => "key-file",
+            Self::KeyFile { .. } | Self::KeyFileSize(_) | Self::NotText(_) => "key-file",
             _ => "usage",
         }
     }

@@ -14,6 +14,7 @@ use crate::tpm::esapi::EsapiTpm;
 pub(super) struct Options {
     pub(super) volume: Option<PathBuf>,
     pub(super) token: Option<u32>,
+    pub(super) signature: Option<PathBuf>,
     pub(super) sign_key: Option<PathBuf>,
     pub(super) tpm: Device,
 }
@@ -23,10 +24,12 @@ pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
     super::lock_memory();
     let config = Config::load(&common.root, common.config.as_deref())?;
     let owner = options.sign_key.as_deref().map(keys::signing_key).transpose()?;
+    let signatures = keys::signatures(&common.root, options.signature.as_deref())?;
     let request = Request {
         volume,
         root: &common.root,
         token: options.token,
+        signatures: &signatures,
         sign: owner.as_ref(),
         flags: &config.allow_luks_flags,
     };

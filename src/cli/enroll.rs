@@ -1,17 +1,18 @@
 //! `enroll`: a new key sealed to the TPM, a recovery key, old keyslots away.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Common, UsageError, keys, print, print_json};
 use crate::config::Config;
 use crate::error::Error;
 use crate::pcr::{Bank, Pcr};
 use crate::policy::pcrs::{PcrChoice, PcrsError};
+use crate::policy::signature::Signatures;
 use crate::provision::Key;
 use crate::provision::enroll::{Enrolled, Prepared, Request};
 use crate::provision::recovery::RecoveryKey;
-use crate::provision::seal::{Seal, SealedSlot};
+use crate::provision::seal::{Seal, SealedSlot, SignedPolicy};
 use crate::provision::wipe::Wipe;
 use crate::tpm::esapi::EsapiTpm;
 use crate::tpm::{Device, Tpm};
@@ -24,6 +25,10 @@ pub(super) struct Options {
     pub(super) unlock_tpm: bool,
     pub(super) pcrs: Option<PcrChoice>,
     pub(super) bank: Option<String>,
+    pub(super) public_key: Option<PathBuf>,
+    pub(super) public_key_pcrs: Option<PcrChoice>,
+    pub(super) signature: Option<PathBuf>,
+    pub(super) parent: Option<u32>,
     pub(super) private_db: bool,
     pub(super) sign_key: Option<PathBuf>,
     pub(super) recovery: bool,
@@ -42,36 +47,57 @@ impl Options {
             Self { key_file: Some(_), unlock_tpm: true, .. } => {
                 Err(UsageError::Contradiction("--unlock-key-file=FILE and --unlock-tpm2"))
             }
-            Self { pcrs: None, recovery: false, wipe, .. } if wipe.is_empty() => {
+            Self { pcrs: None, public_key: None, recovery: false, wipe, .. } if wipe.is_empty() => {
                 Err(UsageError::Missing("--tpm2-pcrs=PCRS, --recovery-key or --wipe-slot=SLOTS"))
             }
-            Self { pcrs: None, bank: Some(_), .. } => Err(UsageError::Missing("--tpm2-pcrs=PCRS for a bank")),
+            Self { public_key: None, public_key_pcrs: Some(_), .. } => {
+                Err(UsageError::Missing("--tpm2-public-key=FILE for signed PCRs"))
+            }
             _ => Ok(()),
         }
     }
 
-    fn seal(&self) -> Result<Option<Seal>, Error> {
-        let Some(pcrs) = self.pcrs.clone() else { return Ok(None) };
+    fn seal(&self, root: &Path) -> Result<Option<Seal>, Error> {
+        let pcrs = match (&self.pcrs, &self.public_key) {
+            (None, None) => return Ok(None),
+            (Some(pcrs), _) => pcrs.clone(),
+            (None, Some(_)) => "".parse()?,
+        };
         let pcrs = match &self.bank {
             None => pcrs,
             Some(bank) => in_bank(pcrs, bank)?,
         };
-        Ok(Some(Seal { pcrs, private_db: self.private_db }))
+        let signed = self.public_key.as_deref().map(|path| self.signed(root, path)).transpose()?;
+        Ok(Some(Seal { pcrs, signed, parent: self.parent, private_db: self.private_db }))
+    }
+
+    fn signed(&self, root: &Path, public_key: &Path) -> Result<SignedPolicy, Error> {
+        let pcrs = match &self.public_key_pcrs {
+            Some(pcrs) => pcrs.mask(),
+            // systemd-cryptenroll's default: what a UKI's own signatures are about.
+            None => Pcr::new(11).into_iter().collect(),
+        };
+        let signatures = keys::signatures(root, self.signature.as_deref())?;
+        SignedPolicy::new(&keys::public_key(public_key)?, pcrs, signatures)
     }
 }
 
 pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
     options.check()?;
     let volume = options.volume.as_deref().ok_or(UsageError::Missing("a DEVICE or IMAGE"))?;
-    let seal = options.seal()?;
+    let seal = options.seal(&common.root)?;
     super::lock_memory();
     let config = Config::load(&common.root, common.config.as_deref())?;
     let owner = options.sign_key.as_deref().map(keys::signing_key).transpose()?;
     let passphrase = options.key_file.as_deref().map(keys::read).transpose()?;
+    let signatures = match &passphrase {
+        Some(_) => Signatures::default(),
+        None => keys::signatures(&common.root, options.signature.as_deref())?,
+    };
     let request = Request {
         volume,
         root: &common.root,
-        key: passphrase.as_ref().map_or(Key::Tpm, Key::Passphrase),
+        key: passphrase.as_ref().map_or(Key::Tpm(&signatures), Key::Passphrase),
         seal,
         sign: owner.as_ref(),
         recovery: options.recovery,
@@ -80,7 +106,11 @@ pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
     };
     let needs_tpm = request.seal.is_some() || passphrase.is_none();
     let mut tpm = needs_tpm.then(|| EsapiTpm::open(&options.tpm)).transpose()?;
-    let prepared = Prepared::new(&request, tpm.as_mut().map(|tpm| tpm as &mut dyn Tpm))?;
+    let tpm: Option<&mut dyn Tpm> = match &mut tpm {
+        Some(tpm) => Some(tpm),
+        None => None,
+    };
+    let prepared = Prepared::new(&request, tpm)?;
     for warning in &prepared.enrolled.warnings {
         log::warn!("{} [{}]", warning.message, warning.slug);
     }
@@ -98,6 +128,12 @@ pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
     }
 }
 
+/// `--tpm2-seal-key-handle=`: hexadecimal with or without `0x`, as systemd-cryptenroll takes it.
+pub(super) fn handle(text: &str) -> Result<u32, UsageError> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    u32::from_str_radix(digits, 16).map_err(|_| UsageError::Handle(text.to_owned()))
+}
+
 /// `--tpm2-pcr-bank=`: for PCRs without an explicit value, which names its bank itself.
 fn in_bank(pcrs: PcrChoice, bank: &str) -> Result<PcrChoice, PcrsError> {
     let wanted = Bank::from_name(bank).ok_or_else(|| PcrsError::Bank(bank.to_owned()))?;
@@ -106,6 +142,10 @@ fn in_bank(pcrs: PcrChoice, bank: &str) -> Result<PcrChoice, PcrsError> {
     }
     if pcrs.mask() != pcrs.to_read() {
         return Err(PcrsError::MixedBanks);
+    }
+    if pcrs.mask().is_empty() {
+        // Only PCR 15 will be bound by value; it is added in the bank of the choice.
+        return format!("{}:{wanted}", Pcr::FENCE).parse();
     }
     let items: Vec<_> = pcrs.mask().iter().map(Pcr::number).map(|pcr| format!("{pcr}:{wanted}")).collect();
     items.join("+").parse()
@@ -163,6 +203,10 @@ fn sealed(enrolled: &Enrolled, slot: &SealedSlot, line: &mut impl FnMut(std::fmt
     for (pcr, value) in &slot.pcrs {
         line(format_args!("  {pcr:>2} = {value}"));
     }
+    if !slot.signed_pcrs.is_empty() {
+        let pcrs: Vec<_> = slot.signed_pcrs.iter().map(u8::to_string).collect();
+        line(format_args!("  {} as the policy key signs", pcrs.join("+")));
+    }
     match &slot.signer {
         Some(signer) => line(format_args!("Signed by the owner key {signer}.")),
         None => line(format_args!(
@@ -175,7 +219,7 @@ fn sealed(enrolled: &Enrolled, slot: &SealedSlot, line: &mut impl FnMut(std::fmt
         if slot.unsealed_in_trial {
             "The TPM gave the secret back in a trial."
         } else {
-            "These are not the TPM's values now, so a boot will be the first to unseal it."
+            "The TPM is not in that state now, so a boot will be the first to unseal it."
         }
     ));
 }

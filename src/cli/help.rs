@@ -69,7 +69,7 @@ Options of every command:
 
 A first enrolment, on the machine that builds the image, against the VM's emulated TPM:
   cvm-unlock enroll disk.img --unlock-key-file=key --sign-key=owner.key \\
-      --tpm2-device=swtpm:host=localhost,port=2321 --tpm2-pcrs=7:sha256=HEX+11:sha256=HEX
+      --tpm2-device=swtpm:host=localhost,port=2321 --tpm2-pcrs=4:sha256=HEX+11:sha256=HEX
 
 Exit codes: 0 done, 64 usage, 65 hostile or damaged data, 69 something is not there, 70 a defect,
 71 the system refused, 77 the TPM or the policy refused, 78 configuration. Every failure also has a
@@ -121,6 +121,11 @@ What is added:
                           are read from the TPM. PCR 15 = zero is always added: it makes the key
                           single-use per boot
   --tpm2-pcr-bank=BANK    sha256 (default), sha384, sha512 or sha1
+  --tpm2-public-key=FILE  RSA key (PEM) whose signatures approve PCR values, as systemd-measure makes
+                          them: a new UKI then needs no new enrolment. PCR 15 = zero stays by value
+  --tpm2-public-key-pcrs=PCRS  PCRs that it signs for: 11 by default
+  --tpm2-signature=FILE   Its signatures, for the trial (and for --unlock-tpm2)
+  --tpm2-seal-key-handle=HANDLE  Another persistent parent key than 0x81000001
   --private-db            Only the owner's keys are in the Secure Boot db. Without it, PCR 11 is
                           refused unless PCR 4 is there: any system can extend 11 as this image does
   --sign-key=FILE         The owner's private key (PEM, PKCS#8): signs the keyslot, so that an image whose
@@ -150,6 +155,7 @@ that cannot be, enrol anew. Keyslots and the sealed object stay as they are; one
 
 Options:
   --sign-key=FILE         The owner's private key (PEM, PKCS#8); without it, the token is only bound
+  --tpm2-signature=FILE   Signatures for a token whose policy is signed
   --token-id=NUMBER       This token; otherwise the first that the TPM opens
   --tpm2-device=DEVICE    auto (default), /dev/tpm0, /dev/tpmrm0, or swtpm:host=HOST,port=PORT
   --json                  Print what was done as JSON

@@ -7,11 +7,27 @@ use std::path::Path;
 use super::UsageError;
 use crate::error::Error;
 use crate::owner::SigningKey;
+use crate::policy::signature::Signatures;
 use crate::secret::Secret;
 
 /// The owner's private key.
 pub(super) fn signing_key(path: &Path) -> Result<SigningKey, Error> {
     Ok(SigningKey::from_pem(&read(path)?)?)
+}
+
+/// Signed policies: of the file that was named, or of where systemd looks for them.
+pub(super) fn signatures(root: &Path, named: Option<&Path>) -> Result<Signatures, Error> {
+    let (signatures, unreadable) = crate::signature_files::load(root, named)?;
+    for error in unreadable {
+        log::warn!("{}", crate::error::chain(&error));
+    }
+    Ok(signatures)
+}
+
+/// A public key as PEM text.
+pub(super) fn public_key(path: &Path) -> Result<String, UsageError> {
+    let text = String::from_utf8(read(path)?.expose().to_vec());
+    text.map_err(|_| UsageError::NotText(path.to_owned()))
 }
 
 /// The whole file, as cryptsetup takes a key file.

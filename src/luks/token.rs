@@ -178,6 +178,20 @@ impl Literal<'_> {
     }
 }
 
+/// A token's JSON with a signed policy beside the PCRs by value, in systemd's members.
+#[must_use]
+pub fn with_signed(mut token: Value, signed: &Signed) -> Value {
+    if let Some(members) = token.as_object_mut() {
+        let pcrs: Vec<_> = signed.pcrs.iter().map(Pcr::number).collect();
+        members.insert("tpm2_pubkey".to_owned(), Base64::encode_string(signed.key.as_bytes()).into());
+        members.insert("tpm2_pubkey_pcrs".to_owned(), pcrs.into());
+        if let Some(reference) = &signed.reference {
+            members.insert("tpm2_pubkey_ref".to_owned(), reference.clone().into());
+        }
+    }
+    token
+}
+
 /// Why a token cannot be read.
 #[derive(Debug, Error)]
 pub enum TokenError {

@@ -27,7 +27,8 @@ pub(super) fn token(pcrs: &[u8]) -> Value {
         values.insert(pcr, vec![0; 32]).unwrap();
     }
     let policy_digest = literal::digest(&values);
-    let (sealed, srk) = FakeTpm::new(&Bank::ALL).seal(&Secret::new(vec![1; 32]), &policy_digest).unwrap();
+    let (sealed, srk) =
+        FakeTpm::new(&Bank::ALL).seal(&Secret::new(vec![1; 32]), &policy_digest, None).unwrap();
     Literal {
         keyslot: 1,
         sealed: &sealed,

@@ -16,6 +16,7 @@ use crate::luks::token::Token;
 use crate::luks::{FlagSet, Snapshot};
 use crate::owner::SigningKey;
 use crate::pcr::Pcr;
+use crate::policy::signature::Signatures;
 use crate::report::Warning;
 use crate::tpm::Tpm;
 
@@ -27,6 +28,8 @@ pub struct Request<'a> {
     pub root: &'a Path,
     /// The token; otherwise the first that the TPM opens.
     pub token: Option<u32>,
+    /// Signatures for a token whose policy is signed.
+    pub signatures: &'a Signatures,
     /// Signs the binding.
     pub sign: Option<&'a SigningKey>,
     /// LUKS flags that the header may carry.
@@ -67,7 +70,7 @@ pub fn bind(request: &Request<'_>, tpm: &mut dyn Tpm) -> Result<Bound, Error> {
         }
     }
     log::info!("Unsealing the token's secret");
-    let unsealed = open::unseal(&tokens, tpm)?;
+    let unsealed = open::unseal(&tokens, tpm, request.signatures.clone())?;
     let opened = open::by_token(&before, &metadata.bytes()?, &unsealed)?;
     let token = unsealed.token();
 

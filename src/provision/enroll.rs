@@ -85,8 +85,11 @@ impl Prepared {
         let target = Target::open(request.volume, request.root)?;
         let (mut metadata, before) = Metadata::read(&target, request.flags)?;
         log::info!("Opening the volume");
-        let opened =
-            open::open(&before, &metadata.bytes()?, request.key, tpm.as_mut().map(|tpm| &mut **tpm as _))?;
+        let bytes = metadata.bytes()?;
+        let opened = match &mut tpm {
+            Some(tpm) => open::open(&before, &bytes, request.key, Some(&mut **tpm)),
+            None => open::open(&before, &bytes, request.key, None),
+        }?;
         let mut enrolled = Enrolled {
             volume: request.volume.to_owned(),
             luks_uuid: before.uuid().to_string(),
@@ -105,9 +108,9 @@ impl Prepared {
             let snapshot = metadata.snapshot(&target, request.flags)?;
             let token = made.add_token(&mut metadata, &snapshot, keyslot, &opened.key, request.sign)?;
             let after = metadata.snapshot(&target, request.flags)?;
-            made.try_token(&after, &metadata.bytes()?, token, request.sign, tpm)?;
-            let slot = made.describe(keyslot, token, request.sign);
-            proven.extend(slot.unsealed_in_trial.then_some(keyslot));
+            let unsealed = made.try_token(&after, &metadata.bytes()?, token, request.sign, tpm)?;
+            let slot = made.describe((keyslot, token), request.sign, unsealed);
+            proven.extend(unsealed.then_some(keyslot));
             enrolled.sealed = Some(slot);
         }
         let recovery = request.recovery.then(|| add_recovery(&mut metadata, &target, request, &opened));

@@ -9,6 +9,7 @@ use crate::config::{Authentic, Policy};
 use crate::error::{Class, Error, Failure};
 use crate::fence::Unfenced;
 use crate::luks::{Snapshot, emit};
+use crate::policy::signature::Signatures;
 use crate::policy::{Rules, State};
 use crate::secret::{Secret, VolumeKey};
 use crate::source::Source;
@@ -21,8 +22,8 @@ use crate::verify;
 pub enum Key<'a> {
     /// Passphrase of a keyslot.
     Passphrase(&'a Secret),
-    /// The TPM, by a token that the volume has.
-    Tpm,
+    /// The TPM, by a token that the volume has; where its policy is signed, by one of these.
+    Tpm(&'a Signatures),
 }
 
 /// An opened volume.
@@ -44,11 +45,11 @@ pub(super) fn open(
         (Key::Passphrase(passphrase), _) => {
             by_passphrase(snapshot, bytes, passphrase)?.ok_or_else(|| OpenError::WrongKey.into())
         }
-        (Key::Tpm, Some(tpm)) => {
-            let unsealed = unseal(snapshot.tokens(), tpm)?;
+        (Key::Tpm(signatures), Some(tpm)) => {
+            let unsealed = unseal(snapshot.tokens(), tpm, signatures.clone())?;
             by_token(snapshot, bytes, &unsealed)
         }
-        (Key::Tpm, None) => Err(OpenError::NoTpm.into()),
+        (Key::Tpm(_), None) => Err(OpenError::NoTpm.into()),
     }
 }
 
@@ -86,11 +87,16 @@ pub(super) fn by_token(snapshot: &Snapshot, bytes: &Vec<u8>, unsealed: &Unsealed
 }
 
 /// Lets the TPM unseal the first of `tokens` that it opens in the present state.
-pub(super) fn unseal(tokens: &BTreeMap<u32, Value>, tpm: &mut dyn Tpm) -> Result<Unsealed, Error> {
+pub(super) fn unseal(
+    tokens: &BTreeMap<u32, Value>,
+    tpm: &mut dyn Tpm,
+    signatures: Signatures,
+) -> Result<Unsealed, Error> {
     let rules = Rules { allow_unbound: true, require_fence: false };
     let unfenced = Unfenced::check(tpm)?;
+    let mut state = State { signatures, ..State::at_entry(unfenced.banks()) };
     let mut tokens = Tokens::new(tokens);
-    match tokens.unseal(tpm, &unfenced, &rules, &mut State::at_entry(unfenced.banks())) {
+    match tokens.unseal(tpm, &unfenced, &rules, &mut state) {
         Some(unsealed) => Ok(unsealed),
         None => Err(tokens.into_error().into()),
     }

@@ -15,11 +15,13 @@ use crate::hex;
 use crate::luks::Snapshot;
 use crate::luks::binding::{self, Binding};
 use crate::luks::proof::Proof;
-use crate::luks::token::{Literal, Token};
+use crate::luks::token::{Literal, Signed, Token, with_signed};
 use crate::owner::SigningKey;
 use crate::pcr::{Pcr, PcrMask, PcrValues};
-use crate::policy::literal;
+use crate::policy::key::{Exponent, KeyError, PolicyKey};
 use crate::policy::pcrs::PcrChoice;
+use crate::policy::signature::Signatures;
+use crate::policy::{approved, literal};
 use crate::report::Warning;
 use crate::secret::{Secret, VolumeKey};
 use crate::tpm::blob::Sealed;
@@ -33,8 +35,35 @@ use crate::verify;
 pub struct Seal {
     /// PCRs by value; 15 = zero is added.
     pub pcrs: PcrChoice,
+    /// PCRs by the signatures of a key.
+    pub signed: Option<SignedPolicy>,
+    /// Another parent than the storage root key: a persistent handle.
+    pub parent: Option<u32>,
     /// Whether only the owner's keys are in the Secure Boot db, so that PCR 7 tells his systems from others.
     pub private_db: bool,
+}
+
+/// A signed policy: whatever its key approves for these PCRs.
+#[derive(Clone, Debug)]
+pub struct SignedPolicy {
+    key: PolicyKey,
+    token: Signed,
+    /// Signatures for a trial.
+    signatures: Signatures,
+}
+
+impl SignedPolicy {
+    /// The policy of the key in `pem` over `pcrs`, which are some.
+    ///
+    /// # Errors
+    /// `policy-key` where it is no key that a TPM can verify with, `pcrs-none`.
+    pub fn new(pem: &str, pcrs: PcrMask, signatures: Signatures) -> Result<Self, Error> {
+        if pcrs.is_empty() {
+            return Err(danger::Danger::None.into());
+        }
+        let key = PolicyKey::from_pem(pem).map_err(SealError::PolicyKey)?;
+        Ok(Self { key, token: Signed { key: pem.to_owned(), pcrs, reference: None }, signatures })
+    }
 }
 
 /// What was sealed.
@@ -48,6 +77,9 @@ pub struct SealedSlot {
     pub bank: String,
     /// PCRs and values that the key is sealed to, in hexadecimal digits.
     pub pcrs: BTreeMap<u8, String>,
+    /// PCRs that the policy key signs for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signed_pcrs: Vec<u8>,
     /// The owner key that signed, by its name.
     pub signer: Option<String>,
     /// Whether the TPM gave the secret back in a trial: it can only where the PCRs already have these values.
@@ -61,6 +93,7 @@ pub(super) struct Made {
     srk: Srk,
     policy: [u8; 32],
     values: PcrValues,
+    signed: Option<SignedPolicy>,
     /// The PCRs have these values now.
     current: bool,
 }
@@ -69,17 +102,24 @@ impl Made {
     /// Seals a new random secret.
     pub(super) fn new(request: &Seal, tpm: &mut dyn Tpm) -> Result<(Self, Option<Warning>), Error> {
         let choice = request.pcrs.clone().with_fence()?;
-        let chosen: PcrMask = choice.mask().iter().filter(|pcr| *pcr != Pcr::FENCE).collect();
+        let by_signature = request.signed.as_ref().map_or(PcrMask::EMPTY, |signed| signed.token.pcrs);
+        let chosen =
+            choice.mask().iter().chain(by_signature.iter()).filter(|pcr| *pcr != Pcr::FENCE).collect();
         let warning = danger::judge(chosen, request.private_db)?;
         log::info!("Sealing a new secret to PCRs {} of bank {}", choice.mask(), choice.bank());
         let live = tpm.read_pcrs(&[(choice.bank(), choice.mask())])?.pop();
         let live = live.unwrap_or_else(|| PcrValues::new(choice.bank()));
         let values = choice.values(&live)?;
         let current = values.iter().all(|(pcr, value)| live.get(pcr) == Some(value));
-        let policy = literal::digest(&values);
+        // As systemd orders it: what is signed, then what is bound by value.
+        let signed = request.signed.clone();
+        let before = signed.as_ref().map_or(literal::EMPTY, |signed| {
+            approved::digest(&signed.key.name(Exponent::Explicit), &approved::reference(None))
+        });
+        let policy = literal::extend(before, &values);
         let secret = random_secret()?;
-        let (sealed, srk) = tpm.seal(&secret, &policy)?;
-        Ok((Self { secret, sealed, srk, policy, values, current }, warning))
+        let (sealed, srk) = tpm.seal(&secret, &policy, request.parent)?;
+        Ok((Self { secret, sealed, srk, policy, values, signed, current }, warning))
     }
 
     /// Adds the keyslot.
@@ -108,12 +148,16 @@ impl Made {
             srk: &self.srk,
             proof: Some(&proof),
         };
-        Ok(metadata.add_token(&token.to_json())?)
+        let token = match &self.signed {
+            Some(signed) => with_signed(token.to_json(), &signed.token),
+            None => token.to_json(),
+        };
+        Ok(metadata.add_token(&token)?)
     }
 
     /// Walks the new path as a boot will: the token is read back, the sealed object carries the policy that was computed
     /// here, the keyslot opens, binding and signature hold under the strict defaults, and where the PCRs have the values
-    /// already, the TPM gives the secret back.
+    /// already (and somebody signed them), the TPM gives the secret back: `true` if it did.
     pub(super) fn try_token(
         &self,
         after: &Snapshot,
@@ -121,31 +165,42 @@ impl Made {
         number: u32,
         owner: Option<&SigningKey>,
         tpm: &mut dyn Tpm,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let json = after.tokens().get(&number).ok_or(SealError::Trial("the token was not written"))?;
         let token = Token::parse(number, json)?;
         if token.policy_digest != self.policy {
             return Err(SealError::Trial("the token's policy is not the one that was sealed to").into());
         }
         try_proof(&token, &self.secret, after, bytes, owner)?;
-        if self.current {
-            let unsealed = open::unseal(&[(number, json.clone())].into(), tpm)?;
-            if unsealed.secret().expose() != self.secret.expose() {
-                return Err(SealError::Trial("the TPM gave back another secret").into());
-            }
+        if !self.current {
+            return Ok(false);
         }
-        Ok(())
+        let signatures = self.signed.as_ref().map(|signed| signed.signatures.clone()).unwrap_or_default();
+        match open::unseal(&[(number, json.clone())].into(), tpm, signatures) {
+            Ok(unsealed) if unsealed.secret().expose() == self.secret.expose() => Ok(true),
+            Ok(_) => Err(SealError::Trial("the TPM gave back another secret").into()),
+            // Nobody has signed the present state: its boot will be the first to unseal.
+            Err(error) if self.signed.is_some() && error.slug() == NOT_SIGNED => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// What to tell.
-    pub(super) fn describe(&self, keyslot: u32, token: u32, owner: Option<&SigningKey>) -> SealedSlot {
+    pub(super) fn describe(
+        &self,
+        (keyslot, token): (u32, u32),
+        owner: Option<&SigningKey>,
+        unsealed_in_trial: bool,
+    ) -> SealedSlot {
+        let signed = self.signed.as_ref().map(|signed| signed.token.pcrs.iter().map(Pcr::number).collect());
         SealedSlot {
             keyslot,
             token,
             bank: self.values.bank().to_string(),
             pcrs: self.values.iter().map(|(pcr, value)| (pcr.number(), hex::encode(value))).collect(),
             signer: owner.map(|owner| owner.public().id().to_string()),
-            unsealed_in_trial: self.current,
+            signed_pcrs: signed.unwrap_or_default(),
+            unsealed_in_trial,
         }
     }
 }
@@ -190,6 +245,9 @@ pub enum SealError {
     /// The kernel's random numbers.
     #[error("Drawing random bytes")]
     Random(#[source] getrandom::Error),
+    /// A key that a TPM cannot verify with.
+    #[error("Reading the policy's public key")]
+    PolicyKey(#[source] KeyError),
     /// What was put in does not come out.
     #[error("The new keyslot failed its trial: {0}")]
     Trial(&'static str),
@@ -199,6 +257,7 @@ impl Failure for SealError {
     fn slug(&self) -> &'static str {
         match self {
             Self::Random(_) => "random-failed",
+            Self::PolicyKey(_) => "policy-key",
             Self::Trial(_) => "trial-failed",
         }
     }
@@ -206,6 +265,7 @@ impl Failure for SealError {
     fn class(&self) -> Class {
         match self {
             Self::Random(_) => Class::Os,
+            Self::PolicyKey(_) => Class::Usage,
             Self::Trial(_) => Class::Internal,
         }
     }
@@ -213,10 +273,13 @@ impl Failure for SealError {
     fn hint(&self) -> &'static str {
         match self {
             Self::Random(_) => "",
+            Self::PolicyKey(_) => "An RSA public key in PEM, as systemd-measure takes it",
             Self::Trial(_) => "Nothing was written; please report this",
         }
     }
 }
 
+/// The slug of a signed policy that nobody signed for the present state.
+const NOT_SIGNED: &str = "signature-missing";
 /// Bytes of a sealed secret, as systemd makes them.
 const SECRET_SIZE: usize = 32;

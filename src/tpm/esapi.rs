@@ -189,8 +189,13 @@ impl Tpm for EsapiTpm {
         })
     }
 
-    fn seal(&mut self, secret: &Secret, policy: &[u8; 32]) -> Result<(Sealed, Srk), TpmError> {
-        self.cleanly(|tpm| tpm.seal_below_srk(secret, policy))
+    fn seal(
+        &mut self,
+        secret: &Secret,
+        policy: &[u8; 32],
+        parent: Option<u32>,
+    ) -> Result<(Sealed, Srk), TpmError> {
+        self.cleanly(|tpm| tpm.seal_below(secret, policy, parent))
     }
 }
 

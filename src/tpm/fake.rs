@@ -117,7 +117,12 @@ impl Tpm for FakeTpm {
         }
     }
 
-    fn seal(&mut self, secret: &Secret, policy: &[u8; 32]) -> Result<(Sealed, Srk), TpmError> {
+    fn seal(
+        &mut self,
+        secret: &Secret,
+        policy: &[u8; 32],
+        _parent: Option<u32>,
+    ) -> Result<(Sealed, Srk), TpmError> {
         self.enter(Verb::Create)?;
         let private = Sha256::digest([secret.expose(), policy].concat()).to_vec();
         let mut public = template::sealed_object(policy);

@@ -61,12 +61,17 @@ pub trait Tpm {
     /// The TPM's, each class a variant of its own.
     fn unseal(&mut self, sealed: &Sealed, parent: &Parent, steps: &[Step]) -> Result<Secret, TpmError>;
 
-    /// Seals `secret` to a policy digest (SHA-256), below the storage root key that is persistent or, if there is none,
-    /// is created and made so.
+    /// Seals `secret` to a policy digest (SHA-256), below the persistent key `parent`; without one, below the storage root
+    /// key, which is created and made persistent if it is not there.
     ///
     /// # Errors
     /// The TPM's.
-    fn seal(&mut self, secret: &Secret, policy: &[u8; 32]) -> Result<(Sealed, Srk), TpmError>;
+    fn seal(
+        &mut self,
+        secret: &Secret,
+        policy: &[u8; 32],
+        parent: Option<u32>,
+    ) -> Result<(Sealed, Srk), TpmError>;
 }
 
 /// The banks of a TPM, and what about them would make a fence ineffective.

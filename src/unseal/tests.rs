@@ -22,7 +22,7 @@ fn token(tpm: &mut FakeTpm, keyslot: u32, byte: u8) -> Value {
     values.insert(Pcr::new(7).unwrap(), vec![byte; 32]).unwrap();
     values.insert(Pcr::FENCE, vec![0; 32]).unwrap();
     let policy_digest = literal::digest(&values);
-    let (sealed, srk) = tpm.seal(&Secret::copy_of(&SECRET), &policy_digest).unwrap();
+    let (sealed, srk) = tpm.seal(&Secret::copy_of(&SECRET), &policy_digest, None).unwrap();
     let pcrs: PcrMask = values.mask();
     let (bank, primary) = (Bank::Sha256, PrimaryAlg::Ecc);
     Literal {
@@ -121,7 +121,7 @@ fn signed(tpm: &mut FakeTpm, values_of_11: &[u8]) -> (Value, Signatures) {
     fence.insert(Pcr::FENCE, vec![0; 32]).unwrap();
     let authorized = approved::digest(&key.name(Exponent::Explicit), &[]);
     let policy = literal::extend(authorized, &fence);
-    let (sealed, srk) = tpm.seal(&Secret::copy_of(&SECRET), &policy).unwrap();
+    let (sealed, srk) = tpm.seal(&Secret::copy_of(&SECRET), &policy, None).unwrap();
     let mut token = token(tpm, 3, 0);
     token["tpm2-blob"] = Base64::encode_string(&sealed.to_bytes()).into();
     token["tpm2_srk"] = Base64::encode_string(&srk.to_bytes()).into();

@@ -17,13 +17,19 @@ use crate::tpm::srk::Srk;
 use crate::tpm::template::{Primary, PrimaryAlg, SRK_HANDLE, sealed_object};
 
 impl EsapiTpm {
-    pub(super) fn seal_below_srk(
+    pub(super) fn seal_below(
         &mut self,
         secret: &Secret,
         policy: &[u8; 32],
+        parent: Option<u32>,
     ) -> Result<(Sealed, Srk), TpmError> {
         let doing = "Sealing";
-        let (parent, srk) = self.storage_root_key()?;
+        let (parent, srk) = match parent {
+            None => self.storage_root_key()?,
+            Some(handle) => self.persistent_key(
+                PersistentTpmHandle::new(handle).map_err(library("Naming the parent key"))?,
+            )?,
+        };
         let template = Public::unmarshall(&sealed_object(policy)).map_err(library(doing))?;
         let session = self.start_session(parent, SessionType::Hmac)?;
         let made = self.call(Verb::Create, Some(session), |context| {
