@@ -19,12 +19,14 @@ mod swtpm;
 mod systemd;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use base64ct::{Base64, Encoding};
 use bench::{Image, option, run};
 use cvm_unlock::error::Failure;
 use cvm_unlock::fence::Unfenced;
 use cvm_unlock::fence::measurement_log::MeasurementLog;
+use cvm_unlock::hex;
 use cvm_unlock::luks::Uuid;
 use cvm_unlock::pcr::{Bank, Pcr, PcrMask};
 use cvm_unlock::policy::key::{Exponent, PolicyKey};
@@ -123,7 +125,7 @@ fn without_a_signature_the_refusal_says_what_was_looked_for() {
     let right = bench.signer.sign(&bench.tpm, "kernel", "enter-initrd");
     let fingerprint = {
         let pem = fs::read_to_string(bench.signer.public()).unwrap();
-        cvm_unlock::hex::encode(PolicyKey::from_pem(&pem).unwrap().fingerprint())
+        hex::encode(PolicyKey::from_pem(&pem).unwrap().fingerprint())
     };
     assert!(fs::read_to_string(&right).unwrap().contains(&fingerprint));
     let message = bench.is_refused(&other, "signature-missing");
@@ -259,6 +261,38 @@ impl Tools {
         Parent::Persistent(Srk::parse(&fs::read(self.tpm.file("parent.srk")).unwrap()).unwrap())
     }
 
+    /// The secret as an object wrapped for the parent whose public half is in `parent.pub`: the files `private`, `public`
+    /// and `seed`. Its policy is the key's, without reference.
+    fn wrap_for_parent(&self) {
+        self.load_key(Exponent::Explicit);
+        self.policy(&[], None);
+        // The emulator has room for three objects: nothing stays loaded between two steps.
+        let step = |line: &str| {
+            self.tpm.tool(line);
+            self.tpm.tool("tpm2_flushcontext -t");
+        };
+        step("true");
+        step("tpm2_createprimary -C n -c origin.ctx");
+        // No attribute at all, as an offline enrolment of systemd's.
+        step("tpm2_create -C origin.ctx -u public -r local -L policy -i secret -a 0x0");
+        step("tpm2_load -C origin.ctx -u public -r local -c object.ctx");
+        step("tpm2_loadexternal -C n -u parent.pub -c target.ctx");
+        // The same key may approve of the duplication: TPM2_PolicyCommandCode(TPM_CC_Duplicate).
+        step("tpm2_startauthsession -S trial");
+        step("tpm2_policycommandcode -S trial -L duplication TPM2_CC_Duplicate");
+        step("tpm2_flushcontext trial");
+        let duplication = fs::read(self.tpm.file("duplication")).unwrap();
+        self.sign(&duplication, &[]);
+        self.tpm
+            .tool("tpm2_verifysignature -c key.ctx -g sha256 -m message -s signature -f rsassa -t ticket");
+        step("tpm2_startauthsession --policy-session -S session");
+        step("tpm2_policycommandcode -S session TPM2_CC_Duplicate");
+        step("tpm2_policyauthorize -S session -i duplication -n name -t ticket");
+        self.tpm
+            .tool("tpm2_duplicate -C target.ctx -c object.ctx -G null -p session:session -r private -s seed");
+        step("tpm2_flushcontext session");
+    }
+
     fn files(&self, names: &[&str]) -> Sealed {
         let bytes: Vec<_> = names.iter().map(|name| fs::read(self.tpm.file(name)).unwrap()).collect();
         Sealed::parse(&bytes.concat()).unwrap()
@@ -322,36 +356,7 @@ fn an_object_made_away_from_its_parent_is_imported_below_either_kind_of_parent()
     for algorithm in ["ecc256:aes128cfb", "rsa2048:aes128cfb"] {
         let tools = Tools::new();
         let parent = tools.parent(algorithm, 0x8100_0042);
-        tools.load_key(Exponent::Explicit);
-        tools.policy(&[], None);
-        // The emulator has room for three objects: nothing stays loaded between two steps.
-        let step = |line: &str| {
-            tools.tpm.tool(line);
-            tools.tpm.tool("tpm2_flushcontext -t");
-        };
-        step("true");
-        step("tpm2_createprimary -C n -c origin.ctx");
-        // No attribute at all, as an offline enrolment of systemd's.
-        step("tpm2_create -C origin.ctx -u public -r local -L policy -i secret -a 0x0");
-        step("tpm2_load -C origin.ctx -u public -r local -c object.ctx");
-        step("tpm2_loadexternal -C n -u parent.pub -c target.ctx");
-        // The same key may approve of the duplication: TPM2_PolicyCommandCode(TPM_CC_Duplicate).
-        step("tpm2_startauthsession -S trial");
-        step("tpm2_policycommandcode -S trial -L duplication TPM2_CC_Duplicate");
-        step("tpm2_flushcontext trial");
-        let duplication = fs::read(tools.tpm.file("duplication")).unwrap();
-        tools.sign(&duplication, &[]);
-        tools
-            .tpm
-            .tool("tpm2_verifysignature -c key.ctx -g sha256 -m message -s signature -f rsassa -t ticket");
-        step("tpm2_startauthsession --policy-session -S session");
-        step("tpm2_policycommandcode -S session TPM2_CC_Duplicate");
-        step("tpm2_policyauthorize -S session -i duplication -n name -t ticket");
-        tools
-            .tpm
-            .tool("tpm2_duplicate -C target.ctx -c object.ctx -G null -p session:session -r private -s seed");
-        step("tpm2_flushcontext session");
-
+        tools.wrap_for_parent();
         let sealed = tools.files(&["private", "public", "seed"]);
         assert_eq!((sealed.facts().attributes, sealed.facts().is_fixed()), (0, false));
         let steps = tools.steps(Exponent::Explicit, None);
@@ -368,6 +373,99 @@ fn an_object_made_away_from_its_parent_is_imported_below_either_kind_of_parent()
         assert_nothing_loaded(&other.tpm);
         assert_eq!(error.slug(), "tpm-foreign", "{algorithm}: {error}");
     }
+}
+
+/// A volume with the token that systemd 262 writes for `sealed`, and a signature file for the present PCR 11.
+fn volume(
+    tools: &Tools,
+    sealed: &Sealed,
+    parent: &Parent,
+    pcrs: &[u8],
+    reference: Option<&str>,
+) -> (Image, PathBuf) {
+    let Parent::Persistent(srk) = parent else { panic!("no persistent parent") };
+    let image = Image::new();
+    let key = image.key_file().with_extension("sealed");
+    fs::write(&key, Base64::encode_string(SECRET)).unwrap();
+    // systemd's keyslots: PBKDF2 with 1000 iterations.
+    let status = std::process::Command::new("cryptsetup")
+        .args(["luksAddKey", "--batch-mode", "--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", "--key-file"])
+        .args([image.key_file(), image.path(), key])
+        .status();
+    assert!(status.unwrap().success());
+    let pem = fs::read(tools.signer.public()).unwrap();
+    let mut token = json!({
+        "type": "systemd-tpm2",
+        "keyslots": ["1"],
+        "tpm2-blob": Base64::encode_string(&sealed.to_bytes()),
+        "tpm2-pcrs": pcrs,
+        "tpm2-pcr-bank": "sha256",
+        "tpm2-primary-alg": "ecc",
+        "tpm2-policy-hash": hex::encode(&sealed.facts().auth_policy),
+        "tpm2_pubkey_pcrs": [11],
+        "tpm2_pubkey": Base64::encode_string(&pem),
+        "tpm2_srk": Base64::encode_string(&srk.to_bytes()),
+    });
+    let approved = tools.approved();
+    let mut entry = json!({
+        "pcrs": [11],
+        "pkfp": hex::encode(tools.key.fingerprint()),
+        "pol": hex::encode(&approved),
+        "sig": Base64::encode_string(&tools.sign(&approved, &approved::reference(reference))),
+    });
+    if let Some(reference) = reference {
+        token["tpm2_pubkey_ref"] = reference.into();
+        entry["ref"] = reference.into();
+    }
+    let file = tools.tpm.file("token.json");
+    fs::write(&file, token.to_string()).unwrap();
+    let json_file = format!("--json-file={}", file.display());
+    image.cryptsetup(&["token", "import", "--token-id=0", &json_file]);
+    let signatures = tools.tpm.file("signatures.json");
+    fs::write(&signatures, json!({"sha256": [entry]}).to_string()).unwrap();
+    (image, signatures)
+}
+
+#[test]
+fn a_volume_of_systemd_262_opens_with_policy_reference_and_own_parent_key_or_imported() {
+    let root = tempfile::tempdir().unwrap();
+    let run = |tools: &Tools, (image, signatures): &(Image, PathBuf)| {
+        let named = format!("--tpm2-signature={}", signatures.display());
+        dry_run(image, &tools.tpm, root.path(), &[&named])
+    };
+    // With a reference, PCR 15 by value, and a parent key at a handle of one's own.
+    let tools = Tools::new();
+    let parent = tools.parent("ecc256:aes128cfb", 0x8100_0042);
+    tools.load_key(Exponent::Explicit);
+    tools.tpm.tool("tpm2_flushcontext -t");
+    tools.policy(&approved::reference(Some("initrd")), Some("sha256:15"));
+    tools.tpm.tool(
+        "tpm2_create -C 0x81000042 -u public -r private -L policy -i secret -a fixedtpm|fixedparent|noda",
+    );
+    tools.tpm.tool("tpm2_flushcontext -t");
+    let sealed = tools.files(&["private", "public"]);
+    let before = tools.tpm.commands().len();
+    let good = volume(&tools, &sealed, &parent, &[15], Some("initrd"));
+    let made = tools.tpm.commands().len();
+    let opened = run(&tools, &good);
+    assert_eq!(opened.code, 0, "{}{}", opened.stdout, opened.stderr);
+    let sent = tools.tpm.commands().split_off(made);
+    println!("with policy reference: {} commands, {} before", sent.len(), made - before);
+    assert!(sent.len() <= 11, "{sent:x?}");
+    // The same signature offered for another reference, or for none, is not what was sealed to.
+    let other = volume(&tools, &sealed, &parent, &[15], Some("other"));
+    assert_eq!(run(&tools, &other).slug(), "pcr-mismatch");
+
+    let tools = Tools::new();
+    let parent = tools.parent("ecc256:aes128cfb", 0x8100_0001);
+    tools.wrap_for_parent();
+    let sealed = tools.files(&["private", "public", "seed"]);
+    let imported = volume(&tools, &sealed, &parent, &[], None);
+    let made = tools.tpm.commands().len();
+    let opened = run(&tools, &imported);
+    assert_eq!(opened.code, 0, "{}{}", opened.stdout, opened.stderr);
+    let sent = tools.tpm.commands().split_off(made);
+    assert!(sent.len() <= 11, "{sent:x?}");
 }
 
 /// The design's promise: at most 11 commands of a dry run, counted from the first to the last.

@@ -107,7 +107,8 @@ fn every_session_is_shared_with_the_tpm() {
         let secret = tpm.unseal(&enrolled.sealed, &enrolled.parent, &enrolled.steps);
         assert_eq!(secret.unwrap_or_else(|error| panic!("{number}: {error}")).expose(), SECRET);
         if number % 4 == 0 {
-            tpm.seal(&Secret::copy_of(SECRET), &[7; 32], None).unwrap_or_else(|error| panic!("{number}: {error}"));
+            tpm.seal(&Secret::copy_of(SECRET), &[7; 32], None)
+                .unwrap_or_else(|error| panic!("{number}: {error}"));
         }
     }
     assert_nothing_loaded(&swtpm);

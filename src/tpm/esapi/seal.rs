@@ -5,10 +5,9 @@ use tss_esapi::handles::{KeyHandle, PersistentTpmHandle, TpmHandle};
 use tss_esapi::interface_types::data_handles::Persistent;
 use tss_esapi::interface_types::reserved_handles::Provision;
 use tss_esapi::interface_types::session_handles::AuthSession;
-use tss_esapi::structures::{CreateKeyResult, Public, SensitiveData};
+use tss_esapi::structures::{Public, SensitiveData};
 use tss_esapi::traits::{Marshall, UnMarshall};
 
-use super::session::SALT_IS_LOST;
 use super::{EsapiTpm, library};
 use crate::secret::Secret;
 use crate::tpm::blob::Sealed;
@@ -32,32 +31,16 @@ impl EsapiTpm {
             )?,
         };
         let template = Public::unmarshall(&sealed_object(policy)).map_err(library(doing))?;
-        let made = match self.create(parent, &template, secret) {
-            Err(TpmError::Refused { rc, .. }) if RcClass::of(rc) == RcClass::Auth => {
-                log::info!("{SALT_IS_LOST}");
-                self.create(parent, &template, secret)?
-            }
-            made => made?,
-        };
-        let public = made.out_public.marshall().map_err(library(doing))?;
-        let sealed = Sealed::new(made.out_private.as_bytes().to_vec(), public, None)
-            .map_err(|error| TpmError::Library { doing, what: error.to_string() })?;
-        Ok((sealed, srk))
-    }
-
-    fn create(
-        &mut self,
-        parent: KeyHandle,
-        template: &Public,
-        secret: &Secret,
-    ) -> Result<CreateKeyResult, TpmError> {
         let session = self.start_session(parent, SessionType::Hmac)?;
         let made = self.call(Verb::Create, Some(session), |context| {
             let data = SensitiveData::from_bytes(secret.expose())?;
             context.create(parent, template.clone(), None, Some(data), None, None)
         })?;
         self.forget(session);
-        Ok(made)
+        let public = made.out_public.marshall().map_err(library(doing))?;
+        let sealed = Sealed::new(made.out_private.as_bytes().to_vec(), public, None)
+            .map_err(|error| TpmError::Library { doing, what: error.to_string() })?;
+        Ok((sealed, srk))
     }
 
     /// The storage root key: the persistent one, or else a new one, made persistent as systemd-cryptenroll does.

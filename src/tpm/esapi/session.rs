@@ -18,25 +18,7 @@ use crate::tpm::error::{TpmError, Verb};
 impl EsapiTpm {
     /// Satisfies the policy in one session, salted with `parent`, and unseals through that very session: it
     /// authorises, and it encrypts the response.
-    ///
-    /// A session whose key the TPM does not share is started anew, once: see [`SALT_IS_LOST`].
     pub(super) fn unseal_by_policy(
-        &mut self,
-        parent: KeyHandle,
-        object: ObjectHandle,
-        steps: &[Step],
-        tickets: &[Ticket],
-    ) -> Result<Secret, TpmError> {
-        match self.unseal_once(parent, object, steps, tickets) {
-            Err(TpmError::SrkOther) => {
-                log::info!("{SALT_IS_LOST}");
-                self.unseal_once(parent, object, steps, tickets)
-            }
-            outcome => outcome,
-        }
-    }
-
-    fn unseal_once(
         &mut self,
         parent: KeyHandle,
         object: ObjectHandle,
@@ -119,7 +101,3 @@ impl EsapiTpm {
 
 /// How often a policy is evaluated anew because PCRs changed meanwhile; systemd does it 30 times.
 const RESTARTS: u32 = 10;
-/// tpm2-tss 4.1 with mbedTLS drops leading zero bytes of the point that carries a session's salt (`esys_crypto_mbed.c`,
-/// `iesys_cryptmbed_get_ecdh_point`), so in about one session of 300 it derives another key than the TPM. The same
-/// answer comes from a TPM that has another parent key than the token says; then the second session fails, too.
-pub(super) const SALT_IS_LOST: &str = "The TPM does not share the session's key: starting another session";
