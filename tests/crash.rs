@@ -102,3 +102,36 @@ fn a_binding_may_be_killed_at_any_write() {
     // Two headers, each with a flush.
     assert_eq!(cuts, 4);
 }
+
+#[test]
+fn a_write_that_is_torn_leaves_a_volume_that_opens() {
+    let (tpm, image) = (Swtpm::new(), Image::new());
+    image.enroll(&tpm, "4");
+    let before = std::fs::read(image.path()).unwrap();
+    let sign = format!("--sign-key={}", image.owner_key().display());
+    let run = image.run(
+        "enroll",
+        &["--unlock-tpm2", &option(&tpm), "--tpm2-pcrs=4+7", &sign, "--wipe-slot=all", "--json"],
+    );
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let after = std::fs::read(image.path()).unwrap();
+    let new = image.metadata()["keyslots"][run.json()["keyslot"].to_string()]["area"].clone();
+    let number = |member: &str| new[member].as_str().unwrap().parse::<usize>().unwrap();
+    let area = number("offset")..number("offset") + number("size");
+    // The writes in their order, the headers' size being cryptsetup's default.
+    let (secondary, primary, rest) = (0x4000..0x8000, 0..0x4000, 0x8000..after.len());
+    let mut state = before;
+    let mut torn = 0;
+    for write in [area, secondary, primary, rest] {
+        for at in [1, 100, 512, 4096, 5000, write.len() / 2, write.len() - 1] {
+            let mut cut = state.clone();
+            cut[write.start..write.start + at].copy_from_slice(&after[write.start..write.start + at]);
+            std::fs::write(image.path(), cut).unwrap();
+            let run = image.dry_run(&tpm);
+            assert_eq!(run.code, 0, "{write:?} torn at {at}: {}{}", run.stdout, run.stderr);
+            torn += 1;
+        }
+        state[write.clone()].copy_from_slice(&after[write]);
+    }
+    assert!(torn == 28 && state == after);
+}

@@ -117,6 +117,19 @@ fn every_session_is_shared_with_the_tpm() {
 const LOOPS: u32 = 400;
 
 #[test]
+fn no_salted_session_fails_by_chance() {
+    // An ECDH secret that begins with a zero byte, one in 256, is where implementations part. A defect shows in all but one
+    // in twenty runs of this test.
+    let swtpm = Swtpm::new();
+    let enrolled = Enrolled::new(&swtpm, Bank::Sha256);
+    let mut tpm = open(&swtpm);
+    for run in 0..768 {
+        let unsealed = tpm.unseal(&enrolled.sealed, &enrolled.parent, &enrolled.steps);
+        assert_eq!(unsealed.unwrap_or_else(|error| panic!("{run}: {error}")).expose(), SECRET);
+    }
+}
+
+#[test]
 fn a_sealed_object_survives_a_reboot() {
     let mut swtpm = Swtpm::new();
     let enrolled = Enrolled::new(&swtpm, Bank::Sha256);

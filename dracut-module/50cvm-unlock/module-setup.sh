@@ -41,6 +41,8 @@ install() {
         "${dracutsysrootdir-}$executable" config check --config="${dracutsysrootdir-}$config" \
             || dfatal_and_stop "cvm-unlock: $config is not valid"
         inst_simple "$config"
+    else
+        dwarn "cvm-unlock: there is no $config: with the defaults no volume opens, since nobody is named who can vouch for one"
     fi
 
     local unit
