@@ -96,26 +96,6 @@ fn what_is_sealed_is_unsealed_in_each_bank() {
     }
 }
 
-/// One session in some hundred is started with a point whose coordinates have leading zeros; one unlock in some hundred
-/// must not fail for it.
-#[test]
-fn every_session_is_shared_with_the_tpm() {
-    let swtpm = Swtpm::new();
-    let enrolled = Enrolled::new(&swtpm, Bank::Sha256);
-    let mut tpm = open(&swtpm);
-    for number in 0..LOOPS {
-        let secret = tpm.unseal(&enrolled.sealed, &enrolled.parent, &enrolled.steps);
-        assert_eq!(secret.unwrap_or_else(|error| panic!("{number}: {error}")).expose(), SECRET);
-        if number % 4 == 0 {
-            tpm.seal(&Secret::copy_of(SECRET), &[7; 32], None)
-                .unwrap_or_else(|error| panic!("{number}: {error}"));
-        }
-    }
-    assert_nothing_loaded(&swtpm);
-}
-
-const LOOPS: u32 = 400;
-
 #[test]
 fn no_salted_session_fails_by_chance() {
     // An ECDH secret that begins with a zero byte, one in 256, is where implementations part. A defect shows in all but one

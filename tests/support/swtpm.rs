@@ -153,7 +153,7 @@ fn spawn(state: &Path, flags: &str) -> (u16, Child) {
             .expect("swtpm has to be installed");
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(10) && process.try_wait().unwrap().is_none() {
-            if TcpStream::connect(("127.0.0.1", port + 1)).is_ok() {
+            if answers(port + 1) {
                 return (port, process);
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -162,6 +162,17 @@ fn spawn(state: &Path, flags: &str) -> (u16, Child) {
         let _ = process.wait();
     }
     panic!("swtpm does not start");
+}
+
+/// Whether swtpm's control channel is there, and not a listener of another test that probes the same port.
+fn answers(port: u16) -> bool {
+    let ask = || -> std::io::Result<()> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(&CMD_GET_CAPABILITY.to_be_bytes())?;
+        stream.read_exact(&mut [0; 4])
+    };
+    ask().is_ok()
 }
 
 fn free_pair() -> u16 {
@@ -174,4 +185,6 @@ fn free_pair() -> u16 {
     }
 }
 
+/// swtpm, `include/swtpm/tpm_ioctl.h`.
+const CMD_GET_CAPABILITY: u32 = 1;
 const LOG: &str = "commands.log";
