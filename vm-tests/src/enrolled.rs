@@ -63,12 +63,12 @@ impl Enrolled {
             let mut command = match enroller {
                 Enroller::CvmUnlock => {
                     let mut command = Command::new(&product.executable);
-                    command.arg("enroll").arg(format!("--sign-key={}", product.owner.key().display()));
+                    command.args(ENROLL).arg(format!("--sign-key={}", product.owner.key().display()));
                     command
                 }
                 Enroller::Stranger => {
                     let mut command = Command::new(&product.executable);
-                    command.arg("enroll");
+                    command.args(ENROLL);
                     command
                 }
                 Enroller::Systemd => {
@@ -138,6 +138,8 @@ impl Enrolled {
     }
 }
 
+/// The signature database of our firmware holds our key alone.
+const ENROLL: [&str; 2] = ["enroll", "--private-db"];
 const IMAGE: &str = "root.luks";
 const HEADER: &str = "header.img";
 /// The data offset that `--reduce-device-size 32M` leads to, in `head`'s notation.
