@@ -95,7 +95,8 @@ impl<'a> Boot<'a> {
     }
 
     /// Switches the machine on and waits for its end. An emulator that hangs before the kernel has started
-    /// its first process says nothing about us: then, once, another machine is switched on.
+    /// its first process, or that loses the kernel's timer, says nothing about us: then, once, another machine is
+    /// switched on.
     ///
     /// # Errors
     /// When the machine cannot be built or watched; never because of what the guest did.
@@ -104,7 +105,7 @@ impl<'a> Boot<'a> {
         if outcome.end != End::Stalled {
             return Ok(outcome);
         }
-        println!("  boot {}: the emulator hung before the first process; once more", self.name);
+        println!("  boot {}: the emulator hung or lost a timer; once more", self.name);
         self.attempt()
     }
 
@@ -180,7 +181,8 @@ impl<'a> Boot<'a> {
                 }
                 return Ok(End::Other(format!("QEMU ended with {status}")));
             }
-            if started.elapsed() > KERNEL_DEADLINE && !serial.says(KERNEL_RUNS) {
+            let silent = started.elapsed() > KERNEL_DEADLINE && !serial.says(KERNEL_RUNS);
+            if silent || serial.says(TIMER_LOST) {
                 return Ok(End::Stalled);
             }
             if started.elapsed() > self.deadline {
@@ -250,3 +252,5 @@ const KERNEL_DEADLINE: Duration = Duration::from_secs(180);
 const INPUT_SIZE: u64 = 1 << 20;
 const OUTPUT_SIZE: u64 = 32 << 20;
 const KERNEL_RUNS: &str = "Run /init as init process";
+/// What the kernel's RCU says when its timer interrupt never came: the emulator lost it.
+const TIMER_LOST: &str = "kthread timer wakeup didn't happen";
