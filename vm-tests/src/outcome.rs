@@ -23,7 +23,7 @@ pub enum End {
     Reset,
     /// It still ran at the deadline.
     Deadline,
-    /// The kernel did not get as far as its first process.
+    /// The kernel did not get as far as its first process, or said that it lost its timer.
     Stalled,
     /// Anything else.
     Other(String),
