@@ -127,8 +127,8 @@ impl Fenced {
 /// The fence of a boot that failed: the digest of `cvm-unlock:failed` into PCR 15, in every bank that we can compute.
 /// It says that something failed, and takes from whoever comes next the chance to unseal.
 ///
-/// Always extends, whatever the PCR holds: a second digest on top of the first changes nothing for the better or worse. Gives why the measurement log
-/// lacks the record, if it does.
+/// Raised once: where PCR 15 holds this and nothing else in all these banks, it stays. When in doubt it is extended: that
+/// changes nothing for the better or worse. Gives why the measurement log lacks the record, if it does.
 ///
 /// # Errors
 /// The TPM's.
@@ -138,8 +138,22 @@ pub fn raise_for_failure(tpm: &mut dyn Tpm, log: &MeasurementLog) -> Result<Opti
     if digests.is_empty() {
         return Err(FenceError::NoBank);
     }
+    if holds_only(tpm, &digests) {
+        return Ok(None);
+    }
     let record = Record { pcr: Pcr::FENCE, digests: &digests, description: FAILED, event: None };
     Ok(extend_and_log(tpm, &record, log)?)
+}
+
+/// Whether PCR 15 was extended with these digests after power-on, and with nothing else. A TPM that does not say so is
+/// none where it was.
+fn holds_only(tpm: &mut dyn Tpm, digests: &[(Bank, Vec<u8>)]) -> bool {
+    let Ok(found) = tpm.read_everywhere(Pcr::FENCE, &[]) else { return false };
+    digests.iter().all(|(bank, extended)| {
+        let value = digest(*bank, &[vec![0; bank.digest_size()].as_slice(), extended].concat());
+        let found = found.iter().find(|values| values.bank() == *bank);
+        found.and_then(|values| values.get(Pcr::FENCE)).is_some_and(|found| *found == value)
+    })
 }
 
 /// The log is marked dirty before the TPM is touched, and clean after the record is in it: as systemd does, so that a

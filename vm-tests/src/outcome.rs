@@ -96,7 +96,7 @@ impl Outcome {
         self.explain(said.then_some(()).with_context(|| format!("The console does not say `[{slug}]`")))
     }
 
-    /// PCR 15 holds the failure fence and nothing else: the TPM gives no sealed secret any more.
+    /// PCR 15 was extended once, with the failure fence: the TPM gives no sealed secret any more.
     ///
     /// # Errors
     /// When the TPM saw something else.
@@ -104,8 +104,7 @@ impl Outcome {
         let fence = hex(&Sha256::digest(FAILURE_FENCE));
         let judged = || -> Result<()> {
             let seen: Vec<_> = self.tpm()?.extends(15).iter().map(|digest| hex(digest)).collect();
-            let only_the_fence = !seen.is_empty() && seen.iter().all(|digest| *digest == fence);
-            ensure!(only_the_fence, "PCR 15 was extended with {seen:?}, not with {fence} alone");
+            ensure!(seen == [fence.clone()], "PCR 15 was extended with {seen:?}, not with {fence} alone");
             Ok(())
         };
         self.explain(judged())
