@@ -260,10 +260,10 @@ impl Host<'_> {
 
     fn fence_failure(&self, tpm: Option<EsapiTpm>, report: &mut Report) {
         let log = MeasurementLog::new(self.root);
-        let raised = match tpm.map_or_else(|| EsapiTpm::open(self.tpm), Ok) {
-            Ok(mut tpm) => fence::raise_for_failure(&mut tpm, &log).map_err(Error::from),
-            Err(error) => Err(error.into()),
-        };
+        let open = || EsapiTpm::open(self.tpm).map_err(Error::from);
+        let raise = |mut tpm| fence::raise_for_failure(&mut tpm, &log).map_err(Error::from);
+        // A connection that broke takes no command any more; another one may.
+        let raised = tpm.map_or_else(open, Ok).and_then(raise).or_else(|_| open().and_then(raise));
         match raised {
             Ok(logged) => {
                 report.fence = Some(FenceReport {

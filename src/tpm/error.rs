@@ -82,8 +82,8 @@ pub enum TpmError {
         /// The operating system's word.
         source: io::Error,
     },
-    /// The connection to the TPM could not be made, or broke.
-    #[error("{verb}: no answer from the TPM ({rc:#x})")]
+    /// The connection to the TPM could not be made, or broke, or what came is no answer.
+    #[error("{verb}: no proper answer from the TPM ({rc:#x})")]
     Transport {
         /// What we asked for.
         verb: Verb,

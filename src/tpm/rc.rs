@@ -3,7 +3,7 @@
 /// The classes that make a difference to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RcClass {
-    /// The TCTI or the kernel's device failed.
+    /// The TCTI or the kernel's device failed, or what came is no TPM's answer. The library takes no command after that.
     Transport,
     /// Come back later; the command was not executed.
     Transient,
@@ -46,6 +46,11 @@ impl RcClass {
             LAYER_TPM | LAYER_RESOURCE_MANAGER_TPM if code & FORMAT_ONE != 0 => Self::format_one(code),
             LAYER_TPM | LAYER_RESOURCE_MANAGER_TPM => Self::format_zero(code),
             LAYER_ESYS if code == RSP_AUTH_FAILED => Self::Forged,
+            LAYER_ESYS | LAYER_SYS
+                if matches!(code, BAD_SEQUENCE | MALFORMED | NO_ROOM_FOR_IT | TOO_SHORT) =>
+            {
+                Self::Transport
+            }
             LAYER_TCTI | LAYER_RESOURCE_MANAGER => Self::Transport,
             _ => Self::Other,
         }
@@ -82,10 +87,16 @@ const FORMAT_ONE: u32 = 0x80;
 // Layers of a TSS return code (TSS 2.0 Overview and Common Structures, 2.4).
 const LAYER_TPM: u32 = 0;
 const LAYER_ESYS: u32 = 7;
+const LAYER_SYS: u32 = 8;
 const LAYER_TCTI: u32 = 10;
 const LAYER_RESOURCE_MANAGER: u32 = 11;
 const LAYER_RESOURCE_MANAGER_TPM: u32 = 12;
-/// `TSS2_BASE_RC_RSP_AUTH_FAILED`.
+// The same, 2.4.3: `TSS2_BASE_RC_BAD_SEQUENCE` (it broke before), `_MALFORMED_RESPONSE`, `_INSUFFICIENT_CONTEXT` (it says
+// that it is longer than any answer), `_INSUFFICIENT_RESPONSE` and `_RSP_AUTH_FAILED`.
+const BAD_SEQUENCE: u32 = 7;
+const MALFORMED: u32 = 17;
+const NO_ROOM_FOR_IT: u32 = 18;
+const TOO_SHORT: u32 = 19;
 const RSP_AUTH_FAILED: u32 = 27;
 
 #[cfg(test)]
@@ -96,6 +107,17 @@ mod tests {
     fn transient_codes_are_exactly_the_five() {
         let transient: Vec<u32> = (0..0x1000).filter(|rc| RcClass::of(*rc) == RcClass::Transient).collect();
         assert_eq!(transient, [0x908, 0x90a, 0x920, 0x922, 0x923]);
+    }
+
+    #[test]
+    fn what_is_no_answer_is_a_broken_transport_and_a_value_that_cannot_be_sent_is_not() {
+        // As tpm2-tss 4.1.3 judges garbage at the wire, and what it says afterwards.
+        for rc in [0x0008_0007, 0x0008_0011, 0x0008_0012, 0x0008_0013, 0x0007_0007] {
+            assert_eq!(RcClass::of(rc), RcClass::Transport, "{rc:#x}");
+        }
+        for rc in [0x0007_000b, 0x0008_000b, 0x0008_0010, 0x0009_0006] {
+            assert_eq!(RcClass::of(rc), RcClass::Other, "{rc:#x}");
+        }
     }
 
     #[test]
