@@ -140,8 +140,13 @@ impl Image {
 
     /// A dry run of the executable under another configuration; its report.
     pub fn dry_run_under(&self, tpm: &Swtpm, config: &Path) -> Run {
-        let config = format!("--config={}", config.display());
-        run(&["unlock", "--dry-run", self.path().to_str().unwrap(), &option(tpm), &config, "--json"])
+        self.dry_run_at(&tpm.device(), config)
+    }
+
+    /// The same with a TPM that is named as `--tpm2-device=` takes it.
+    pub fn dry_run_at(&self, device: &str, config: &Path) -> Run {
+        let (device, config) = (format!("--tpm2-device={device}"), format!("--config={}", config.display()));
+        run(&["unlock", "--dry-run", self.path().to_str().unwrap(), &device, &config, "--json"])
     }
 }
 

@@ -54,6 +54,11 @@ impl Swtpm {
         format!("swtpm:host=127.0.0.1,port={}", self.port)
     }
 
+    /// The TCP port of the commands; the control channel is at the next.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// A scratch file beside the TPM's state.
     pub fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)

@@ -1,0 +1,182 @@
+//! A TPM interposer: sits on the wire between the executable and an emulator, passes commands on and counts them, and does
+//! what it is told to some of them. What a bus, a driver, a busy TPM or a hostile host could do.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use crate::commands;
+use crate::swtpm::Swtpm;
+
+/// A running interposer. Its threads end with the test's process.
+pub struct Interposer {
+    port: u16,
+    sent: Arc<Mutex<Vec<&'static str>>>,
+}
+
+/// What is done to some commands of one kind.
+pub struct Fault {
+    command: &'static str,
+    first: usize,
+    times: usize,
+    deed: Deed,
+}
+
+/// What is done to a command.
+#[derive(Clone)]
+pub enum Deed {
+    /// The TPM does not see it; the answer is this response code.
+    Code(u32),
+    /// The TPM does not see it; the answer is these bytes.
+    Bytes(Vec<u8>),
+    /// The TPM does not see it; the connection ends.
+    HangUp,
+    /// The TPM's answer is changed on its way.
+    Altered(Arc<dyn Fn(&mut Vec<u8>) + Send + Sync>),
+    /// The TPM executes another command first.
+    After(Vec<u8>),
+}
+
+impl Fault {
+    /// Every `command` (its name in the specification).
+    pub fn on(command: &'static str, deed: Deed) -> Self {
+        Self { command, first: 0, times: usize::MAX, deed }
+    }
+
+    /// The first one only.
+    pub fn once(command: &'static str, deed: Deed) -> Self {
+        Self { times: 1, ..Self::on(command, deed) }
+    }
+
+    /// The first `times` only.
+    pub fn times(self, times: usize) -> Self {
+        Self { times, ..self }
+    }
+
+    /// An answer that `alter` changed, once.
+    pub fn altered(command: &'static str, alter: impl Fn(&mut Vec<u8>) + Send + Sync + 'static) -> Self {
+        Self::once(command, Deed::Altered(Arc::new(alter)))
+    }
+
+    fn applies_to(&self, command: &str, number: usize) -> bool {
+        self.command == command && number >= self.first && number - self.first < self.times
+    }
+}
+
+impl Interposer {
+    /// Between whoever connects to [`Interposer::device`] and `tpm`, doing `faults`: the first that applies.
+    pub fn new(tpm: &Swtpm, faults: Vec<Fault>) -> Self {
+        let (port, data, control) = listeners();
+        let (tpm, sent) = (tpm.port(), Arc::new(Mutex::new(Vec::new())));
+        let wire = Wire { tpm, faults, sent: Arc::clone(&sent) };
+        thread::spawn(move || {
+            for client in data.incoming() {
+                // Either side may hang up whenever it likes.
+                let _ = wire.serve(client.unwrap());
+            }
+        });
+        thread::spawn(move || {
+            for client in control.incoming() {
+                pass_on(client.unwrap(), TcpStream::connect(("127.0.0.1", tpm + 1)).unwrap());
+            }
+        });
+        Self { port, sent }
+    }
+
+    /// What `--tpm2-device=` takes.
+    pub fn device(&self) -> String {
+        format!("swtpm:host=127.0.0.1,port={}", self.port)
+    }
+
+    /// The names of all commands that came in so far, in order.
+    pub fn sent(&self) -> Vec<&'static str> {
+        self.sent.lock().unwrap().clone()
+    }
+
+    /// How many of them were `command`.
+    pub fn count(&self, command: &str) -> usize {
+        self.sent().iter().filter(|sent| **sent == command).count()
+    }
+}
+
+/// The thread's side: the data connection.
+struct Wire {
+    tpm: u16,
+    faults: Vec<Fault>,
+    sent: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl Wire {
+    fn serve(&self, mut client: TcpStream) -> std::io::Result<()> {
+        let mut tpm = TcpStream::connect(("127.0.0.1", self.tpm))?;
+        loop {
+            let command = message(&mut client)?;
+            let name = commands::name(u32::from_be_bytes(command[6..10].try_into().unwrap()));
+            let number = {
+                let mut sent = self.sent.lock().unwrap();
+                sent.push(name);
+                sent.iter().filter(|other| **other == name).count() - 1
+            };
+            let fault = self.faults.iter().find(|fault| fault.applies_to(name, number));
+            let answer = match fault.map(|fault| &fault.deed) {
+                None => exchange(&mut tpm, &command)?,
+                Some(Deed::Code(code)) => [&[0x80, 0x01, 0, 0, 0, 10][..], &code.to_be_bytes()].concat(),
+                Some(Deed::Bytes(bytes)) => bytes.clone(),
+                Some(Deed::HangUp) => return client.shutdown(Shutdown::Both),
+                Some(Deed::Altered(alter)) => {
+                    let mut answer = exchange(&mut tpm, &command)?;
+                    alter(&mut answer);
+                    answer
+                }
+                Some(Deed::After(before)) => {
+                    exchange(&mut tpm, before)?;
+                    exchange(&mut tpm, &command)?
+                }
+            };
+            client.write_all(&answer)?;
+            // Nobody sends what is missing: whoever waits for it would wait for ever.
+            if answer.len() < 6 || answer.len() < size_of(&answer) {
+                return client.shutdown(Shutdown::Both);
+            }
+        }
+    }
+}
+
+fn exchange(tpm: &mut TcpStream, command: &[u8]) -> std::io::Result<Vec<u8>> {
+    tpm.write_all(command)?;
+    message(tpm)
+}
+
+/// A command or an answer: tag, size of the whole, and the rest.
+fn message(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut bytes = vec![0; 10];
+    stream.read_exact(&mut bytes)?;
+    bytes.resize(size_of(&bytes), 0);
+    stream.read_exact(&mut bytes[10..])?;
+    Ok(bytes)
+}
+
+fn size_of(message: &[u8]) -> usize {
+    u32::from_be_bytes(message[2..6].try_into().unwrap()).try_into().unwrap()
+}
+
+fn pass_on(client: TcpStream, tpm: TcpStream) {
+    for (mut from, mut to) in [(client.try_clone().unwrap(), tpm.try_clone().unwrap()), (tpm, client)] {
+        thread::spawn(move || {
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Write);
+        });
+    }
+}
+
+/// Two ports in a row, for data and control.
+fn listeners() -> (u16, TcpListener, TcpListener) {
+    loop {
+        let data = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = data.local_addr().unwrap().port();
+        if let Some(Ok(control)) = port.checked_add(1).map(|next| TcpListener::bind(("127.0.0.1", next))) {
+            return (port, data, control);
+        }
+    }
+}
