@@ -118,7 +118,7 @@ impl Memory {
 }
 
 /// The time stamp, in brackets, of the first line with `text`.
-fn stamp(log: &str, text: &str) -> Result<f64> {
+pub(crate) fn stamp(log: &str, text: &str) -> Result<f64> {
     let line = log.lines().find(|line| line.contains(text));
     let stamp = line.and_then(|line| line.split_once('[')?.1.split_once(']')?.0.trim().parse().ok());
     stamp.with_context(|| format!("No line with `{text}`"))

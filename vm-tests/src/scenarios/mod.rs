@@ -16,6 +16,7 @@ pub mod plain_root;
 pub mod strangers_volume;
 pub mod systemd_formula;
 pub mod systemds_token;
+pub mod tpm_nodes;
 
 /// In the order in which they run.
 pub const ALL: &[Scenario] = &[
@@ -83,6 +84,11 @@ pub const ALL: &[Scenario] = &[
         name: "killed",
         about: "killing the process while it talks to the TPM ends in a fenced power-off",
         run: killed::run,
+    },
+    Scenario {
+        name: "tpm-nodes",
+        about: "/dev/tpm0 is taken, and the resource manager where somebody holds it",
+        run: tpm_nodes::run,
     },
     Scenario { name: "no-tpm", about: "a host that hides the TPM gets a refusal", run: no_tpm::run },
 ];

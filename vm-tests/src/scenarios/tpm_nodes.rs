@@ -1,0 +1,84 @@
+//! The TPM's two device nodes: `/dev/tpm0`, which one process at a time can hold, and the kernel's resource manager
+//! `/dev/tpmrm0`. We take the first; where somebody holds it, the second, which costs more commands at the chip.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::bench::stamp;
+use crate::boot::Boot;
+use crate::disk::Root;
+use crate::lab::Lab;
+use crate::outcome::Outcome;
+use crate::volume::Userland;
+
+/// Two boots of one image: `/dev/tpm0` is free, then somebody else holds it.
+///
+/// # Errors
+/// When the root is not reached, or by another node.
+pub fn run(lab: &Lab) -> Result<()> {
+    for (name, script, managed) in [("tpm-nodes-free", FREE, false), ("tpm-nodes-held", HELD, true)] {
+        let outcome = boot(lab, name, script)?;
+        outcome.explain(judge(&outcome, managed))?;
+    }
+    Ok(())
+}
+
+fn boot(lab: &Lab, name: &str, script: &str) -> Result<Outcome> {
+    let uki = lab.probed_uki()?;
+    let enrolled = lab.enrolled(&uki, Userland::Script)?;
+    let disk = lab.disk(name, Some(&uki), &Root::Encrypted(enrolled.clone()))?;
+    let outcome = Boot::new(lab, name)?
+        .disk(&disk)
+        .tpm(enrolled.tpm())
+        .file("before", script)
+        .file("after", "kill $(cat holder)")
+        .run()?;
+    outcome.reached_real_root()?.fenced_with(&enrolled.volume.measurement(&lab.tools)?)?.left_no_session()?;
+    disk.discard()?;
+    Ok(outcome)
+}
+
+fn judge(outcome: &Outcome, managed: bool) -> Result<()> {
+    let evidence = outcome.evidence()?;
+    let free = evidence.text("free")?;
+    ensure!(free.trim() == if managed { "no" } else { "yes" }, "/dev/tpm0 was free: {free}");
+    let (journal, tpm) = (evidence.text("journal")?, outcome.tpm()?.of_the_unlocker());
+    ensure!(journal.contains(FELL_BACK) == managed, "Another node than the first was taken: {}", !managed);
+    let counts = tpm.counts();
+    ensure!(
+        counts.contains_key("ContextSave") == managed,
+        "The resource manager swapped other contexts: {counts:?}"
+    );
+    let report: Value = serde_json::from_str(&evidence.text("report/report.json")?)?;
+    let stages = report["stages"].as_array().context("The report has no stages")?;
+    let microseconds: u64 = stages
+        .iter()
+        .filter(|stage| stage["stage"] == "unseal" || stage["stage"] == "fence")
+        .filter_map(|stage| stage["microseconds"].as_u64())
+        .sum();
+    let unit =
+        stamp(&journal, "Finished cvm-unlock.service")? - stamp(&journal, "Starting cvm-unlock.service")?;
+    println!(
+        "  {}: {} commands at the chip, unseal and fence {microseconds} us, unit {unit:.3} s; {counts:?}",
+        if managed { "/dev/tpmrm0" } else { "/dev/tpm0" },
+        tpm.commands().len(),
+    );
+    Ok(())
+}
+
+/// What we log when a node is busy.
+const FELL_BACK: &str = "TPM /dev/tpm0 is in use, taking the next";
+
+/// A process of the same kind in both boots.
+const FREE: &str = r#"sleep 600 &
+echo $! > holder
+if ( : 3<> /dev/tpm0 ) 2> /dev/null; then echo yes > free; else echo no > free; fi
+"#;
+
+/// Holds the device open and sends nothing.
+const HELD: &str = r#"exec 3<> /dev/tpm0
+sleep 600 &
+echo $! > holder
+exec 3>&-
+if ( : 3<> /dev/tpm0 ) 2> /dev/null; then echo yes > free; else echo no > free; fi
+"#;
