@@ -1,29 +1,14 @@
 //! Which commands a dry run sends to the TPM, by kind of token: every one by name, in order. A whole unlock sends
 //! `GetCapability` and `PCR_Extend` on top, and the library probes a device with one `GetRandom`.
+#![cfg(test)]
 #![cfg(feature = "native")]
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    reason = "tests state what they expect bluntly and share their workbench"
-)]
 
-#[path = "support/bench.rs"]
-mod bench;
-#[path = "support/commands.rs"]
-mod commands;
-#[path = "support/swtpm.rs"]
-mod swtpm;
-#[path = "support/systemd.rs"]
-mod systemd;
+mod support;
 
-use bench::{Image, Run};
-use swtpm::Swtpm;
-use systemd::{Signer, boot, cryptenroll, dry_run};
+use support::bench::{self, Image, Run};
+use support::commands;
+use support::swtpm::Swtpm;
+use support::systemd::{Signer, boot, cryptenroll, dry_run};
 
 /// `run` opens, by exactly these commands (a list of words).
 #[track_caller]

@@ -1,33 +1,16 @@
 //! What goes wrong between us and a TPM, at the wire: an interposer answers for the emulator. Each answer has its outcome,
 //! by slug and by the number of commands sent; none opens a volume, none ends in a crash.
+#![cfg(test)]
 #![cfg(feature = "native")]
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    reason = "tests state what they expect bluntly and share their workbench"
-)]
 
-#[path = "support/bench.rs"]
-mod bench;
-#[path = "support/commands.rs"]
-mod commands;
-#[path = "support/interposer.rs"]
-mod interposer;
-#[path = "support/swtpm.rs"]
-mod swtpm;
-#[path = "support/systemd.rs"]
-mod systemd;
+mod support;
 
 use std::fs;
 
-use bench::{Image, Run};
-use interposer::{Deed, Fault, Interposer};
-use swtpm::Swtpm;
+use support::bench::{self, Image, Run};
+use support::interposer::{Deed, Fault, Interposer};
+use support::swtpm::Swtpm;
+use support::{commands, systemd};
 
 /// A volume enrolled with PCRs 7 and 15, that opens.
 struct Bench {

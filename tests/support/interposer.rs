@@ -6,8 +6,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use crate::commands;
-use crate::swtpm::Swtpm;
+use super::commands;
+use super::swtpm::Swtpm;
 
 /// A running interposer. Its threads end with the test's process.
 pub struct Interposer {
