@@ -7,6 +7,8 @@ mod support;
 
 use std::fs;
 
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use support::bench::{self, Image, Run};
 use support::interposer::{Deed, Fault, Interposer};
 use support::swtpm::Swtpm;
@@ -115,15 +117,80 @@ fn pcrs_that_change_during_the_policy_make_it_start_again() {
     let bench = Bench::new();
     // For real: somebody extends a PCR between TPM2_PolicyPCR and TPM2_Unseal.
     let restarted = [&UNDISTURBED[..5], &["PolicyRestart"], &UNDISTURBED[3..]].concat();
-    bench.opens(vec![Fault::once("Unseal", Deed::After(extend(8)))], &restarted);
+    bench.opens(vec![Fault::once("Unseal", Deed::After(extend(8, &[0x11; 32])))], &restarted);
     // Again and again: given up after ten.
     let wire = bench.is_refused(vec![Fault::on("Unseal", Deed::Code(PCR_CHANGED))], "pcr-changed", 77);
     assert_eq!((wire.count("Unseal"), wire.count("PolicyRestart")), (11, 10));
     bench.nothing_is_loaded();
     // A PCR of the policy itself: then it does not hold any more.
-    let wire = bench.is_refused(vec![Fault::once("Unseal", Deed::After(extend(7)))], "pcr-mismatch", 77);
+    let wire = bench.is_refused(
+        vec![Fault::once("Unseal", Deed::After(extend(7, &[0x11; 32])))],
+        "pcr-mismatch",
+        77,
+    );
     assert_eq!(wire.count("Unseal"), 2);
     bench.nothing_is_loaded();
+}
+
+/// A volume with a signed policy for PCR 11 beside PCRs 7 and 15, in the first of two signed states.
+struct SignedBench {
+    bench: Bench,
+    signatures: [Value; 2],
+}
+
+impl SignedBench {
+    fn new() -> Self {
+        let (tpm, image, signer) = (Swtpm::new(), Image::new(), systemd::Signer::new());
+        let key = format!("--tpm2-public-key={}", signer.public().display());
+        let sign = format!("--sign-key={}", image.owner_key().display());
+        let enrolled = image.enroll_with(&tpm, &[&key, "--tpm2-pcrs=7", "--private-db", &sign]);
+        assert_eq!(enrolled.code, 0, "{}", enrolled.stderr);
+        let signatures = ["enter-initrd", "enter-initrd:leave-initrd"].map(|phase| {
+            serde_json::from_slice(&fs::read(signer.sign(&tpm, "kernel", phase)).unwrap()).unwrap()
+        });
+        systemd::boot(&tpm, "kernel", "enter-initrd");
+        Self { bench: Bench { tpm, image }, signatures }
+    }
+
+    /// A dry run with the first `signed` of the two states signed.
+    fn run(&self, signed: usize, faults: Vec<Fault>) -> (Run, Interposer) {
+        let wire = Interposer::new(&self.bench.tpm, faults);
+        let entries: Vec<&Value> =
+            self.signatures[..signed].iter().flat_map(|file| file["sha256"].as_array().unwrap()).collect();
+        let file = self.bench.tpm.file("signatures.json");
+        fs::write(&file, json!({"sha256": entries}).to_string()).unwrap();
+        let device = format!("--tpm2-device={}", wire.device());
+        let config = format!("--config={}", self.bench.image.config_file().display());
+        let named = format!("--tpm2-signature={}", file.display());
+        (self.bench.image.run("unlock", &["--dry-run", &device, &config, &named, "--json"]), wire)
+    }
+}
+
+#[test]
+fn a_signed_policy_is_planned_anew_once_when_its_pcrs_change() {
+    // The next phase begins after PCR 11 was read, in the midst of the policy and right before it is used.
+    for command in ["PolicyPCR", "PolicyAuthorize", "Unseal"] {
+        for (signed, slug) in [(2, ""), (1, "signature-missing")] {
+            let bench = SignedBench::new();
+            assert_eq!(bench.run(1, vec![]).0.code, 0);
+            let next_phase = extend(11, &Sha256::digest("leave-initrd"));
+            let (run, wire) = bench.run(signed, vec![Fault::once(command, Deed::After(next_phase))]);
+            assert_eq!(run.slug(), slug, "{command}: {}{}", run.stdout, run.stderr);
+            assert_eq!(
+                (run.code == 0, wire.count("PCR_Read")),
+                (signed == 2, 2),
+                "{command}: {:?}",
+                wire.sent()
+            );
+            bench.bench.nothing_is_loaded();
+        }
+    }
+    // For ever: eleven attempts of each of two plans.
+    let bench = SignedBench::new();
+    let (run, wire) = bench.run(2, vec![Fault::on("Unseal", Deed::Code(PCR_CHANGED))]);
+    assert_eq!((run.slug().as_str(), run.code), ("pcr-changed", 77), "{}{}", run.stdout, run.stderr);
+    assert_eq!((wire.count("PCR_Read"), wire.count("Unseal")), (2, 22));
+    bench.bench.nothing_is_loaded();
 }
 
 #[test]
@@ -326,11 +393,11 @@ fn garbage() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// `TPM2_PCR_Extend` of a PCR's SHA-256 bank with a password session.
-fn extend(pcr: u8) -> Vec<u8> {
+fn extend(pcr: u8, digest: &[u8]) -> Vec<u8> {
     [
         &[0x80, 0x02, 0, 0, 0, 65, 0, 0, 0x01, 0x82, 0, 0, 0, pcr, 0, 0, 0, 9][..],
         &[0x40, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0x0b],
-        &[0x11; 32],
+        digest,
     ]
     .concat()
 }
