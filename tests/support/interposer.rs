@@ -23,6 +23,8 @@ pub struct Fault {
     deed: Deed,
 }
 
+type Alteration = dyn Fn(&mut Vec<u8>) + Send + Sync;
+
 /// What is done to a command.
 #[derive(Clone)]
 pub enum Deed {
@@ -33,7 +35,7 @@ pub enum Deed {
     /// The TPM does not see it; the connection ends.
     HangUp,
     /// The TPM's answer is changed on its way.
-    Altered(Arc<dyn Fn(&mut Vec<u8>) + Send + Sync>),
+    Altered(Arc<Alteration>),
     /// The TPM executes another command first.
     After(Vec<u8>),
 }

@@ -50,11 +50,12 @@ fn judge(outcome: &Outcome, managed: bool) -> Result<()> {
         "The resource manager swapped other contexts: {counts:?}"
     );
     let report: Value = serde_json::from_str(&evidence.text("report/report.json")?)?;
-    let stages = report["stages"].as_array().context("The report has no stages")?;
+    let stages = report.pointer("/stages").and_then(Value::as_array).context("The report has no stages")?;
+    let member = |stage: &Value, name: &str| stage.get(name).cloned().unwrap_or_default();
     let microseconds: u64 = stages
         .iter()
-        .filter(|stage| stage["stage"] == "unseal" || stage["stage"] == "fence")
-        .filter_map(|stage| stage["microseconds"].as_u64())
+        .filter(|stage| matches!(member(stage, "stage").as_str(), Some("unseal" | "fence")))
+        .filter_map(|stage| member(stage, "microseconds").as_u64())
         .sum();
     let unit =
         stamp(&journal, "Finished cvm-unlock.service")? - stamp(&journal, "Starting cvm-unlock.service")?;
