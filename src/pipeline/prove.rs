@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::fence::Unfenced;
 use crate::luks::Snapshot;
 use crate::policy::State;
-use crate::report::{Report, TokenReport};
+use crate::report::{ProofReport, Report, TokenReport};
 use crate::source::Source;
 use crate::tpm::Tpm;
 use crate::unseal::{Tokens, Unsealed};
@@ -83,8 +83,9 @@ impl Host<'_> {
             match verified {
                 Ok(verified) => {
                     let volume = report.volume.get_or_insert_default();
-                    volume.token = Some(token.id);
-                    volume.keyslot = Some(token.keyslot);
+                    volume.opened_by(token);
+                    volume.proof =
+                        Some(ProofReport::new(verified.proven.bound, verified.proven.authenticity));
                     refuse(&tokens, report);
                     for warning in &verified.warnings {
                         report.warn(warning.clone());
