@@ -72,10 +72,11 @@ install() {
 # most others). dracut's own modules for them (systemd-pcrphase up to 106, systemd-pcrextend later) bring a command-line
 # TPM tool, libcurl and more with them: 17 MB. The helper itself needs five small libraries.
 cvm_unlock_phases() {
-    local unit wants=$systemdsystemunitdir/initrd.target.wants
+    local unit units=$systemdsystemunitdir
     inst_multiple -o "$systemdutildir/systemd-pcrextend" "$systemdutildir/systemd-pcrphase"
     for unit in systemd-pcrphase-initrd.service systemd-pcrosseparator.service; do
-        inst_multiple -o "$systemdsystemunitdir/$unit" "$wants/$unit"
+        # One is wanted by the initrd's target, the other by every system's; conditions keep it to the initrd.
+        inst_multiple -o "$units/$unit" "$units/initrd.target.wants/$unit" "$units/sysinit.target.wants/$unit"
     done
     inst_libdir_file "libtss2-esys.so*" "libtss2-mu.so*" "libtss2-rc.so*" "libtss2-sys.so*" "libtss2-tcti-device.so*"
 }
