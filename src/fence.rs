@@ -127,22 +127,44 @@ impl Fenced {
 /// The fence of a boot that failed: the digest of `cvm-unlock:failed` into PCR 15, in every bank that we can compute.
 /// It says that something failed, and takes from whoever comes next the chance to unseal.
 ///
-/// Raised once: where PCR 15 holds this and nothing else in all these banks, it stays. When in doubt it is extended: that
-/// changes nothing for the better or worse. Gives why the measurement log lacks the record, if it does.
+/// Always extends, whatever the PCR holds: a second digest on top of the first changes nothing for the better or worse.
+/// Gives why the measurement log lacks the record, if it does.
 ///
 /// # Errors
 /// The TPM's.
 pub fn raise_for_failure(tpm: &mut dyn Tpm, log: &MeasurementLog) -> Result<Option<LogError>, FenceError> {
-    let digests: Vec<(Bank, Vec<u8>)> =
-        tpm.banks()?.active.into_iter().map(|bank| (bank, digest(bank, FAILED.as_bytes()))).collect();
-    if digests.is_empty() {
+    let digests = failure(tpm)?;
+    Ok(extend_for_failure(tpm, &digests, log)?)
+}
+
+/// The same, unless PCR 15 holds the failure's digest and nothing else in all these banks: whoever failed raised it. When
+/// in doubt it is raised.
+///
+/// # Errors
+/// The TPM's.
+pub fn ensure_for_failure(tpm: &mut dyn Tpm, log: &MeasurementLog) -> Result<Option<LogError>, FenceError> {
+    let digests = failure(tpm)?;
+    match holds_only(tpm, &digests) {
+        true => Ok(None),
+        false => Ok(extend_for_failure(tpm, &digests, log)?),
+    }
+}
+
+/// What a failure is measured as, in every bank that we can compute.
+fn failure(tpm: &mut dyn Tpm) -> Result<Vec<(Bank, Vec<u8>)>, FenceError> {
+    let active = tpm.banks()?.active;
+    if active.is_empty() {
         return Err(FenceError::NoBank);
     }
-    if holds_only(tpm, &digests) {
-        return Ok(None);
-    }
-    let record = Record { pcr: Pcr::FENCE, digests: &digests, description: FAILED, event: None };
-    Ok(extend_and_log(tpm, &record, log)?)
+    Ok(active.into_iter().map(|bank| (bank, digest(bank, FAILED.as_bytes()))).collect())
+}
+
+fn extend_for_failure(
+    tpm: &mut dyn Tpm,
+    digests: &[(Bank, Vec<u8>)],
+    log: &MeasurementLog,
+) -> Result<Option<LogError>, TpmError> {
+    extend_and_log(tpm, &Record { pcr: Pcr::FENCE, digests, description: FAILED, event: None }, log)
 }
 
 /// Whether PCR 15 was extended with these digests after power-on, and with nothing else. A TPM that does not say so is

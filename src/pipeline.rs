@@ -183,13 +183,14 @@ impl Host<'_> {
     }
 }
 
-/// Fences PCR 15 after a failure that happened elsewhere: a process that was killed, a root that did not mount.
+/// Sees to it that PCR 15 is fenced after a failure that happened elsewhere: a process that was killed, a root that did
+/// not mount.
 ///
 /// # Errors
 /// The TPM's.
 pub fn fence_failure(root: &Path, device: &Device) -> Result<(), Error> {
     let mut tpm = EsapiTpm::open(device)?;
-    if let Some(error) = fence::raise_for_failure(&mut tpm, &MeasurementLog::new(root))? {
+    if let Some(error) = fence::ensure_for_failure(&mut tpm, &MeasurementLog::new(root))? {
         log::warn!("{}", crate::error::chain(&error));
     }
     Ok(())

@@ -116,23 +116,23 @@ fn a_failure_is_fenced_once_and_again_whenever_that_is_in_doubt() {
     let mut tpm = FakeTpm::new(&Bank::ALL);
     raise_for_failure(&mut tpm, &log).unwrap();
     let extends = |tpm: &FakeTpm| tpm.log.iter().filter(|verb| **verb == Verb::PcrExtend).count();
-    raise_for_failure(&mut tpm, &log).unwrap();
+    ensure_for_failure(&mut tpm, &log).unwrap();
     assert_eq!((extends(&tpm), hex(tpm.pcr(Bank::Sha256, Pcr::FENCE)).as_str()), (1, FAILED_GOLDEN));
     // The PCR cannot be read; one bank holds something else; a volume key came first.
     tpm.failures = vec![(Verb::PcrRead, 0x101)];
-    raise_for_failure(&mut tpm, &log).unwrap();
+    ensure_for_failure(&mut tpm, &log).unwrap();
     assert_eq!(extends(&tpm), 2);
     for bank in Bank::ALL {
         let mut tpm = FakeTpm::new(&Bank::ALL);
         raise_for_failure(&mut tpm, &log).unwrap();
         tpm.pcrs.insert((bank, Pcr::FENCE), vec![0; bank.digest_size()]);
-        raise_for_failure(&mut tpm, &log).unwrap();
+        ensure_for_failure(&mut tpm, &log).unwrap();
         assert!(tpm.pcr(bank, Pcr::FENCE).iter().any(|byte| *byte != 0), "{bank}");
     }
     let mut tpm = FakeTpm::new(&[Bank::Sha256]);
     let unfenced = Unfenced::check(&mut tpm).unwrap();
     unfenced.raise(&mut tpm, &key(), "root", &uuid(), &log).unwrap();
-    raise_for_failure(&mut tpm, &log).unwrap();
+    ensure_for_failure(&mut tpm, &log).unwrap();
     assert_eq!(extends(&tpm), 2);
 }
 

@@ -49,6 +49,7 @@ fn judge(outcome: &Outcome, managed: bool) -> Result<()> {
         counts.contains_key("ContextSave") == managed,
         "The resource manager swapped other contexts: {counts:?}"
     );
+    ensure!(managed || tpm.commands().len() <= BUDGET, "Too many commands reached the chip: {counts:?}");
     let report: Value = serde_json::from_str(&evidence.text("report/report.json")?)?;
     let stages = report.pointer("/stages").and_then(Value::as_array).context("The report has no stages")?;
     let member = |stage: &Value, name: &str| stage.get(name).cloned().unwrap_or_default();
@@ -66,6 +67,9 @@ fn judge(outcome: &Outcome, managed: bool) -> Result<()> {
     );
     Ok(())
 }
+
+/// Commands of a whole unlock with a literal policy that reach the chip: what is promised.
+const BUDGET: usize = 10;
 
 /// What we log when a node is busy.
 const FELL_BACK: &str = "TPM /dev/tpm0 is in use, taking the next";
