@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::cache::{Artefact, Cache, Key};
 use crate::initramfs::Product;
+use crate::policy::Policy;
 use crate::tpm::{Swtpm, copy_state};
 use crate::tree::{Tree, output_of};
 use crate::volume::Volume;
@@ -46,12 +47,12 @@ impl Enrolled {
         product: &Product,
         volume: &Volume,
         factory_tpm: &Artefact,
-        (enroller, pcrs): (Enroller, &str),
+        (enroller, policy): (Enroller, &Policy),
     ) -> Result<Self> {
         let mut key = Key::of(format!("enrolled 1 {enroller:?}"))
             .artefact(volume.artefact())
-            .artefact(factory_tpm)
-            .and(pcrs);
+            .artefact(factory_tpm);
+        key = policy.mark(key);
         if enroller != Enroller::Systemd {
             key = key.file(&product.executable)?;
         }
@@ -60,6 +61,7 @@ impl Enrolled {
             let image = path.join(IMAGE);
             output_of(Command::new("cp").arg("--reflink=auto").args([&volume.path(), &image]), "cp")?;
             let swtpm = Swtpm::on_the_host(tools, &state)?;
+            policy.replay(tools, swtpm.address())?;
             let mut command = match enroller {
                 Enroller::CvmUnlock => {
                     let mut command = Command::new(&product.executable);
@@ -73,14 +75,14 @@ impl Enrolled {
                 }
                 Enroller::Systemd => {
                     let mut command = tools.command("systemd-cryptenroll");
-                    command.arg("--tpm2-pcrlock=");
+                    command.args(["--tpm2-pcrlock=", "--tpm2-signature="]);
                     command
                 }
             };
             command
                 .arg(format!("--unlock-key-file={}", volume.passphrase().display()))
                 .arg(format!("--tpm2-device={}", swtpm.address()))
-                .arg(format!("--tpm2-pcrs={pcrs}"))
+                .args(policy.options())
                 .arg(&image);
             fs::write(path.join("enroll.log"), output_of(&mut command, "enroll")?)?;
             drop(swtpm);

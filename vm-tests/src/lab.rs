@@ -16,6 +16,7 @@ use crate::enrolled::{Enrolled, Enroller};
 use crate::firmware::Firmware;
 use crate::initramfs::{Initramfs, Product, Recipe, Unlocker};
 use crate::owner::{Owner, Trust};
+use crate::policy::{Policy, PolicyKey};
 use crate::serial::Live;
 use crate::tpm::manufacture;
 use crate::tree::{self, Tree, output_of};
@@ -112,7 +113,7 @@ impl Lab {
     /// When it cannot be built.
     pub fn uki(&self, unlocker: Unlocker, probe: bool, command_line: &str) -> Result<Uki> {
         let initramfs = self.initramfs(unlocker, probe)?;
-        Uki::new(&self.cache, &self.tools, &self.firmware, &initramfs, command_line)
+        Uki::new(&self.cache, &self.tools, &self.firmware, &initramfs, command_line, None)
     }
 
     /// Our module with a configuration that opens what systemd enrolled.
@@ -121,7 +122,28 @@ impl Lab {
     /// When it cannot be built.
     pub fn lenient_uki(&self) -> Result<Uki> {
         let initramfs = self.initramfs_trusting(Trust::Anybody, Unlocker::CvmUnlock, false)?;
-        Uki::new(&self.cache, &self.tools, &self.firmware, &initramfs, COMMAND_LINE)
+        Uki::new(&self.cache, &self.tools, &self.firmware, &initramfs, COMMAND_LINE, None)
+    }
+
+    /// A UKI whose PCR 11 in the initrd `signer` has signed.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub fn signed_uki(
+        &self,
+        initramfs: &Initramfs,
+        command_line: &str,
+        signer: &PolicyKey,
+    ) -> Result<Uki> {
+        Uki::new(&self.cache, &self.tools, &self.firmware, initramfs, command_line, Some(signer))
+    }
+
+    /// The key of that name for signing PCR 11.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn policy_key(&self, name: &str) -> Result<PolicyKey> {
+        PolicyKey::new(&self.cache, &self.tools, name)
     }
 
     /// PCR 7 on this firmware with our signer, recorded once by a boot of its own.
@@ -174,15 +196,22 @@ impl Lab {
     /// # Errors
     /// When it cannot be built or enrolled.
     pub fn enrolled_by(&self, enroller: Enroller, uki: &Uki, userland: Userland) -> Result<Enrolled> {
+        self.enrolled_to(enroller, &Policy::literal(self.policy(uki)?), userland)
+    }
+
+    /// An encrypted root that opens under this policy.
+    ///
+    /// # Errors
+    /// When it cannot be built or enrolled.
+    pub fn enrolled_to(&self, enroller: Enroller, policy: &Policy, userland: Userland) -> Result<Enrolled> {
         let volume = Volume::new(&self.cache, &self.tools, &self.filesystem(userland)?)?;
-        let policy = self.policy(uki)?;
         Enrolled::new(
             &self.cache,
             &self.tools,
             &self.product,
             &volume,
             &self.factory_tpm,
-            (enroller, &policy),
+            (enroller, policy),
         )
     }
 

@@ -14,6 +14,7 @@ pub mod initramfs;
 pub mod lab;
 pub mod outcome;
 pub mod owner;
+pub mod policy;
 pub mod qemu;
 pub mod qmp;
 pub mod scenario;

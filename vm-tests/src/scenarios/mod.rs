@@ -13,8 +13,10 @@ pub mod no_tpm;
 pub mod opened_by_systemd;
 pub mod other_command_line;
 pub mod plain_root;
+pub mod signed_policy;
 pub mod strangers_volume;
 pub mod systemd_formula;
+pub mod systemds_signed_token;
 pub mod systemds_token;
 
 /// In the order in which they run.
@@ -55,8 +57,18 @@ pub const ALL: &[Scenario] = &[
         run: systemds_token::run,
     },
     Scenario {
+        name: "systemds-signed-token",
+        about: "signed policies of systemd-cryptenroll open with the signature that systemd-stub hands over",
+        run: systemds_signed_token::run,
+    },
+    Scenario {
+        name: "signed-policy",
+        about: "a volume opens with each UKI that the policy key signed, and with no other",
+        run: signed_policy::run,
+    },
+    Scenario {
         name: "opened-by-systemd",
-        about: "systemd-cryptsetup opens a volume that we enrolled",
+        about: "systemd-cryptsetup opens volumes that we enrolled, by value and by signature",
         run: opened_by_systemd::run,
     },
     Scenario {
