@@ -16,6 +16,7 @@ use crate::policy::Policy;
 use crate::tpm::{Swtpm, copy_state};
 use crate::tree::{Tree, output_of};
 use crate::volume::Volume;
+use crate::writer::Writer;
 
 /// Who writes the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub enum Enroller {
     Stranger,
     /// `systemd-cryptenroll`, for comparison.
     Systemd,
+    /// The same of another version.
+    Version(Writer),
 }
 
 /// A volume's header with a token, and the TPM that opens it.
@@ -49,13 +52,14 @@ impl Enrolled {
         factory_tpm: &Artefact,
         (enroller, policy): (Enroller, &Policy),
     ) -> Result<Self> {
-        let mut key = Key::of(format!("enrolled 1 {enroller:?}"))
-            .artefact(volume.artefact())
-            .artefact(factory_tpm);
+        let mut key =
+            Key::of(format!("enrolled 1 {enroller:?}")).artefact(volume.artefact()).artefact(factory_tpm);
         key = policy.mark(key);
-        if enroller != Enroller::Systemd {
-            key = key.file(&product.executable)?;
-        }
+        key = match enroller {
+            Enroller::CvmUnlock | Enroller::Stranger => key.file(&product.executable)?,
+            Enroller::Systemd => key,
+            Enroller::Version(writer) => key.and(writer.tree(cache)?.root().as_os_str().as_encoded_bytes()),
+        };
         let artefact = cache.artefact("enrolled", key, |path| {
             let state = copy_state(&factory_tpm.path, &path.join(TPM))?;
             let image = path.join(IMAGE);
@@ -73,11 +77,8 @@ impl Enrolled {
                     command.args(ENROLL);
                     command
                 }
-                Enroller::Systemd => {
-                    let mut command = tools.command("systemd-cryptenroll");
-                    command.args(["--tpm2-pcrlock=", "--tpm2-signature="]);
-                    command
-                }
+                Enroller::Systemd => Writer::V257.command(cache)?,
+                Enroller::Version(writer) => writer.command(cache)?,
             };
             command
                 .arg(format!("--unlock-key-file={}", volume.passphrase().display()))

@@ -153,12 +153,7 @@ impl Lab {
     ///
     /// # Errors
     /// When it cannot be built.
-    pub fn signed_uki(
-        &self,
-        initramfs: &Initramfs,
-        command_line: &str,
-        signer: &PolicyKey,
-    ) -> Result<Uki> {
+    pub fn signed_uki(&self, initramfs: &Initramfs, command_line: &str, signer: &PolicyKey) -> Result<Uki> {
         Uki::new(&self.cache, &self.tools, &self.firmware, initramfs, command_line, Some(signer))
     }
 
@@ -176,16 +171,25 @@ impl Lab {
     /// # Errors
     /// When the recorder does not print it.
     pub fn pcr7(&self) -> Result<String> {
-        let firmwares = self.of(Suite::Trixie).recorded_pcr7()?;
+        let firmwares = fs::read_to_string(self.of(Suite::Trixie).recorded_pcr7()?.file("value"))?;
         Ok(hex(&self.suite.pcr7(&unhex(&firmwares)?)))
     }
 
+    /// The digests that the firmware extends PCR 7 with, in order.
+    ///
+    /// # Errors
+    /// When they cannot be recorded.
+    pub fn pcr7_events(&self) -> Result<Vec<Vec<u8>>> {
+        let events = fs::read_to_string(self.of(Suite::Trixie).recorded_pcr7()?.file("events"))?;
+        events.lines().map(unhex).collect()
+    }
+
     /// What firmware and signer make of PCR 7, whichever kernel runs.
-    fn recorded_pcr7(&self) -> Result<String> {
+    fn recorded_pcr7(&self) -> Result<Artefact> {
         let base = self.initramfs(Unlocker::None, false)?;
         let recorder = Uki::recorder(&self.cache, &self.tools, &self.firmware, &base)?;
-        let key = Key::of("pcr7 1").artefact(recorder.artefact()).artefact(&self.factory_tpm);
-        let artefact = self.cache.artefact("pcr7", key, |path| {
+        let key = Key::of("pcr7 2").artefact(recorder.artefact()).artefact(&self.factory_tpm);
+        self.cache.artefact("pcr7", key, |path| {
             let outcome =
                 Boot::new(self, "recorder")?.direct(&recorder).tpm(self.factory_tpm.path.clone()).run()?;
             let lines = outcome.serial.lines();
@@ -193,9 +197,9 @@ impl Lab {
             let (_, value) = value
                 .with_context(|| format!("The recorder printed no PCR 7\n{}", outcome.serial.tail(25)))?;
             fs::write(path.join("value"), value.trim().to_lowercase())?;
-            Ok(())
-        })?;
-        Ok(fs::read_to_string(artefact.file("value"))?)
+            let events = outcome.tpm()?.extends(7).iter().map(|digest| hex(digest)).collect::<Vec<_>>();
+            Ok(fs::write(path.join("events"), events.join("\n"))?)
+        })
     }
 
     /// The policy that this UKI, booted on our firmware, satisfies in the initrd.
@@ -235,15 +239,22 @@ impl Lab {
     /// # Errors
     /// When it cannot be built or enrolled.
     pub fn enrolled_to(&self, enroller: Enroller, policy: &Policy, userland: Userland) -> Result<Enrolled> {
+        self.enrolled_with(&self.factory_tpm, enroller, policy, userland)
+    }
+
+    /// The same with a TPM that holds other keys already.
+    ///
+    /// # Errors
+    /// When it cannot be built or enrolled.
+    pub fn enrolled_with(
+        &self,
+        tpm: &Artefact,
+        enroller: Enroller,
+        policy: &Policy,
+        userland: Userland,
+    ) -> Result<Enrolled> {
         let volume = Volume::new(&self.cache, &self.tools, &self.filesystem(userland)?)?;
-        Enrolled::new(
-            &self.cache,
-            &self.tools,
-            &self.product,
-            &volume,
-            &self.factory_tpm,
-            (enroller, policy),
-        )
+        Enrolled::new(&self.cache, &self.tools, &self.product, &volume, tpm, (enroller, policy))
     }
 
     /// A disk image in a directory of its own.

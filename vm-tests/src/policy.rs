@@ -5,11 +5,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::cache::{Artefact, Cache, Key};
-use crate::hex;
-use crate::tree::Tree;
+use crate::tree::{Tree, output_of};
+use crate::{hex, unhex};
 
 /// PCRs by value, and a key whose signatures stand for the value of PCR 11.
 #[derive(Debug, Clone, Default)]
@@ -109,11 +111,38 @@ impl PolicyKey {
         self.0.file(PUBLIC)
     }
 
+    /// An entry of a signature file for this value of PCR 11, with a policy reference: what ukify makes from systemd
+    /// 262 on, by TPM 2.0 Library, Part 3, 23.7 and 23.16 (PolicyPCR, PolicyAuthorize).
+    ///
+    /// # Errors
+    /// When OpenSSL fails.
+    pub fn approve(&self, tools: &Tree, pcr11: &str, reference: &str) -> Result<Value> {
+        let values = Sha256::digest(unhex(pcr11)?);
+        let policy = Sha256::digest([&[0; 32], POLICY_PCR_11, values.as_slice()].concat());
+        let approved = [policy.as_slice(), Sha256::digest(reference).as_slice()].concat();
+        let mut command = tools.command("sh");
+        command.args(["-c", SIGN, "sh", &hex(&approved)]).args([self.private(), self.public()]);
+        let text = output_of(&mut command, "openssl")?;
+        let (signature, fingerprint) = text.trim().split_once('\n').context("OpenSSL printed too little")?;
+        Ok(json!({
+            "pcrs": [11], "pkfp": fingerprint, "ref": reference, "pol": hex(&policy), "sig": signature,
+        }))
+    }
+
     /// What other artefacts depend on.
     pub fn artefact(&self) -> &Artefact {
         &self.0
     }
 }
 
+/// TPM_CC_PolicyPCR, then a TPML_PCR_SELECTION of PCR 11 in the SHA-256 bank.
+const POLICY_PCR_11: &[u8] = &[0, 0, 1, 0x7f, 0, 0, 0, 1, 0, 0x0b, 3, 0, 8, 0];
+/// Arguments: the digits of what is signed, both halves of the key. Prints the signature (Base64) and the
+/// fingerprint, which is over the PKCS#1 form of the key.
+const SIGN: &str = r#"set -e
+perl -e 'print pack "H*", shift' "$1" | openssl dgst -sha256 -sign "$2" | openssl base64 -A
+echo
+openssl rsa -pubin -in "$3" -RSAPublicKey_out -outform DER 2> /dev/null | openssl dgst -sha256 -r | cut -c 1-64
+"#;
 const PRIVATE: &str = "private.pem";
 const PUBLIC: &str = "public.pem";

@@ -62,6 +62,13 @@ impl TpmLog {
         Self(commands.filter(|command| command.extend_of(10).is_none()).cloned().collect())
     }
 
+    /// The commands before the phase `leave-initrd` of PCR 11.
+    pub fn before_leaving_the_initrd(&self) -> Self {
+        let phase = Sha256::digest("leave-initrd");
+        let leaves = |command: &&TpmCommand| command.extend_of(11).is_some_and(|digest| digest == *phase);
+        Self(self.0.iter().take_while(|command| !leaves(command)).cloned().collect())
+    }
+
     /// How often each command was sent.
     pub fn counts(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();

@@ -20,6 +20,7 @@ pub mod strangers_volume;
 pub mod systemd_formula;
 pub mod systemds_signed_token;
 pub mod systemds_token;
+pub mod writers;
 
 /// In the order in which they run.
 pub const ALL: &[Scenario] = &[
@@ -62,6 +63,11 @@ pub const ALL: &[Scenario] = &[
         name: "systemds-signed-token",
         about: "signed policies of systemd-cryptenroll open with the signature that systemd-stub hands over",
         run: systemds_signed_token::run,
+    },
+    Scenario {
+        name: "writers",
+        about: "tokens of systemd-cryptenroll 252, 254 and 257 of every kind are told from stale ones in one boot",
+        run: writers::run,
     },
     Scenario {
         name: "signed-policy",
@@ -107,8 +113,15 @@ pub const ALL: &[Scenario] = &[
 ];
 
 /// In a full run only: what stands on a distribution that moves from day to day.
-pub const FULL: &[Scenario] = &[Scenario {
-    name: "debian-sid",
-    about: "a guest of Debian sid opens its root behind systemd's separator of PCRs, and all of it starts",
-    run: debian_sid::run,
-}];
+pub const FULL: &[Scenario] = &[
+    Scenario {
+        name: "debian-sid",
+        about: "a guest of Debian sid opens its root behind systemd's separator of PCRs, and all of it starts",
+        run: debian_sid::run,
+    },
+    Scenario {
+        name: "writers-sid",
+        about: "tokens of sid's systemd-cryptenroll open, with policy references and own parent keys, too",
+        run: writers::sid,
+    },
+];
