@@ -146,3 +146,27 @@ openssl rsa -pubin -in "$3" -RSAPublicKey_out -outform DER 2> /dev/null | openss
 "#;
 const PRIVATE: &str = "private.pem";
 const PUBLIC: &str = "public.pem";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_and_events_make_other_artefacts_and_only_values_are_named_to_the_enrolment() {
+        let value = Policy::literal("7:sha256=00");
+        let replayed = Policy::after(&[vec![1; 32]]);
+        assert_eq!(value.options(), ["--tpm2-pcrs=7:sha256=00"]);
+        assert_eq!(replayed.options(), ["--tpm2-pcrs=7"]);
+        let root = std::env::temp_dir().join(format!("vm-tests-policy-{}", std::process::id()));
+        let cache = Cache::open(&root).unwrap();
+        let ids: Vec<_> = [value, replayed, Policy::after(&[vec![2; 32]])]
+            .iter()
+            .map(|policy| cache.artefact("policy", policy.mark(Key::default()), |_| Ok(())).unwrap().id)
+            .collect();
+        assert!(
+            ids.iter().enumerate().all(|(at, id)| !ids.iter().skip(at + 1).any(|other| id == other)),
+            "{ids:?}"
+        );
+        std::fs::remove_dir_all(root).unwrap();
+    }
+}
