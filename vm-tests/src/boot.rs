@@ -94,6 +94,13 @@ impl<'a> Boot<'a> {
         self
     }
 
+    /// Waits so much longer for the end, for what the test itself does in the guest.
+    #[must_use]
+    pub fn patience(mut self, more: Duration) -> Self {
+        self.deadline += more;
+        self
+    }
+
     /// Switches the machine on and waits for its end. An emulator that hangs before the kernel has started
     /// its first process, or that loses the kernel's timer, says nothing about us: then, once, another machine is
     /// switched on.

@@ -8,6 +8,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -55,7 +56,7 @@ fn matrix(lab: &Lab, name: &str, writers: &[Writer]) -> Result<()> {
     let uki = lab.signed_uki(&initramfs, COMMAND_LINE, &key)?;
     let disk = lab.disk(name, Some(&uki), &Root::Encrypted(enrolled.clone()))?;
     let approval = key.approve(&lab.tools, &uki.pcr11()?, REFERENCE)?;
-    let mut boot = Boot::new(lab, name)?.disk(&disk).tpm(enrolled.tpm());
+    let mut boot = Boot::new(lab, name)?.disk(&disk).tpm(enrolled.tpm()).patience(DRY_RUNS);
     boot = boot.file("before", BEFORE).file(SIGNATURE, json!({"sha256": [approval]}).to_string());
     for cell in &tokens.cells {
         boot = boot.file(&cell.file(), fs::read(tokens.volume(cell))?);
@@ -146,6 +147,8 @@ fn unlocks(lab: &Lab, cell: &Cell, (volume, signature, tpm): (&Path, &Path, &str
     Ok(output_of(&mut command, "systemd-cryptenroll"))
 }
 
+/// A dry run takes 2 s on an idle host, and 10 s on a busy one.
+const DRY_RUNS: Duration = Duration::from_secs(180);
 /// A signature with a policy reference, beside those that systemd-stub leaves.
 const SIGNATURE: &str = "signature.json";
 
