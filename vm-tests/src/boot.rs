@@ -94,6 +94,13 @@ impl<'a> Boot<'a> {
         self
     }
 
+    /// Waits so much longer for the end, for what the test itself does in the guest.
+    #[must_use]
+    pub fn patience(mut self, more: Duration) -> Self {
+        self.deadline += more;
+        self
+    }
+
     /// Switches the machine on and waits for its end. An emulator that hangs before the kernel has started
     /// its first process, or that loses the kernel's timer, says nothing about us: then, once, another machine is
     /// switched on.
@@ -249,7 +256,7 @@ impl Parts {
 const DEADLINE: Duration = Duration::from_secs(300);
 /// The kernel starts its first process after 15 s on an idle host, 60 s on a busy one.
 const KERNEL_DEADLINE: Duration = Duration::from_secs(180);
-const INPUT_SIZE: u64 = 1 << 20;
+const INPUT_SIZE: u64 = 128 << 20;
 const OUTPUT_SIZE: u64 = 32 << 20;
 const KERNEL_RUNS: &str = "Run /init as init process";
 /// What the kernel's RCU says when its timer interrupt never came: the emulator lost it.

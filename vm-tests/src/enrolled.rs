@@ -12,9 +12,11 @@ use serde_json::Value;
 
 use crate::cache::{Artefact, Cache, Key};
 use crate::initramfs::Product;
+use crate::policy::Policy;
 use crate::tpm::{Swtpm, copy_state};
 use crate::tree::{Tree, output_of};
 use crate::volume::Volume;
+use crate::writer::Writer;
 
 /// Who writes the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub enum Enroller {
     Stranger,
     /// `systemd-cryptenroll`, for comparison.
     Systemd,
+    /// The same of another version.
+    Version(Writer),
 }
 
 /// A volume's header with a token, and the TPM that opens it.
@@ -46,20 +50,22 @@ impl Enrolled {
         product: &Product,
         volume: &Volume,
         factory_tpm: &Artefact,
-        (enroller, pcrs): (Enroller, &str),
+        (enroller, policy): (Enroller, &Policy),
     ) -> Result<Self> {
-        let mut key = Key::of(format!("enrolled 1 {enroller:?}"))
-            .artefact(volume.artefact())
-            .artefact(factory_tpm)
-            .and(pcrs);
-        if enroller != Enroller::Systemd {
-            key = key.file(&product.executable)?;
-        }
+        let mut key =
+            Key::of(format!("enrolled 1 {enroller:?}")).artefact(volume.artefact()).artefact(factory_tpm);
+        key = policy.mark(key);
+        key = match enroller {
+            Enroller::CvmUnlock | Enroller::Stranger => key.file(&product.executable)?,
+            Enroller::Systemd => key,
+            Enroller::Version(writer) => key.and(writer.tree(cache)?.root().as_os_str().as_encoded_bytes()),
+        };
         let artefact = cache.artefact("enrolled", key, |path| {
             let state = copy_state(&factory_tpm.path, &path.join(TPM))?;
             let image = path.join(IMAGE);
             output_of(Command::new("cp").arg("--reflink=auto").args([&volume.path(), &image]), "cp")?;
             let swtpm = Swtpm::on_the_host(tools, &state)?;
+            policy.replay(tools, swtpm.address())?;
             let mut command = match enroller {
                 Enroller::CvmUnlock => {
                     let mut command = Command::new(&product.executable);
@@ -71,16 +77,13 @@ impl Enrolled {
                     command.args(ENROLL);
                     command
                 }
-                Enroller::Systemd => {
-                    let mut command = tools.command("systemd-cryptenroll");
-                    command.arg("--tpm2-pcrlock=");
-                    command
-                }
+                Enroller::Systemd => Writer::V257.command(cache)?,
+                Enroller::Version(writer) => writer.command(cache)?,
             };
             command
                 .arg(format!("--unlock-key-file={}", volume.passphrase().display()))
                 .arg(format!("--tpm2-device={}", swtpm.address()))
-                .arg(format!("--tpm2-pcrs={pcrs}"))
+                .args(policy.options())
                 .arg(&image);
             fs::write(path.join("enroll.log"), output_of(&mut command, "enroll")?)?;
             drop(swtpm);

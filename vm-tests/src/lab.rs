@@ -16,6 +16,7 @@ use crate::enrolled::{Enrolled, Enroller};
 use crate::firmware::Firmware;
 use crate::initramfs::{Initramfs, Product, Recipe, Unlocker};
 use crate::owner::{Owner, Trust};
+use crate::policy::{Policy, PolicyKey};
 use crate::serial::Live;
 use crate::suite::Suite;
 use crate::tpm::manufacture;
@@ -136,7 +137,7 @@ impl Lab {
     /// When it cannot be built.
     pub fn uki(&self, unlocker: Unlocker, probe: bool, command_line: &str) -> Result<Uki> {
         let initramfs = self.initramfs(unlocker, probe)?;
-        Uki::new(&self.cache, &self.tools, &self.firmware, &initramfs, command_line)
+        Uki::new(&self.cache, &self.tools, &self.firmware, &initramfs, command_line, None)
     }
 
     /// Our module with a configuration that opens what systemd enrolled.
@@ -145,7 +146,23 @@ impl Lab {
     /// When it cannot be built.
     pub fn lenient_uki(&self) -> Result<Uki> {
         let initramfs = self.initramfs_trusting(Trust::Anybody, Unlocker::CvmUnlock, false)?;
-        Uki::new(&self.cache, &self.tools, &self.firmware, &initramfs, COMMAND_LINE)
+        Uki::new(&self.cache, &self.tools, &self.firmware, &initramfs, COMMAND_LINE, None)
+    }
+
+    /// A UKI whose PCR 11 in the initrd `signer` has signed.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub fn signed_uki(&self, initramfs: &Initramfs, command_line: &str, signer: &PolicyKey) -> Result<Uki> {
+        Uki::new(&self.cache, &self.tools, &self.firmware, initramfs, command_line, Some(signer))
+    }
+
+    /// The key of that name for signing PCR 11.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn policy_key(&self, name: &str) -> Result<PolicyKey> {
+        PolicyKey::new(&self.cache, &self.tools, name)
     }
 
     /// PCR 7 on this firmware with our signer when the initrd unlocks volumes: recorded once by a boot of
@@ -154,16 +171,25 @@ impl Lab {
     /// # Errors
     /// When the recorder does not print it.
     pub fn pcr7(&self) -> Result<String> {
-        let firmwares = self.of(Suite::Trixie).recorded_pcr7()?;
+        let firmwares = fs::read_to_string(self.of(Suite::Trixie).recorded_pcr7()?.file("value"))?;
         Ok(hex(&self.suite.pcr7(&unhex(&firmwares)?)))
     }
 
+    /// The digests that the firmware extends PCR 7 with, in order.
+    ///
+    /// # Errors
+    /// When they cannot be recorded.
+    pub fn pcr7_events(&self) -> Result<Vec<Vec<u8>>> {
+        let events = fs::read_to_string(self.of(Suite::Trixie).recorded_pcr7()?.file("events"))?;
+        events.lines().map(unhex).collect()
+    }
+
     /// What firmware and signer make of PCR 7, whichever kernel runs.
-    fn recorded_pcr7(&self) -> Result<String> {
+    fn recorded_pcr7(&self) -> Result<Artefact> {
         let base = self.initramfs(Unlocker::None, false)?;
         let recorder = Uki::recorder(&self.cache, &self.tools, &self.firmware, &base)?;
-        let key = Key::of("pcr7 1").artefact(recorder.artefact()).artefact(&self.factory_tpm);
-        let artefact = self.cache.artefact("pcr7", key, |path| {
+        let key = Key::of("pcr7 2").artefact(recorder.artefact()).artefact(&self.factory_tpm);
+        self.cache.artefact("pcr7", key, |path| {
             let outcome =
                 Boot::new(self, "recorder")?.direct(&recorder).tpm(self.factory_tpm.path.clone()).run()?;
             let lines = outcome.serial.lines();
@@ -171,9 +197,9 @@ impl Lab {
             let (_, value) = value
                 .with_context(|| format!("The recorder printed no PCR 7\n{}", outcome.serial.tail(25)))?;
             fs::write(path.join("value"), value.trim().to_lowercase())?;
-            Ok(())
-        })?;
-        Ok(fs::read_to_string(artefact.file("value"))?)
+            let events = outcome.tpm()?.extends(7).iter().map(|digest| hex(digest)).collect::<Vec<_>>();
+            Ok(fs::write(path.join("events"), events.join("\n"))?)
+        })
     }
 
     /// The policy that this UKI, booted on our firmware, satisfies in the initrd.
@@ -205,16 +231,30 @@ impl Lab {
     /// # Errors
     /// When it cannot be built or enrolled.
     pub fn enrolled_by(&self, enroller: Enroller, uki: &Uki, userland: Userland) -> Result<Enrolled> {
+        self.enrolled_to(enroller, &Policy::literal(self.policy(uki)?), userland)
+    }
+
+    /// An encrypted root that opens under this policy.
+    ///
+    /// # Errors
+    /// When it cannot be built or enrolled.
+    pub fn enrolled_to(&self, enroller: Enroller, policy: &Policy, userland: Userland) -> Result<Enrolled> {
+        self.enrolled_with(&self.factory_tpm, enroller, policy, userland)
+    }
+
+    /// The same with a TPM that holds other keys already.
+    ///
+    /// # Errors
+    /// When it cannot be built or enrolled.
+    pub fn enrolled_with(
+        &self,
+        tpm: &Artefact,
+        enroller: Enroller,
+        policy: &Policy,
+        userland: Userland,
+    ) -> Result<Enrolled> {
         let volume = Volume::new(&self.cache, &self.tools, &self.filesystem(userland)?)?;
-        let policy = self.policy(uki)?;
-        Enrolled::new(
-            &self.cache,
-            &self.tools,
-            &self.product,
-            &volume,
-            &self.factory_tpm,
-            (enroller, &policy),
-        )
+        Enrolled::new(&self.cache, &self.tools, &self.product, &volume, tpm, (enroller, policy))
     }
 
     /// A disk image in a directory of its own.

@@ -14,6 +14,7 @@ pub mod initramfs;
 pub mod lab;
 pub mod outcome;
 pub mod owner;
+pub mod policy;
 pub mod qemu;
 pub mod qmp;
 pub mod scenario;
@@ -21,10 +22,12 @@ pub mod scenarios;
 pub mod serial;
 pub mod suite;
 pub mod swtpm_log;
+pub mod tokens;
 pub mod tpm;
 pub mod tree;
 pub mod uki;
 pub mod volume;
+pub mod writer;
 
 /// Bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {

@@ -62,6 +62,13 @@ impl TpmLog {
         Self(commands.filter(|command| command.extend_of(10).is_none()).cloned().collect())
     }
 
+    /// The commands before the phase `leave-initrd` of PCR 11.
+    pub fn before_leaving_the_initrd(&self) -> Self {
+        let phase = Sha256::digest("leave-initrd");
+        let leaves = |command: &&TpmCommand| command.extend_of(11).is_some_and(|digest| digest == *phase);
+        Self(self.0.iter().take_while(|command| !leaves(command)).cloned().collect())
+    }
+
     /// How often each command was sent.
     pub fn counts(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
@@ -213,6 +220,25 @@ SWTPM_IO_Write: length 19\n 80 02 00 00 00 13 00 00 00 00 00 00 00 00 00 00 \n 0
             "c73e5da2d58ac66e99673a70fbba4e3b6c5d17e0420a2c5eb25b866c48ab9bdc"
         );
         assert_eq!(log.extends(11), Vec::<Vec<u8>>::new());
+    }
+
+    #[test]
+    fn what_comes_after_the_initrd_is_left_out() {
+        let extend = |pcr: &str, text: &str| {
+            let digest = crate::hex(&Sha256::digest(text)).to_uppercase();
+            let bytes: Vec<_> = (0..64).step_by(2).filter_map(|at| digest.get(at..at + 2)).collect();
+            format!(
+                "SWTPM_IO_Read: length 65\n80 02 00 00 00 41 00 00 01 82 00 00 00 {pcr} 00 00\n00 09 40 00 00 09 00 00 \
+                 00 00 00 00 00 00 01 00\n0B {}\nSWTPM_IO_Write: length 10\n80 02 00 00 00 0A 00 00 00 00\n",
+                bytes.join(" ")
+            )
+        };
+        let boot = [("0B", "enter-initrd"), ("0F", "key"), ("0B", "leave-initrd"), ("0B", "sysinit")];
+        let log = TpmLog::parse(&boot.map(|(pcr, text)| extend(pcr, text)).concat());
+        assert_eq!(log.extends(11).len(), 3);
+        let initrd = log.before_leaving_the_initrd();
+        assert_eq!(initrd.extends(11), [Sha256::digest("enter-initrd").to_vec()]);
+        assert_eq!(initrd.extends(15), [Sha256::digest("key").to_vec()]);
     }
 
     #[test]

@@ -107,17 +107,39 @@ pub fn writer(cache: &Cache, suite: Suite) -> Result<Tree> {
 pub fn debian(cache: &Cache, noun: &str, suite: Suite, packages: &[&str]) -> Result<Artefact> {
     let key = Key::of(suite.name()).and(packages.join(",")).and(EXCLUDED.join(","));
     cache.artefact(noun, key, |path| {
-        let mut command = Command::new("mmdebstrap");
-        command
-            .args(["--quiet", "--mode=root", "--variant=minbase"])
-            .args(["--skip=check/qemu", "--aptopt=Apt::Install-Recommends \"false\""])
-            .args(apt_options()?)
-            .args(EXCLUDED.iter().map(|p| format!("--dpkgopt=path-exclude={p}")))
-            .arg(format!("--include={}", packages.join(",")))
-            .args([OsStr::new(suite.name()), path.as_os_str()])
-            .arg(mirror()?);
+        let mut command = mmdebstrap(packages)?;
+        command.args([OsStr::new(suite.name()), path.as_os_str()]).arg(mirror()?);
         output_of(&mut command, "mmdebstrap").map(drop)
     })
+}
+
+/// Debian 12 with systemd from its backports: systemd-cryptenroll and what it needs for swtpm.
+///
+/// # Errors
+/// When mmdebstrap fails.
+pub fn backports(cache: &Cache) -> Result<Tree> {
+    let key = Key::of("backports 1").and(BACKPORTS.join(",")).and(EXCLUDED.join(","));
+    let artefact = cache.artefact("backports", key, |path| {
+        let mut command = mmdebstrap(BACKPORTS)?;
+        command.arg("--aptopt=APT::Default-Release \"bookworm-backports\"");
+        command.args([OsStr::new("bookworm"), path.as_os_str()]);
+        for suite in ["bookworm", "bookworm-backports"] {
+            command.arg(format!("deb {} {suite} main", mirror()?));
+        }
+        output_of(&mut command, "mmdebstrap").map(drop)
+    })?;
+    Ok(Tree::new(&artefact.path, cache.root()))
+}
+
+fn mmdebstrap(packages: &[&str]) -> Result<Command> {
+    let mut command = Command::new("mmdebstrap");
+    command
+        .args(["--quiet", "--mode=root", "--variant=minbase"])
+        .args(["--skip=check/qemu", "--aptopt=Apt::Install-Recommends \"false\""])
+        .args(apt_options()?)
+        .args(EXCLUDED.iter().map(|p| format!("--dpkgopt=path-exclude={p}")))
+        .arg(format!("--include={}", packages.join(",")));
+    Ok(command)
 }
 
 /// The mirror that the host's own apt uses for Debian's main archive.
@@ -165,6 +187,15 @@ const TOOLS: &[&str] = &[
     "systemd-ukify",
     "tpm2-tools",
     "zstd",
+];
+
+const BACKPORTS: &[&str] = &[
+    "cryptsetup-bin",
+    "libtss2-esys-3.0.2-0",
+    "libtss2-mu0",
+    "libtss2-rc0",
+    "libtss2-tcti-swtpm0",
+    "systemd",
 ];
 
 const EXCLUDED: &[&str] = &["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*"];

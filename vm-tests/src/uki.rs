@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use crate::cache::{Artefact, Cache, Key};
 use crate::firmware::Firmware;
 use crate::initramfs::Initramfs;
+use crate::policy::PolicyKey;
 use crate::tree::Tree;
 
 /// A signed UKI.
@@ -18,7 +19,8 @@ use crate::tree::Tree;
 pub struct Uki(Artefact);
 
 impl Uki {
-    /// Builds and signs a UKI.
+    /// Builds and signs a UKI. With a `signer` its `.pcrsig` section has that key's signature of PCR 11 in the initrd
+    /// (of no other phase), which systemd-stub leaves in `/.extra`.
     ///
     /// # Errors
     /// When ukify or sbsign fails.
@@ -28,15 +30,21 @@ impl Uki {
         firmware: &Firmware,
         initramfs: &Initramfs,
         command_line: &str,
+        signer: Option<&PolicyKey>,
     ) -> Result<Self> {
         let key =
             Key::of("uki 2").artefact(firmware.artefact()).artefact(initramfs.artefact()).and(command_line);
+        let key = match signer {
+            None => key,
+            Some(signer) => key.and("signed 1").artefact(signer.artefact()),
+        };
         let artefact = cache.artefact("uki", key, |path| {
             let parts = Parts {
                 kernel: initramfs.kernel(),
                 initrd: initramfs.initrd(),
                 version: initramfs.version()?,
                 command_line,
+                signer,
             };
             parts.build(tools, firmware, path)
         })?;
@@ -62,6 +70,7 @@ impl Uki {
                 initrd,
                 version: kernel.version()?,
                 command_line: COMMAND_LINE,
+                signer: None,
             };
             parts.build(tools, firmware, path)
         })?;
@@ -95,11 +104,18 @@ struct Parts<'a> {
     initrd: PathBuf,
     version: String,
     command_line: &'a str,
+    signer: Option<&'a PolicyKey>,
 }
 
 impl Parts<'_> {
     fn build(&self, tools: &Tree, firmware: &Firmware, path: &Path) -> Result<()> {
         let unsigned = path.join("unsigned.efi");
+        let mut signing = Vec::new();
+        if let Some(signer) = self.signer {
+            signing.push(format!("--pcr-private-key={}", signer.private().display()));
+            signing.push(format!("--pcr-public-key={}", signer.public().display()));
+            signing.push("--phases=enter-initrd".to_owned());
+        }
         let measured = tools.run(
             "ukify",
             [
@@ -113,7 +129,9 @@ impl Parts<'_> {
                 "--measure".to_owned(),
                 "--pcr-banks=sha256".to_owned(),
                 format!("--output={}", unsigned.display()),
-            ],
+            ]
+            .into_iter()
+            .chain(signing),
         )?;
         fs::write(path.join("pcr11"), measured)?;
         firmware.sign(tools, &unsigned, &path.join("uki.efi"))?;

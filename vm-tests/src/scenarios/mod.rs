@@ -15,10 +15,13 @@ pub mod no_tpm;
 pub mod opened_by_systemd;
 pub mod other_command_line;
 pub mod plain_root;
+pub mod signed_policy;
 pub mod strangers_volume;
 pub mod systemd_formula;
+pub mod systemds_signed_token;
 pub mod systemds_token;
 pub mod tpm_nodes;
+pub mod writers;
 
 /// In the order in which they run.
 pub const ALL: &[Scenario] = &[
@@ -58,8 +61,23 @@ pub const ALL: &[Scenario] = &[
         run: systemds_token::run,
     },
     Scenario {
+        name: "systemds-signed-token",
+        about: "signed policies of systemd-cryptenroll open with the signature that systemd-stub hands over",
+        run: systemds_signed_token::run,
+    },
+    Scenario {
+        name: "writers",
+        about: "tokens of systemd-cryptenroll 252, 254 and 257 of every kind are told from stale ones in one boot",
+        run: writers::run,
+    },
+    Scenario {
+        name: "signed-policy",
+        about: "a volume opens with each UKI that the policy key signed, and with no other",
+        run: signed_policy::run,
+    },
+    Scenario {
         name: "opened-by-systemd",
-        about: "systemd-cryptsetup opens a volume that we enrolled",
+        about: "systemd-cryptsetup opens volumes that we enrolled, by value and by signature",
         run: opened_by_systemd::run,
     },
     Scenario {
@@ -101,8 +119,15 @@ pub const ALL: &[Scenario] = &[
 ];
 
 /// In a full run only: what stands on a distribution that moves from day to day.
-pub const FULL: &[Scenario] = &[Scenario {
-    name: "debian-sid",
-    about: "a guest of Debian sid opens its root behind systemd's separator of PCRs, and all of it starts",
-    run: debian_sid::run,
-}];
+pub const FULL: &[Scenario] = &[
+    Scenario {
+        name: "debian-sid",
+        about: "a guest of Debian sid opens its root behind systemd's separator of PCRs, and all of it starts",
+        run: debian_sid::run,
+    },
+    Scenario {
+        name: "writers-sid",
+        about: "tokens of sid's systemd-cryptenroll open, with policy references and own parent keys, too",
+        run: writers::sid,
+    },
+];
