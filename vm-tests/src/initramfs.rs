@@ -63,7 +63,10 @@ pub struct Growth {
 
 /// A kernel and the initrd made for it.
 #[derive(Debug, Clone)]
-pub struct Initramfs(Artefact);
+pub struct Initramfs {
+    artefact: Artefact,
+    guest: Tree,
+}
 
 impl Initramfs {
     /// Builds the image of a recipe.
@@ -74,6 +77,9 @@ impl Initramfs {
         let probe_module = guest_file("51cvm-probe");
         let mut key =
             Key::of(format!("initramfs 1 {recipe:?}")).artefact(guest).and(dracut_args(recipe).join(" "));
+        if guest.file(STUB).exists() {
+            key = key.and("stub");
+        }
         if recipe.unlocker == Unlocker::CvmUnlock {
             ensure!(product.executable.exists(), "No executable to test at {}", product.executable.display());
             key = key.file(&product.executable)?.file(&product.dracut_module)?;
@@ -96,17 +102,28 @@ impl Initramfs {
             build(&Tree::new(&tree, cache.root()), path, recipe)?;
             fs::remove_dir_all(&tree).context("Removing the staged tree")
         })?;
-        Ok(Self(artefact))
+        Ok(Self { artefact, guest: Tree::new(&guest.path, cache.root()) })
     }
 
     /// The initrd.
     pub fn initrd(&self) -> PathBuf {
-        self.0.file("initrd.img")
+        self.artefact.file("initrd.img")
     }
 
     /// The kernel.
     pub fn kernel(&self) -> PathBuf {
-        self.0.file("vmlinuz")
+        self.artefact.file("vmlinuz")
+    }
+
+    /// What carries kernel and initrd through the firmware: the guest's own systemd-stub, if it has one.
+    pub fn stub(&self) -> Option<PathBuf> {
+        let stub = self.artefact.file("stub.efi");
+        stub.exists().then_some(stub)
+    }
+
+    /// The distribution that it was made in.
+    pub fn guest(&self) -> &Tree {
+        &self.guest
     }
 
     /// The kernel's version.
@@ -114,7 +131,7 @@ impl Initramfs {
     /// # Errors
     /// When the artefact is damaged.
     pub fn version(&self) -> Result<String> {
-        Ok(fs::read_to_string(self.0.file("version"))?)
+        Ok(fs::read_to_string(self.artefact.file("version"))?)
     }
 
     /// Sizes of the image, and of what it has more than `base`. Only the guest's own dracut knows how its
@@ -122,14 +139,14 @@ impl Initramfs {
     ///
     /// # Errors
     /// When the images cannot be unpacked.
-    pub fn growth(&self, tools: &Tree, guest: &Tree, base: &Self) -> Result<Growth> {
-        let scratch = self.0.path.with_extension("growth");
+    pub fn growth(&self, tools: &Tree, base: &Self) -> Result<Growth> {
+        let scratch = self.artefact.path.with_extension("growth");
         let script = |script: &str| {
             let args = [base.initrd(), self.initrd(), scratch.clone()];
             let words = ["-c", script, "sh"].map(std::ffi::OsString::from);
             words.into_iter().chain(args.map(PathBuf::into_os_string))
         };
-        guest.run("sh", script(UNPACK))?;
+        self.guest.run("sh", script(UNPACK))?;
         let text = tools.run("sh", script(GROWTH))?;
         fs::remove_dir_all(scratch)?;
         let numbers: Vec<u64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
@@ -147,7 +164,7 @@ impl Initramfs {
 
     /// What other artefacts depend on.
     pub fn artefact(&self) -> &Artefact {
-        &self.0
+        &self.artefact
     }
 }
 
@@ -179,6 +196,10 @@ fn build(tree: &Tree, path: &Path, recipe: Recipe) -> Result<()> {
     )?;
     fs::write(path.join("modules"), tree.run("lsinitrd", ["--mod".as_ref(), initrd.as_os_str()])?)?;
     copy(&tree.root().join(format!("boot/vmlinuz-{version}")), &path.join("vmlinuz"))?;
+    let stub = tree.root().join(STUB);
+    if stub.exists() {
+        copy(&stub, &path.join("stub.efi"))?;
+    }
     fs::write(path.join("version"), version)?;
     Ok(())
 }
@@ -212,6 +233,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+const STUB: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 const MODULES: &str = "usr/lib/dracut/modules.d";
 /// A plain systemd initrd; the same for every unlocker.
 const BASE_MODULES: &[&str] =

@@ -91,14 +91,6 @@ impl Lab {
         tree::guest(&self.cache, self.suite)
     }
 
-    /// Commands of the guest's distribution, on the host.
-    ///
-    /// # Errors
-    /// When its tree cannot be built.
-    pub fn guest_tree(&self) -> Result<Tree> {
-        Ok(Tree::new(&self.guest()?.path, self.cache.root()))
-    }
-
     /// The initramfs with this unlocker.
     ///
     /// # Errors

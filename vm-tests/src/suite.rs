@@ -89,3 +89,27 @@ const SID: &[&str] = &[
     "systemd-cryptsetup",
     "systemd-tpm",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// PCR 7 as `tpm2_pcrread sha256:7` printed it in a guest of Debian 12 and in one of sid, on the same firmware.
+    const FIRMWARES: &str = "49ac4d98ba67d7312b3832b8a48b77b49b74b5b6f64cca0322092c832e029855";
+    const SEPARATED: &str = "4b7d4cb8bdf9c6b9133d1805b0eb2c3e970a4d2d66380e64f7c2e0afbc70af3e";
+
+    #[test]
+    fn behind_the_separator_pcr_7_is_what_tpm2_pcrread_printed_there() {
+        let firmwares = crate::unhex(FIRMWARES).unwrap();
+        assert_eq!(crate::hex(&Suite::Trixie.pcr7(&firmwares)), FIRMWARES);
+        assert_eq!(crate::hex(&Suite::Bookworm.pcr7(&firmwares)), FIRMWARES);
+        assert_eq!(crate::hex(&Suite::Sid.pcr7(&firmwares)), SEPARATED);
+    }
+
+    #[test]
+    fn a_guests_packages_are_sorted_and_none_is_there_twice() {
+        for suite in [Suite::Bookworm, Suite::Trixie, Suite::Sid] {
+            assert!(suite.guest_packages().is_sorted_by(|a, b| a < b), "{suite:?}");
+        }
+    }
+}

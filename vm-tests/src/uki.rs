@@ -42,6 +42,8 @@ impl Uki {
             let parts = Parts {
                 kernel: initramfs.kernel(),
                 initrd: initramfs.initrd(),
+                stub: initramfs.stub(),
+                guest: initramfs.guest(),
                 version: initramfs.version()?,
                 command_line,
                 signer,
@@ -68,6 +70,8 @@ impl Uki {
             let parts = Parts {
                 kernel: kernel.kernel(),
                 initrd,
+                stub: kernel.stub(),
+                guest: kernel.guest(),
                 version: kernel.version()?,
                 command_line: COMMAND_LINE,
                 signer: None,
@@ -102,6 +106,8 @@ impl Uki {
 struct Parts<'a> {
     kernel: PathBuf,
     initrd: PathBuf,
+    stub: Option<PathBuf>,
+    guest: &'a Tree,
     version: String,
     command_line: &'a str,
     signer: Option<&'a PolicyKey>,
@@ -116,6 +122,7 @@ impl Parts<'_> {
             signing.push(format!("--pcr-public-key={}", signer.public().display()));
             signing.push("--phases=enter-initrd".to_owned());
         }
+        let stub = self.stub.as_deref().unwrap_or(Path::new(STUB));
         let measured = tools.run(
             "ukify",
             [
@@ -125,7 +132,7 @@ impl Parts<'_> {
                 format!("--uname={}", self.version),
                 format!("--cmdline={}", self.command_line),
                 "--os-release=@/etc/os-release".to_owned(),
-                "--stub=/usr/lib/systemd/boot/efi/linuxx64.efi.stub".to_owned(),
+                format!("--stub={}", stub.display()),
                 "--measure".to_owned(),
                 "--pcr-banks=sha256".to_owned(),
                 format!("--output={}", unsigned.display()),
@@ -133,16 +140,48 @@ impl Parts<'_> {
             .into_iter()
             .chain(signing),
         )?;
+        let older = self.stub.as_deref().map(older_than_uname).transpose()?.unwrap_or(false);
+        let measured = if older { self.measured_by_the_guest(tools, path)? } else { measured };
         fs::write(path.join("pcr11"), measured)?;
         firmware.sign(tools, &unsigned, &path.join("uki.efi"))?;
         fs::remove_file(unsigned)?;
         Ok(())
     }
+
+    /// PCR 11 with a stub that measures fewer sections than ukify writes today.
+    fn measured_by_the_guest(&self, tools: &Tree, path: &Path) -> Result<String> {
+        let command_line = path.join("cmdline");
+        fs::write(&command_line, self.command_line)?;
+        let os_release = path.join("os-release");
+        fs::copy(tools.root().join("usr/lib/os-release"), &os_release)?;
+        self.guest.run(
+            "/usr/lib/systemd/systemd-measure",
+            [
+                "calculate".to_owned(),
+                "--bank=sha256".to_owned(),
+                "--phase=enter-initrd".to_owned(),
+                format!("--linux={}", self.kernel.display()),
+                format!("--osrel={}", os_release.display()),
+                format!("--cmdline={}", command_line.display()),
+                format!("--initrd={}", self.initrd.display()),
+            ],
+        )
+    }
+}
+
+/// Whether the stub is systemd's of version 252 or older, which does not know (and measure) all sections.
+fn older_than_uname(stub: &Path) -> Result<bool> {
+    Ok(!fs::read(stub)?.windows(UNAME.len()).any(|window| window == UNAME))
 }
 
 /// Fixed and measured; no `root=`. The second half saves time under emulation.
 pub const COMMAND_LINE: &str = "console=ttyS0,115200 panic=10 rw \
      mitigations=off audit=0 8250.nr_uarts=1 systemd.show_status=0";
+
+/// A section that systemd-stub measures from version 253 on.
+const UNAME: &[u8] = b".uname";
+/// The tools' own, for guests that have none.
+const STUB: &str = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 
 const RECORDER_INIT: &str = r#"#!/bin/busybox sh
 export PATH=/bin
