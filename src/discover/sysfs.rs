@@ -17,6 +17,15 @@ pub struct DeviceNumber {
     pub minor: u64,
 }
 
+/// One device, from the moment it is plugged in to the moment it is unplugged: the next one may get the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instance {
+    /// The number of the disk, or of its partition.
+    pub number: DeviceNumber,
+    /// The kernel's sequence number of the disk, never used twice in a boot; `None` before Linux 5.15.
+    pub diskseq: Option<u64>,
+}
+
 /// A whole disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disk {
@@ -24,6 +33,8 @@ pub struct Disk {
     pub name: String,
     /// Device number.
     pub number: DeviceNumber,
+    /// The kernel's sequence number of the disk; `None` before Linux 5.15.
+    pub diskseq: Option<u64>,
     /// Bytes.
     pub size: u64,
     /// Logical sector size in bytes.
@@ -130,6 +141,7 @@ fn disk(directory: &Path, name: &str) -> Result<Option<Disk>, SysfsError> {
     Ok(Some(Disk {
         name: device_name(name),
         number: device,
+        diskseq: number(directory, "diskseq")?,
         size,
         sector_size,
         read_only: read_only != 0,
