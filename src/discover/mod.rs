@@ -31,7 +31,8 @@ use guid::Guid;
 use sector::SectorSize;
 use select::CANDIDATES_LIMIT;
 use select::{Decision, DiskFacts, Note, Proposal, Selection, TableError};
-use sysfs::{DeviceNumber, Disk, Instance};
+pub use sysfs::Instance;
+use sysfs::{DeviceNumber, Disk};
 use uevent::Wait;
 
 /// Discovery below a root directory: `/`, or a fake one in tests.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
+
 /// Which volume.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct VolumeReport {
@@ -22,4 +24,31 @@ pub struct VolumeReport {
     /// Name of the mapping.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mapping: Option<String>,
+}
+
+/// Why a volume is not the root volume.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RefusedVolume {
+    /// Device.
+    pub device: String,
+    /// UUID of the GPT partition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition_uuid: Option<String>,
+    /// Stable name of the reason.
+    pub slug: String,
+    /// One line.
+    pub message: String,
+}
+
+impl RefusedVolume {
+    /// Why `volume` was refused.
+    #[must_use]
+    pub fn new(volume: &VolumeReport, error: &Error) -> Self {
+        Self {
+            device: volume.device.clone(),
+            partition_uuid: volume.partition_uuid.clone(),
+            slug: error.slug().to_owned(),
+            message: error.chain(),
+        }
+    }
 }
