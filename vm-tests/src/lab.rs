@@ -11,9 +11,10 @@ use anyhow::{Context, Result, ensure};
 
 use crate::boot::Boot;
 use crate::cache::{Artefact, Cache, Key};
-use crate::disk::{Disk, Root};
+use crate::disk::{Disk, Layout, Root};
 use crate::enrolled::{Enrolled, Enroller};
 use crate::firmware::Firmware;
+use crate::format::{Format, disk_tools};
 use crate::initramfs::{Initramfs, Product, Recipe, Unlocker};
 use crate::owner::{Owner, Trust};
 use crate::serial::Live;
@@ -33,6 +34,8 @@ pub struct Lab {
     pub tools: Tree,
     /// The release that the guests come from.
     pub suite: Suite,
+    /// The format of their root file systems.
+    pub format: Format,
     /// Firmware and signing key.
     pub firmware: Firmware,
     /// A TPM nobody has used.
@@ -60,6 +63,7 @@ impl Lab {
         let tools = tree::tools(&cache)?;
         Ok(Self {
             suite: Suite::Trixie,
+            format: Format::Ext4,
             firmware: Firmware::new(&cache, &tools)?,
             factory_tpm: manufacture(&cache, &tools)?,
             product: Product {
@@ -80,6 +84,12 @@ impl Lab {
     #[must_use]
     pub fn of(&self, suite: Suite) -> Self {
         Self { suite, ..self.clone() }
+    }
+
+    /// The same workbench with root file systems of another format.
+    #[must_use]
+    pub fn with(&self, format: Format) -> Self {
+        Self { format, ..self.clone() }
     }
 
     /// The guest's distribution.
@@ -111,7 +121,12 @@ impl Lab {
     /// # Errors
     /// When dracut fails.
     pub fn initramfs_trusting(&self, trust: Trust, unlocker: Unlocker, probe: bool) -> Result<Initramfs> {
-        Initramfs::new(&self.cache, &self.guest()?, &self.product, Recipe { unlocker, probe, trust })
+        Initramfs::new(
+            &self.cache,
+            &self.guest()?,
+            &self.product,
+            Recipe { unlocker, probe, trust, format: self.format },
+        )
     }
 
     /// The UKI that is shipped: our module, no probe.
@@ -154,7 +169,7 @@ impl Lab {
     /// # Errors
     /// When the recorder does not print it.
     pub fn pcr7(&self) -> Result<String> {
-        let firmwares = self.of(Suite::Trixie).recorded_pcr7()?;
+        let firmwares = self.of(Suite::Trixie).with(Format::Ext4).recorded_pcr7()?;
         Ok(hex(&self.suite.pcr7(&unhex(&firmwares)?)))
     }
 
@@ -189,7 +204,7 @@ impl Lab {
     /// # Errors
     /// When it cannot be built.
     pub fn filesystem(&self, userland: Userland) -> Result<Filesystem> {
-        Filesystem::new(&self.cache, &self.tools, &self.guest()?, userland)
+        Filesystem::new(&self.cache, &self.tools, &self.guest()?, userland, self.format)
     }
 
     /// An encrypted root that opens for this UKI.
@@ -222,7 +237,15 @@ impl Lab {
     /// # Errors
     /// When it cannot be written.
     pub fn disk(&self, name: &str, uki: Option<&Uki>, root: &Root) -> Result<Disk> {
+        self.disk_like(Layout::default(), name, uki, root)
+    }
+
+    /// A disk image that looks otherwise, or is attached otherwise.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn disk_like(&self, layout: Layout, name: &str, uki: Option<&Uki>, root: &Root) -> Result<Disk> {
         let dir = self.cache.run_dir(&format!("disk-{name}"))?;
-        Disk::assemble(&self.tools, &dir, "disk.img", uki, root)
+        Disk::assemble((&self.tools, &disk_tools(&self.cache)?), (&dir, "disk.img"), uki, root, layout)
     }
 }
