@@ -16,7 +16,7 @@ use support::swtpm::Swtpm;
 use support::tools::{policy_of_pcrs, tpm2b, unseal};
 
 #[test]
-fn what_we_seal_tpm2_unseal() {
+fn what_we_seal_tpm2_tools_unseal() {
     let swtpm = Swtpm::new();
     let enrolled = Enrolled::new(&swtpm, Bank::Sha256);
     fs::write(swtpm.file("private"), tpm2b(enrolled.sealed.private())).unwrap();
