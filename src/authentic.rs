@@ -12,14 +12,21 @@ use crate::owner::KeyId;
 /// What the proofs come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The configuration pins this volume's key.
-    Pinned,
-    /// A key of the configuration signed the binding's message.
-    Signed(KeyId),
+    /// The owner made the volume.
+    Proven(Authenticity),
     /// There is no proof, for this reason.
     Missing(Missing),
     /// A signature that should hold does not.
     Invalid,
+}
+
+/// What shows that the owner made a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authenticity {
+    /// The configuration pins this volume's key.
+    Pinned,
+    /// A key of the configuration signed the binding's message.
+    Signed(KeyId),
 }
 
 /// Why a volume has no proof.
@@ -42,7 +49,7 @@ pub fn judge(
     volume_key: VolumeKeyDigest,
 ) -> Verdict {
     if trusted.volume_keys.contains(&volume_key) {
-        return Verdict::Pinned;
+        return Verdict::Proven(Authenticity::Pinned);
     }
     let unpinned = if trusted.volume_keys.is_empty() { Missing::Proof } else { Missing::NotPinned };
     let Some((proof, signature)) = proof.and_then(|proof| Some((proof, proof.signature.as_ref()?))) else {
@@ -55,7 +62,7 @@ pub fn judge(
         return Verdict::Missing(Missing::UnknownSigner);
     }
     match candidates.find(|key| key.verify(message, signature)) {
-        Some(key) => Verdict::Signed(key.id()),
+        Some(key) => Verdict::Proven(Authenticity::Signed(key.id())),
         None => Verdict::Invalid,
     }
 }
@@ -97,15 +104,18 @@ mod tests {
     #[test]
     fn a_pin_or_a_signature_suffices() {
         let signer = key().public().clone();
-        assert_eq!(verdict(&trusting(vec![digest(1)], vec![]), None), Verdict::Pinned);
-        assert_eq!(verdict(&trusting(vec![digest(2), digest(1)], vec![other()]), None), Verdict::Pinned);
+        assert_eq!(verdict(&trusting(vec![digest(1)], vec![]), None), Verdict::Proven(Authenticity::Pinned));
+        assert_eq!(
+            verdict(&trusting(vec![digest(2), digest(1)], vec![other()]), None),
+            Verdict::Proven(Authenticity::Pinned)
+        );
         let id = signer.id();
         assert_eq!(
             verdict(&trusting(vec![], vec![signer.clone()]), Some(&proof(MESSAGE))),
-            Verdict::Signed(id)
+            Verdict::Proven(Authenticity::Signed(id))
         );
         let both = trusting(vec![digest(2)], vec![other(), signer]);
-        assert_eq!(verdict(&both, Some(&proof(MESSAGE))), Verdict::Signed(id));
+        assert_eq!(verdict(&both, Some(&proof(MESSAGE))), Verdict::Proven(Authenticity::Signed(id)));
     }
 
     #[test]

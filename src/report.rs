@@ -3,6 +3,7 @@
 //! Facts of all stages come in; nothing secret is among them, and the file is world-readable.
 
 mod file;
+mod proof;
 mod token;
 mod volume;
 
@@ -16,6 +17,7 @@ use crate::hex;
 use crate::pcr::{Bank, Pcr, PcrValues};
 use crate::tpm::readings::Readings;
 pub use file::{PATH, ReportError};
+pub use proof::{AuthenticityReport, BindingReport, PolicyReport, ProofReport};
 pub use token::{PcrReport, TokenReport};
 pub use volume::{RefusedVolume, VolumeReport};
 

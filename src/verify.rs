@@ -3,7 +3,7 @@
 //! The unsealed secret and the snapshot come in; the volume key goes out, with everything known about how far the
 //! volume has proved itself. Trusted: the secret (the TPM released it under its policy). Not trusted: the header.
 
-use crate::authentic::{self, Missing, Verdict};
+use crate::authentic::{self, Authenticity, Missing, Verdict};
 use crate::config::{Authentic, Config, Policy};
 use crate::cryptsetup::{CryptError, Detached};
 use crate::error::{Class, Failure};
@@ -20,8 +20,19 @@ pub struct Verified {
     pub key: VolumeKey,
     /// The canonical header with the one keyslot that opened.
     pub header: Vec<u8>,
+    /// What the volume has proved.
+    pub proven: Proven,
     /// What the volume has not proved although the configuration lets it pass.
     pub warnings: Vec<Warning>,
+}
+
+/// The proofs of a volume that is let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proven {
+    /// The keyslot's metadata is what was bound to the sealed secret.
+    pub bound: bool,
+    /// What shows that the owner made the volume.
+    pub authenticity: Option<Authenticity>,
 }
 
 /// Opens the keyslot of `unsealed` from the snapshot and checks the volume against the configured policy.
@@ -70,8 +81,8 @@ pub(crate) fn check(
         Some(_) => Bound::Violated,
     };
     let authentic = authentic::judge(rules.trusted, proof, &message, VolumeKeyDigest::of(&key));
-    let warnings = judge(Facts { bound, fence_effective, authentic }, rules.policy)?;
-    Ok(Verified { key, header, warnings })
+    let (proven, warnings) = judge(Facts { bound, fence_effective, authentic }, rules.policy)?;
+    Ok(Verified { key, header, proven, warnings })
 }
 
 /// Opens the only keyslot of a canonical header.
@@ -106,7 +117,7 @@ struct Facts {
 
 /// The decision: what is missing is refused, or passes with a warning where the configuration opted in. A binding or a
 /// signature that does not hold is never acceptable.
-fn judge(facts: Facts, policy: &Policy) -> Result<Vec<Warning>, VerifyError> {
+fn judge(facts: Facts, policy: &Policy) -> Result<(Proven, Vec<Warning>), VerifyError> {
     let mut warnings = Vec::new();
     let mut missing = |required: bool, refusal: VerifyError| {
         if required {
@@ -115,20 +126,26 @@ fn judge(facts: Facts, policy: &Policy) -> Result<Vec<Warning>, VerifyError> {
         warnings.push(Warning::new(refusal.slug(), refusal.to_string()));
         Ok(())
     };
-    match facts.bound {
-        Bound::Yes => {}
-        Bound::No => missing(policy.require_binding, VerifyError::Unbound)?,
+    let bound = match facts.bound {
+        Bound::Yes => true,
+        Bound::No => {
+            missing(policy.require_binding, VerifyError::Unbound)?;
+            false
+        }
         Bound::Violated => return Err(VerifyError::BindingViolated),
-    }
+    };
     if !facts.fence_effective {
         missing(policy.require_fence, VerifyError::FenceIneffective)?;
     }
-    match facts.authentic {
-        Verdict::Pinned | Verdict::Signed(_) => {}
-        Verdict::Missing(proof) => missing(policy.require_authentic, VerifyError::Unauthenticated(proof))?,
+    let authenticity = match facts.authentic {
+        Verdict::Proven(authenticity) => Some(authenticity),
+        Verdict::Missing(proof) => {
+            missing(policy.require_authentic, VerifyError::Unauthenticated(proof))?;
+            None
+        }
         Verdict::Invalid => return Err(VerifyError::SignatureInvalid),
-    }
-    Ok(warnings)
+    };
+    Ok((Proven { bound, authenticity }, warnings))
 }
 
 /// Why a volume is not ours, or cannot show that it is.
@@ -213,7 +230,8 @@ mod tests {
         require_fence: false,
         allow_unbound: true,
     };
-    const PROVEN: Facts = Facts { bound: Bound::Yes, fence_effective: true, authentic: Verdict::Pinned };
+    const PROVEN: Facts =
+        Facts { bound: Bound::Yes, fence_effective: true, authentic: Verdict::Proven(Authenticity::Pinned) };
 
     fn unproven(missing: Missing) -> Facts {
         Facts { authentic: Verdict::Missing(missing), ..PROVEN }
@@ -221,7 +239,8 @@ mod tests {
 
     #[test]
     fn a_proven_volume_opens_without_a_warning() {
-        assert_eq!(judge(PROVEN, &STRICT).unwrap(), []);
+        let proven = Proven { bound: true, authenticity: Some(Authenticity::Pinned) };
+        assert_eq!(judge(PROVEN, &STRICT).unwrap(), (proven, vec![]));
     }
 
     #[test]
@@ -234,7 +253,7 @@ mod tests {
             (unproven(Missing::NotPinned), "volume-key-not-pinned"),
         ] {
             assert_eq!(judge(facts, &STRICT).unwrap_err().slug(), slug);
-            let warnings = judge(facts, &LAX).unwrap();
+            let (_, warnings) = judge(facts, &LAX).unwrap();
             assert_eq!(warnings.iter().map(|warning| warning.slug.as_str()).collect::<Vec<_>>(), [slug]);
         }
     }

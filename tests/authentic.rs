@@ -8,9 +8,12 @@ mod support;
 use std::path::PathBuf;
 use std::process::Command;
 
+use cvm_unlock::hex;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use support::bench::{self, Image, Run};
 use support::swtpm::{self, Swtpm};
+use support::systemd::dry_run;
 
 /// Writes a configuration beside the TPM's state.
 fn config(tpm: &Swtpm, value: &serde_json::Value) -> PathBuf {
@@ -90,6 +93,39 @@ fn a_pinned_volume_key_opens_without_a_signature_and_another_one_does_not() {
     let pinned = config(&tpm, &json!({"authentic": {"volume_keys": [enrolled["volume_key"]]}}));
     opens(&ours.dry_run_under(&tpm, &pinned));
     assert_eq!(refused(&theirs.dry_run_under(&tpm, &pinned)), (77, "volume-key-not-pinned".to_owned()));
+}
+
+#[test]
+fn the_report_names_the_proof_that_opened_the_volume() {
+    let (tpm, image) = (Swtpm::new(), Image::new());
+    let enrolled = image.enroll(&tpm, "7+11");
+    let mut der = Command::new("openssl");
+    der.args(["pkey", "-pubout", "-outform", "DER", "-in"]).arg(image.owner_key());
+    let fingerprint = hex::encode(&Sha256::digest(swtpm::run(&mut der)));
+    let policy = json!({"kind": "literal", "pcrs": [7, 11, 15], "signed_pcrs": []});
+
+    let signed = image.dry_run(&tpm).json()["volume"].clone();
+    let by_owner =
+        json!({"binding": "verified", "authenticity": "owner-signature", "owner_key": fingerprint});
+    assert_eq!((&signed["proof"], &signed["policy"]), (&by_owner, &policy));
+    assert_eq!((&signed["token"], &signed["keyslot"]), (&enrolled["token"], &enrolled["keyslot"]));
+
+    let pinned = config(&tpm, &json!({"authentic": {"volume_keys": [enrolled["volume_key"]]}}));
+    let pinned = image.dry_run_under(&tpm, &pinned).json();
+    assert_eq!(pinned["volume"]["proof"], json!({"binding": "verified", "authenticity": "volume-key-pin"}));
+
+    // A token of systemd's proves nothing, and says that it does not.
+    let number = enrolled["token"].to_string();
+    let mut token = image.metadata()["tokens"][&number].clone();
+    token.as_object_mut().unwrap().remove("cvm-unlock");
+    image.replace_token(&number, &token);
+    let root = tempfile::tempdir().unwrap();
+    let lax = dry_run(&image, &tpm, root.path(), &[]).json();
+    assert_eq!(lax["volume"]["proof"], json!({"binding": "absent", "authenticity": "absent"}));
+    assert_eq!(lax["volume"]["policy"], policy);
+    // What is refused has proved nothing.
+    let refused = image.dry_run(&tpm).json();
+    assert!(refused["volume"]["proof"].is_null() && refused["volume"]["luks_uuid"].is_string(), "{refused}");
 }
 
 #[test]

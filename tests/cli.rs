@@ -72,6 +72,38 @@ fn status_prints_this_boots_report() {
 }
 
 #[test]
+fn status_names_the_proof_that_opened_the_volume() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("run/cvm-unlock")).unwrap();
+    let status = |volume: &str| {
+        let report = format!(r#"{{"version": 1, "outcome": "unlocked", "volume": {volume}}}"#);
+        std::fs::write(root.path().join("run/cvm-unlock/report.json"), report).unwrap();
+        run(&["status", &format!("--root={}", root.path().display())]).stdout
+    };
+    let text = status(
+        r#"{"device": "/dev/vda2", "token": 3, "keyslot": 1,
+        "policy": {"kind": "signed", "pcrs": [7, 15], "signed_pcrs": [11]},
+        "proof": {"binding": "verified", "authenticity": "owner-signature", "owner_key": "5eed"}}"#,
+    );
+    for line in [
+        "token: 3",
+        "keyslot: 1",
+        "policy: signed: PCRs 11 by signature, PCRs 7+15 by value",
+        "binding: verified: the header is the one that was enrolled",
+        "authenticity: signed by the owner's key 5eed",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    let text = status(
+        r#"{"device": "/dev/vda2", "policy": {"kind": "unbound"},
+        "proof": {"binding": "absent", "authenticity": "absent"}}"#,
+    );
+    assert!(text.contains("policy: unbound\n") && text.contains("who made the volume"), "{text}");
+    // A report of a version before proofs were in it.
+    assert!(!status(r#"{"device": "/dev/vda2"}"#).contains("binding"));
+}
+
+#[test]
 fn fail_ends_no_machine_but_an_initramfs() {
     let refused = run(&["fail"]);
     assert!(refused.code == 64 && refused.stderr.contains("inside an initramfs only"), "{}", refused.stderr);

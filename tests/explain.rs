@@ -137,6 +137,8 @@ fn in_a_fenced_boot_a_dry_run_judges_policies_by_what_the_unlock_recorded() {
     assert_eq!(judged.json()["outcome"], "policy-holds");
     assert_eq!(judged.json()["warnings"][0]["slug"], "boot-fenced");
     assert_eq!(judged.json()["volume"]["token"], 0);
+    assert_eq!(judged.json()["volume"]["policy"]["pcrs"], json!([7, 11, 15]));
+    assert!(judged.json()["volume"]["proof"].is_null(), "nothing was unsealed, so nothing is proven");
     // One TPM2_PCR_Read and no more: nothing is loaded or unsealed.
     assert_eq!(tpm.commands()[before.len()..], [0x17e]);
 

@@ -79,7 +79,9 @@ fn a_signed_policy_beside_literal_pcrs_of_systemd_asks_for_both() {
     let signature = bench.signer.sign(&bench.tpm, "kernel", "enter-initrd");
     bench.is_refused(&signature, "signature-missing");
     boot(&bench.tpm, "kernel", "enter-initrd");
-    bench.opens(&signature);
+    let opened = bench.run(&signature).json();
+    let policy = json!({"kind": "signed", "pcrs": [7], "signed_pcrs": [11]});
+    assert_eq!(opened["volume"]["policy"], policy, "{opened}");
     bench.tpm.extend(7, "another Secure Boot state");
     let message = bench.is_refused(&signature, "pcr-mismatch");
     assert!(message.as_str().unwrap().contains("PCRs 7 (sha256) changed since enrolment"), "{message}");

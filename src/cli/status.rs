@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{Common, print, print_json};
 use crate::error::Error;
-use crate::report::{Outcome, Report};
+use crate::report::{AuthenticityReport, BindingReport, Outcome, PolicyReport, ProofReport, Report};
 
 pub(super) fn run(common: &Common) -> Result<u8, Error> {
     let report = Report::read(&common.root)?;
@@ -42,6 +42,9 @@ pub(super) fn text(report: &Report) -> String {
             ("partition", volume.partition_uuid.clone()),
             ("token", volume.token.map(|token| token.to_string())),
             ("keyslot", volume.keyslot.map(|keyslot| keyslot.to_string())),
+            ("policy", volume.policy.as_ref().map(policy)),
+            ("binding", volume.proof.as_ref().map(|proof| binding(proof).to_owned())),
+            ("authenticity", volume.proof.as_ref().map(authenticity)),
             ("mapping", volume.mapping.clone()),
         ] {
             if let Some(value) = value {
@@ -81,4 +84,29 @@ pub(super) fn text(report: &Report) -> String {
         );
     }
     out
+}
+
+fn policy(policy: &PolicyReport) -> String {
+    let list = |pcrs: &[u8]| pcrs.iter().map(u8::to_string).collect::<Vec<_>>().join("+");
+    let parts = [("by signature", &policy.signed_pcrs), ("by value", &policy.pcrs)];
+    let named = parts.iter().filter(|(_, pcrs)| !pcrs.is_empty());
+    let pcrs: Vec<_> = named.map(|(how, pcrs)| format!("PCRs {} {how}", list(pcrs))).collect();
+    if pcrs.is_empty() { policy.kind.clone() } else { format!("{}: {}", policy.kind, pcrs.join(", ")) }
+}
+
+fn binding(proof: &ProofReport) -> &'static str {
+    match proof.binding {
+        BindingReport::Verified => "verified: the header is the one that was enrolled",
+        BindingReport::Absent => "absent: nothing shows that the header is the one that was enrolled",
+    }
+}
+
+fn authenticity(proof: &ProofReport) -> String {
+    match proof.authenticity {
+        AuthenticityReport::VolumeKeyPin => "the configuration pins the volume key".to_owned(),
+        AuthenticityReport::OwnerSignature => {
+            format!("signed by the owner's key {}", proof.owner_key.as_deref().unwrap_or_default())
+        }
+        AuthenticityReport::Absent => "absent: nothing shows who made the volume".to_owned(),
+    }
 }

@@ -138,6 +138,21 @@ impl Token {
     }
 }
 
+impl Kind {
+    /// The kind in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Literal => "literal",
+            Self::Unbound => "unbound",
+            Self::Pin => "pin",
+            Self::Signed => "signed",
+            Self::Pcrlock => "pcrlock",
+            Self::Sharded => "sharded",
+        }
+    }
+}
+
 type Shard = (Sealed, [u8; 32]);
 
 /// `tpm2-blob` and `tpm2-policy-hash`: both strings, or both arrays of the same length.

@@ -87,7 +87,7 @@ impl Host<'_> {
             if let Some(token) = holds {
                 let volume = report.volume.get_or_insert_default();
                 volume.luks_uuid = Some(snapshot.uuid().to_string());
-                (volume.token, volume.keyslot) = (Some(token.id), Some(token.keyslot));
+                volume.opened_by(&token);
                 report.outcome = Outcome::PolicyHolds;
                 return Ok(());
             }

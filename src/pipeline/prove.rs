@@ -6,7 +6,7 @@ use super::{Headed, Host, SelectError, Trial};
 use crate::discover::Candidate;
 use crate::error::Error;
 use crate::luks::Snapshot;
-use crate::report::{RefusedVolume, Report, TokenReport};
+use crate::report::{ProofReport, RefusedVolume, Report, TokenReport};
 use crate::source::Source;
 use crate::unseal::{Tokens, Unsealed};
 use crate::verify::{self, Verified};
@@ -84,8 +84,9 @@ impl Host<'_> {
             match verified {
                 Ok(verified) => {
                     let volume = report.volume.get_or_insert_default();
-                    volume.token = Some(token.id);
-                    volume.keyslot = Some(token.keyslot);
+                    volume.opened_by(token);
+                    volume.proof =
+                        Some(ProofReport::new(verified.proven.bound, verified.proven.authenticity));
                     refuse(&tokens, report);
                     for warning in &verified.warnings {
                         report.warn(warning.clone());

@@ -14,7 +14,7 @@ use crate::discover::image;
 use crate::error::{Error, Failure};
 use crate::hex;
 use crate::luks::binding::VolumeKeyDigest;
-use crate::luks::token::{Kind, Token, TokenError};
+use crate::luks::token::{Token, TokenError};
 use crate::luks::{FlagSet, HeaderError, Kdf, Snapshot};
 use crate::pcr::{Pcr, PcrMask};
 use crate::secret::Secret;
@@ -202,7 +202,7 @@ impl TokenFacts {
             Err(TokenError::OtherType) => facts,
             Err(error) => Self { refused: Some(error.slug().to_owned()), ..facts },
             Ok(token) => Self {
-                kind: Some(kind(token.kind())),
+                kind: Some(token.kind().name()),
                 pcrs: numbers(token.pcrs),
                 signed_pcrs: token.signed.as_ref().map(|signed| numbers(signed.pcrs)).unwrap_or_default(),
                 bank: token.bank.map(|bank| bank.to_string()),
@@ -218,17 +218,6 @@ impl TokenFacts {
                 ..facts
             },
         }
-    }
-}
-
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Literal => "literal",
-        Kind::Unbound => "unbound",
-        Kind::Pin => "pin",
-        Kind::Signed => "signed",
-        Kind::Pcrlock => "pcrlock",
-        Kind::Sharded => "sharded",
     }
 }
 

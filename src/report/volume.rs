@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{PolicyReport, ProofReport};
 use crate::error::Error;
+use crate::luks::token::Token;
 
 /// Which volume.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -21,9 +23,24 @@ pub struct VolumeReport {
     /// Keyslot that opened it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keyslot: Option<u32>,
+    /// The policy of that token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyReport>,
+    /// What the volume has proved; absent where nothing was unsealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<ProofReport>,
     /// Name of the mapping.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mapping: Option<String>,
+}
+
+impl VolumeReport {
+    /// Notes the token whose policy holds.
+    pub fn opened_by(&mut self, token: &Token) {
+        self.token = Some(token.id);
+        self.keyslot = Some(token.keyslot);
+        self.policy = Some(PolicyReport::of(token));
+    }
 }
 
 /// Why a volume is not the root volume.

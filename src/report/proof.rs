@@ -1,0 +1,82 @@
+//! What opened the volume, in a report: the token's policy and the proofs that the volume gave come in, their members in
+//! the report go out.
+
+use serde::{Deserialize, Serialize};
+
+use crate::authentic::Authenticity;
+use crate::luks::token::Token;
+use crate::pcr::{Pcr, PcrMask};
+
+/// What the volume has proved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProofReport {
+    /// Whether the keyslot's metadata is what was bound to the sealed secret.
+    pub binding: BindingReport,
+    /// What shows that the owner made the volume.
+    pub authenticity: AuthenticityReport,
+    /// The owner's key that signed it: SHA-256 of its `SubjectPublicKeyInfo` in DER, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_key: Option<String>,
+}
+
+/// The binding of a keyslot's metadata; a violated one opens nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BindingReport {
+    /// It holds.
+    Verified,
+    /// The token has none, and the configuration asks for none.
+    Absent,
+}
+
+/// What shows that the owner made a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuthenticityReport {
+    /// The configuration pins the volume's key.
+    VolumeKeyPin,
+    /// A key that the configuration names signed it.
+    OwnerSignature,
+    /// Nothing, and the configuration asks for nothing; a warning says what is missing.
+    Absent,
+}
+
+/// The policy under which the TPM gave the secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyReport {
+    /// Its kind, as `inspect` names it: `literal`, `signed`, `unbound`.
+    pub kind: String,
+    /// PCRs by value.
+    #[serde(default)]
+    pub pcrs: Vec<u8>,
+    /// PCRs by signature.
+    #[serde(default)]
+    pub signed_pcrs: Vec<u8>,
+}
+
+impl ProofReport {
+    /// The proofs of a volume that was let in.
+    #[must_use]
+    pub fn new(bound: bool, authenticity: Option<Authenticity>) -> Self {
+        let (by, owner_key) = match authenticity {
+            Some(Authenticity::Pinned) => (AuthenticityReport::VolumeKeyPin, None),
+            Some(Authenticity::Signed(key)) => (AuthenticityReport::OwnerSignature, Some(key.to_string())),
+            None => (AuthenticityReport::Absent, None),
+        };
+        let binding = if bound { BindingReport::Verified } else { BindingReport::Absent };
+        Self { binding, authenticity: by, owner_key }
+    }
+}
+
+impl PolicyReport {
+    /// The policy of `token`.
+    #[must_use]
+    pub fn of(token: &Token) -> Self {
+        let numbers = |pcrs: PcrMask| pcrs.iter().map(Pcr::number).collect();
+        Self {
+            kind: token.kind().name().to_owned(),
+            pcrs: numbers(token.pcrs),
+            signed_pcrs: token.signed.as_ref().map(|signed| numbers(signed.pcrs)).unwrap_or_default(),
+        }
+    }
+}
