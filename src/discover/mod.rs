@@ -32,7 +32,7 @@ use sector::SectorSize;
 use select::CANDIDATES_LIMIT;
 use select::{Decision, DiskFacts, Note, Proposal, Selection, TableError};
 pub use sysfs::Instance;
-use sysfs::{DeviceNumber, Disk};
+use sysfs::{DeviceNumber, Disk, SysfsError};
 use uevent::Wait;
 
 /// Discovery below a root directory: `/`, or a fake one in tests.
@@ -130,7 +130,7 @@ impl<W: Wait> Discovery<W> {
     fn look(&self, tried: &BTreeSet<Instance>) -> Result<(Candidates, Seen), DiscoverError> {
         let loader = LoaderPartition::read(&self.root)?;
         let disks: Vec<DiskFacts> =
-            sysfs::disks(&self.root)?.into_iter().map(|disk| self.observe(disk)).collect();
+            sysfs::disks(&self.root)?.into_iter().map(|disk| self.observe(disk)).collect::<Result<_, _>>()?;
         let Decision { selection, mut notes } = select::select(&disks, loader, Guid::NATIVE_ROOT);
         let mut proposals = match selection {
             Selection::Wait => Vec::new(),
@@ -155,7 +155,7 @@ impl<W: Wait> Discovery<W> {
         Ok((Candidates { candidates, notes, loader }, seen))
     }
 
-    fn observe(&self, disk: Disk) -> DiskFacts {
+    fn observe(&self, mut disk: Disk) -> Result<DiskFacts, SysfsError> {
         let read = || {
             let sector =
                 SectorSize::from_bytes(disk.sector_size).ok_or(TableError::SectorSize(disk.sector_size))?;
@@ -163,7 +163,11 @@ impl<W: Wait> Discovery<W> {
             Ok((sector, Table::read(&file, disk.size, sector)?))
         };
         let table = read();
-        DiskFacts { disk, table }
+        let partitions = table.iter().flat_map(|(_, table)| &table.partitions);
+        for partition in partitions.filter(|partition| select::is_root(partition, Guid::NATIVE_ROOT)) {
+            disk.look_up(&self.root, partition.number)?;
+        }
+        Ok(DiskFacts { disk, table })
     }
 
     fn accept(&self, proposal: Proposal) -> Result<Candidate, device::DeviceError> {
