@@ -1,7 +1,12 @@
 //! Time and memory to discover the root among 1, 8 and 32 disks with 128 partitions each, in a fake root directory.
 //!
 //!     cargo bench --bench discover --no-default-features
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench that cannot measure has to stop")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a bench that cannot measure has to stop"
+)]
 
 #[path = "../tests/support/gpt_disk.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests")]

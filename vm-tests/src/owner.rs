@@ -40,12 +40,16 @@ impl Owner {
             )?;
             let public = tools.run("openssl", ["pkey", "-in", &private, "-pubout"])?;
             for format in Format::ALL {
-                // A volume that is refused is not the end of the wait: half a minute, as nobody attaches another disk.
-                let common = json!({"device_timeout_seconds": 40, "root": format.mount()});
-                let (mut strict, mut lenient) = (common.clone(), common);
-                strict["authentic"] = json!({"owner_keys": [public]});
-                lenient["policy"] =
-                    json!({"require_authentic": false, "require_binding": false, "require_fence": false});
+                let strict = json!({
+                    "device_timeout_seconds": TIMEOUT,
+                    "root": format.mount(),
+                    "authentic": {"owner_keys": [public]},
+                });
+                let lenient = json!({
+                    "device_timeout_seconds": TIMEOUT,
+                    "root": format.mount(),
+                    "policy": {"require_authentic": false, "require_binding": false, "require_fence": false},
+                });
                 fs::write(path.join(name(Trust::Owner, format)), strict.to_string())?;
                 fs::write(path.join(name(Trust::Anybody, format)), lenient.to_string())?;
             }
@@ -74,3 +78,5 @@ fn name(trust: Trust, format: Format) -> String {
 }
 
 const KEY: &str = "owner.key";
+/// Less than the default of 60: a refused volume is not the end of the wait, and in most scenarios no other disk comes.
+const TIMEOUT: u32 = 40;
