@@ -3,10 +3,11 @@
 mod dry_run;
 mod notes;
 mod prove;
+mod search;
 mod select;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::activate::{self, NAME};
 use crate::config::Config;
@@ -27,6 +28,7 @@ use crate::tpm::esapi::EsapiTpm;
 use crate::tpm::readings::Readings;
 use crate::tpm::{Device, TpmError};
 use notes::{described, note, record, tokens};
+use search::Trial;
 pub use select::SelectError;
 
 /// Where we run: the directory that stands for `/`, the configuration, the TPM.
@@ -63,6 +65,7 @@ impl Host<'_> {
         self.lock_memory(report);
         let listener = Listener::open().map_err(crate::discover::DiscoverError::from)?;
         let discovery = Discovery::open(self.root.to_owned(), &listener);
+        let start = Instant::now();
         let found =
             report.stage("discover", |_| discovery.find(self.config.device_timeout_seconds.duration()))?;
         note(&found, report);
@@ -72,7 +75,8 @@ impl Host<'_> {
         let (unfenced, readings) = Unfenced::check_and_read(tpm, &policy::at_entry(&tokens))?;
         let mut state = self.state(&tokens, readings, report)?;
         record(&tokens, &mut state, tpm, report);
-        let proven = self.prove_one(candidates, tpm, &unfenced, &mut state, report)?;
+        let trial = Trial::new(tpm, &unfenced, state);
+        let proven = self.search(&discovery, start, candidates, trial, report)?;
 
         let uuid = proven.snapshot.uuid();
         let log = MeasurementLog::new(self.root);
@@ -131,16 +135,19 @@ impl Host<'_> {
 
     /// What is known when tokens are judged. Signature files are read only if a token asks for one.
     fn state(&self, tokens: &[Token], readings: Readings, report: &mut Report) -> Result<State, Error> {
-        let mut signatures = Signatures::default();
-        if tokens.iter().any(|token| token.kind() == Kind::Signed) {
-            let (found, unusable) = signature_files::load(self.root, self.signature)?;
-            for error in unusable {
-                report.warn(Warning::new(error.slug(), crate::error::chain(&error)));
-            }
-            signatures = found;
-        }
         let active = readings.iter().map(PcrValues::bank).collect();
-        Ok(State { active, readings, signatures })
+        Ok(State { active, readings, signatures: self.signatures(tokens, report)? })
+    }
+
+    fn signatures(&self, tokens: &[Token], report: &mut Report) -> Result<Signatures, Error> {
+        if !tokens.iter().any(|token| token.kind() == Kind::Signed) {
+            return Ok(Signatures::default());
+        }
+        let (signatures, unusable) = signature_files::load(self.root, self.signature)?;
+        for error in unusable {
+            report.warn(Warning::new(error.slug(), crate::error::chain(&error)));
+        }
+        Ok(signatures)
     }
 
     /// The TPM, as soon as its device is there: its driver may be a module that udev is loading at this moment.

@@ -19,7 +19,7 @@ use crate::tpm::readings::Readings;
 pub use file::{PATH, ReportError};
 pub use proof::{AuthenticityReport, BindingReport, PolicyReport, ProofReport};
 pub use token::{PcrReport, TokenReport};
-pub use volume::VolumeReport;
+pub use volume::{RefusedVolume, VolumeReport};
 
 /// The report of one run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -31,9 +31,12 @@ pub struct Report {
     /// The failure, if it was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureReport>,
-    /// The volume that was opened or, on a failure, last looked at.
+    /// The volume that was opened or, on a failure, the one that the failure is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volume: Option<VolumeReport>,
+    /// Each volume that was considered and is not ours, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused_volumes: Vec<RefusedVolume>,
     /// Each token that was considered and did not open the volume, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused_tokens: Vec<TokenReport>,
@@ -124,6 +127,7 @@ impl Default for Report {
             outcome: Outcome::Failed,
             failure: None,
             volume: None,
+            refused_volumes: Vec::new(),
             refused_tokens: Vec::new(),
             pcrs: BTreeMap::new(),
             fence: None,

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::time::Duration;
 use std::{fs, os::unix::fs::symlink};
 
-use cvm_unlock::discover::select::Note;
+use cvm_unlock::discover::select::{CANDIDATES_LIMIT, Note};
 use cvm_unlock::discover::uevent::{Stationary, Wait, Woken};
 use cvm_unlock::discover::{Candidates, DiscoverError, Discovery, guid::Guid};
 use cvm_unlock::error::Failure;
@@ -120,14 +120,66 @@ fn a_foreign_disk_that_comes_first_is_not_the_last_word() {
     let discovery = Discovery::open(tree.path().to_owned(), Script(Cell::new(0), &script));
     let first = discovery.find(DEADLINE).unwrap();
     assert_eq!(names(&first), ["vda2"]);
-    let tried: BTreeSet<_> = first.candidates.iter().map(|candidate| candidate.device).collect();
+    let tried: BTreeSet<_> = first.candidates.iter().map(|candidate| candidate.instance).collect();
     let second = discovery.find_beyond(&tried, DEADLINE).unwrap();
     assert_eq!(names(&second), ["vdb2"]);
     let tried: BTreeSet<_> =
-        first.candidates.iter().chain(&second.candidates).map(|candidate| candidate.device).collect();
+        first.candidates.iter().chain(&second.candidates).map(|candidate| candidate.instance).collect();
     let error = discovery.find_beyond(&tried, DEADLINE).unwrap_err();
     assert_eq!(error.slug(), "root-not-found");
     assert!(error.to_string().ends_with("; 2 tried before"), "{error}");
+}
+
+#[test]
+fn a_disk_that_takes_the_place_of_one_that_was_tried_is_looked_at() {
+    let tree = Tree::new();
+    tree.add_disk("vda", 0, 512, &parts());
+    tree.write("sys/class/block/vda/diskseq", 9);
+    // The same name and the same numbers, but another disk.
+    let script: [&dyn Fn(); 1] = [&|| tree.write("sys/class/block/vda/diskseq", 10)];
+    let discovery = Discovery::open(tree.path().to_owned(), Script(Cell::new(0), &script));
+    let first = discovery.find(DEADLINE).unwrap();
+    let tried: BTreeSet<_> = first.candidates.iter().map(|candidate| candidate.instance).collect();
+    assert_eq!(names(&discovery.find_beyond(&tried, DEADLINE).unwrap()), ["vda2"]);
+}
+
+#[test]
+fn a_host_that_attaches_disk_after_disk_comes_to_an_end() {
+    let tree = Tree::new();
+    tree.add_disk("vda", 0, 512, &parts());
+    let next = Cell::new(0);
+    let replug = || {
+        next.set(next.get() + 1);
+        tree.write("sys/class/block/vda/diskseq", next.get());
+    };
+    let script: Vec<&dyn Fn()> = vec![&replug; 2 * CANDIDATES_LIMIT];
+    let discovery = Discovery::open(tree.path().to_owned(), Script(Cell::new(0), &script));
+    let mut tried = BTreeSet::new();
+    let end = loop {
+        match discovery.find_beyond(&tried, DEADLINE) {
+            Ok(found) => tried.extend(found.candidates.iter().map(|candidate| candidate.instance)),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((tried.len(), end.slug()), (CANDIDATES_LIMIT, "root-too-many"));
+}
+
+#[test]
+fn of_very_many_root_partitions_only_some_are_opened() {
+    let tree = Tree::new();
+    let root = |first: u64| {
+        let uuid = format!("22222222-2222-4222-8222-{first:012}");
+        Part::new(&Guid::NATIVE_ROOT, &uuid, first, first + 7)
+    };
+    let parts: Vec<Part> = (0..).take(CANDIDATES_LIMIT + 9).map(|number| root(64 + 8 * number)).collect();
+    tree.add_disk("vda", 0, 512, &parts);
+    let found = find(&tree).unwrap();
+    assert_eq!(
+        (found.candidates.len(), slugs(&found)),
+        (CANDIDATES_LIMIT, vec!["root-several", "root-too-many"])
+    );
+    let text = found.notes.iter().map(ToString::to_string).collect::<String>();
+    assert!(text.contains("vda8 and 17 more") && text.contains(", 9 more are not looked at"), "{text}");
 }
 
 #[test]

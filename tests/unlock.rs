@@ -47,14 +47,20 @@ fn extended_once(text: &str) -> String {
 }
 
 fn prepared() -> (Tree, Swtpm, Vec<u8>) {
-    let (tree, tpm, image) = (Tree::new(), Swtpm::new(), Image::new());
+    let (tpm, image) = (Swtpm::new(), Image::new());
     image.enroll(&tpm, "7+11");
+    (configured(), tpm, std::fs::read(image.path()).unwrap())
+}
+
+/// A root directory without disks, for an image of the owner's.
+fn configured() -> Tree {
+    let tree = Tree::new();
     let mut config = bench::owner_config();
     config["device_timeout_seconds"] = 1.into();
     tree.write("etc/cvm-unlock/config.json", config);
     tree.write("proc/sys/kernel/random/boot_id", "6fd0f5a4-6b5e-4d2b-9c5b-0d0f3f4ad0b1");
     tree.write("proc/uptime", "8.15 12.00");
-    (tree, tpm, std::fs::read(image.path()).unwrap())
+    tree
 }
 
 #[test]
@@ -85,6 +91,77 @@ fn two_volumes_that_both_prove_themselves_are_refused() {
     assert_eq!(unlock(&tree, &tpm, &["--dry-run"]).code, 0);
     add_disk(&tree, "vdb", 16, &volume, "33333333-3333-4333-8333-333333333333");
     assert_eq!(unlock(&tree, &tpm, &["--dry-run"]).slug(), "root-ambiguous");
+}
+
+#[test]
+fn a_strangers_volume_is_passed_over_wherever_it_stands() {
+    let (_, tpm, ours) = prepared();
+    let strangers = Image::new();
+    strangers.enroll_with(&tpm, &["--tpm2-pcrs=7+11", "--private-db"]);
+    let strangers = std::fs::read(strangers.path()).unwrap();
+    for (first, second, device) in [(&strangers, &ours, "dev/vdb2"), (&ours, &strangers, "dev/vda2")] {
+        let tree = configured();
+        add_disk(&tree, "vda", 0, first, "11111111-1111-4111-8111-111111111111");
+        add_disk(&tree, "vdb", 16, second, "33333333-3333-4333-8333-333333333333");
+        let report = unlock(&tree, &tpm, &["--dry-run"]).json();
+        assert_eq!(report["outcome"], "would-unlock", "{report}");
+        assert!(report["volume"]["device"].as_str().unwrap().ends_with(device), "{report}");
+        let [refused] = report["refused_volumes"].as_array().unwrap().as_slice() else { panic!("{report}") };
+        assert_eq!(refused["slug"], "volume-unauthenticated");
+        assert!(!refused["device"].as_str().unwrap().ends_with(device), "{report}");
+        assert_eq!(report["refused_tokens"][0]["device"], refused["device"]);
+    }
+}
+
+#[test]
+fn the_first_refusal_is_the_one_that_is_reported() {
+    let (tree, tpm, volume) = prepared();
+    add_disk(&tree, "vda", 0, &vec![0; 1 << 20], "11111111-1111-4111-8111-111111111111");
+    add_disk(&tree, "vdb", 16, &volume, "33333333-3333-4333-8333-333333333333");
+    assert_eq!(unlock(&tree, &tpm, &["--dry-run"]).code, 0);
+    tpm.extend(11, "another kernel");
+    let refused = unlock(&tree, &tpm, &["--dry-run"]);
+    assert_eq!(refused.slug(), "luks-magic");
+    let report = refused.json();
+    assert!(report["volume"]["device"].as_str().unwrap().ends_with("dev/vda2"), "{report}");
+    assert_eq!(report["refused_volumes"][1]["slug"], "pcr-mismatch");
+}
+
+#[test]
+fn volumes_full_of_tokens_do_not_buy_endless_attempts() {
+    let (_, tpm, ours) = prepared();
+    let full = Image::new();
+    // With room for the JSON of 32 tokens.
+    full.cryptsetup(&[
+        "luksFormat",
+        "--batch-mode",
+        "--type=luks2",
+        "--luks2-metadata-size=128k",
+        "--pbkdf=pbkdf2",
+        "--pbkdf-force-iterations=1000",
+    ]);
+    full.enroll_with(
+        &tpm,
+        &["--tpm2-pcrs=7:sha256=1111111111111111111111111111111111111111111111111111111111111111"],
+    );
+    full.fill_with_token("0");
+    let full = std::fs::read(full.path()).unwrap();
+    for (volumes, slugs) in [
+        ([&full, &full, &ours], vec!["pcr-mismatch", "pcr-mismatch", "tokens-too-many"]),
+        ([&full, &ours, &full], vec!["pcr-mismatch", "tokens-too-many"]),
+    ] {
+        let tree = configured();
+        for (number, volume) in volumes.into_iter().enumerate() {
+            let name = ["vda", "vdb", "vdc"][number];
+            let esp = format!("33333333-3333-4333-8333-{number:012}");
+            add_disk(&tree, name, 16 * u64::try_from(number).unwrap(), volume, &esp);
+        }
+        let run = unlock(&tree, &tpm, &["--dry-run"]);
+        let report = run.json();
+        let refused = report["refused_volumes"].as_array().unwrap();
+        assert_eq!(refused.iter().map(|volume| &volume["slug"]).collect::<Vec<_>>(), slugs);
+        assert_eq!(report["outcome"] == "would-unlock", slugs.len() == 2, "{report}");
+    }
 }
 
 #[test]

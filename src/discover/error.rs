@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::efivar::{EfivarError, LoaderPartition};
 use super::gpt::{GptError, Table};
 use super::guid::Guid;
-use super::select::{DiskFacts, Note, TableError};
+use super::select::{CANDIDATES_LIMIT, DiskFacts, Note, TableError};
 use super::sysfs::SysfsError;
 use super::uevent::WaitError;
 use crate::error::{Class, Failure};
@@ -37,6 +37,12 @@ pub enum DiscoverError {
         /// How long we waited.
         deadline: Duration,
         /// What was there instead.
+        seen: Seen,
+    },
+    /// As many root partitions as a boot tries were tried, and none was ours.
+    #[error("{CANDIDATES_LIMIT} root partitions were tried, a boot tries no more: {seen}")]
+    TooMany {
+        /// What was there.
         seen: Seen,
     },
     /// The time has passed, and the kernel's view contradicts the table.
@@ -88,6 +94,7 @@ impl Failure for DiscoverError {
             Self::Wait(_) => "uevents-unavailable",
             Self::NotFound { .. } => "root-not-found",
             Self::TableInvalid { .. } => "gpt-invalid",
+            Self::TooMany { .. } => "root-too-many",
             Self::KernelMismatch { .. } => "partition-kernel-mismatch",
             Self::DeviceRefused { .. } => "device-refused",
         }
@@ -97,6 +104,7 @@ impl Failure for DiscoverError {
         match self {
             Self::NotFound { .. } => Class::Unavailable,
             Self::TableInvalid { .. }
+            | Self::TooMany { .. }
             | Self::KernelMismatch { .. }
             | Self::Loader(EfivarError::Malformed) => Class::Data,
             Self::Sysfs(_)
@@ -115,6 +123,7 @@ impl Failure for DiscoverError {
             Self::TableInvalid { .. } => {
                 "Check the disk with `sgdisk --verify` on a machine that is not to boot from it."
             }
+            Self::TooMany { .. } => "Detach the disks that are not this machine's.",
             Self::KernelMismatch { .. } => "Was the disk partitioned anew while it was in use?",
             _ => "",
         }
@@ -151,7 +160,7 @@ impl fmt::Display for Seen {
         match self.disks.len() {
             0 => f.write_str("no disk at all")?,
             1 => write!(f, "1 disk, {}", self.disks.concat())?,
-            many => write!(f, "{many} disks, {}", self.disks.join("; "))?,
+            many => write!(f, "{many} disks, {}", super::select::shown(&self.disks, "; "))?,
         }
         match self.loader {
             LoaderPartition::Known(uuid) => write!(f, "; the loader was started from partition {uuid}")?,

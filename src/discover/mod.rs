@@ -29,8 +29,10 @@ use efivar::LoaderPartition;
 use gpt::Table;
 use guid::Guid;
 use sector::SectorSize;
+use select::CANDIDATES_LIMIT;
 use select::{Decision, DiskFacts, Note, Proposal, Selection, TableError};
-use sysfs::{DeviceNumber, Disk};
+pub use sysfs::Instance;
+use sysfs::{DeviceNumber, Disk, SysfsError};
 use uevent::Wait;
 
 /// Discovery below a root directory: `/`, or a fake one in tests.
@@ -64,6 +66,8 @@ pub struct Candidate {
     pub partition: u32,
     /// Device number of the partition.
     pub device: DeviceNumber,
+    /// The same, and which of the disks it is that had this number.
+    pub instance: Instance,
     /// Bytes from the start of the disk.
     pub start: u64,
     /// Bytes.
@@ -94,23 +98,26 @@ impl<W: Wait> Discovery<W> {
     }
 
     /// Likewise, but waits for candidates that are not among `tried`: the first disk to appear need not be ours.
+    /// [`CANDIDATES_LIMIT`] counts those tried.
     ///
     /// # Errors
     /// See [`DiscoverError`].
     pub fn find_beyond(
         &self,
-        tried: &BTreeSet<DeviceNumber>,
+        tried: &BTreeSet<Instance>,
         deadline: Duration,
     ) -> Result<Candidates, DiscoverError> {
         let mut last = None;
         let found = uevent::wait_until(&self.wait, deadline, || {
-            let (mut found, seen) = self.look()?;
-            found.candidates.retain(|candidate| !tried.contains(&candidate.device));
-            if found.candidates.is_empty() {
-                last = Some((found.notes, seen.after_trying(tried.len())));
-                return Ok::<_, DiscoverError>(None);
+            let (found, seen) = self.look(tried)?;
+            if !found.candidates.is_empty() {
+                return Ok(Some(found));
             }
-            Ok(Some(found))
+            if tried.len() >= CANDIDATES_LIMIT {
+                return Err(DiscoverError::TooMany { seen });
+            }
+            last = Some((found.notes, seen));
+            Ok(None)
         })?;
         found.ok_or_else(|| {
             let (notes, seen) =
@@ -119,16 +126,23 @@ impl<W: Wait> Discovery<W> {
         })
     }
 
-    /// One look at everything.
-    fn look(&self) -> Result<(Candidates, Seen), DiscoverError> {
+    /// One look at everything. What was tried, or is too many, is not opened.
+    fn look(&self, tried: &BTreeSet<Instance>) -> Result<(Candidates, Seen), DiscoverError> {
         let loader = LoaderPartition::read(&self.root)?;
         let disks: Vec<DiskFacts> =
-            sysfs::disks(&self.root)?.into_iter().map(|disk| self.observe(disk)).collect();
+            sysfs::disks(&self.root)?.into_iter().map(|disk| self.observe(disk)).collect::<Result<_, _>>()?;
         let Decision { selection, mut notes } = select::select(&disks, loader, Guid::NATIVE_ROOT);
-        let proposals = match selection {
+        let mut proposals = match selection {
             Selection::Wait => Vec::new(),
             Selection::Candidates(proposals) => proposals,
         };
+        proposals.retain(|proposal| !tried.contains(&proposal.instance));
+        // What cannot be opened now counts all the same: it may be there at the next look.
+        let left = CANDIDATES_LIMIT.saturating_sub(tried.len());
+        if let Some(more @ 1..) = proposals.len().checked_sub(left) {
+            proposals.truncate(left);
+            notes.push(Note::TooManyCandidates(more));
+        }
         let mut candidates = Vec::new();
         for proposal in proposals {
             let name = proposal.kernel.name.clone();
@@ -137,10 +151,11 @@ impl<W: Wait> Discovery<W> {
                 Err(error) => notes.push(Note::DeviceRefused(name, crate::error::chain(&error))),
             }
         }
-        Ok((Candidates { candidates, notes, loader }, Seen::new(&disks, loader)))
+        let seen = Seen::new(&disks, loader).after_trying(tried.len());
+        Ok((Candidates { candidates, notes, loader }, seen))
     }
 
-    fn observe(&self, disk: Disk) -> DiskFacts {
+    fn observe(&self, mut disk: Disk) -> Result<DiskFacts, SysfsError> {
         let read = || {
             let sector =
                 SectorSize::from_bytes(disk.sector_size).ok_or(TableError::SectorSize(disk.sector_size))?;
@@ -148,11 +163,15 @@ impl<W: Wait> Discovery<W> {
             Ok((sector, Table::read(&file, disk.size, sector)?))
         };
         let table = read();
-        DiskFacts { disk, table }
+        let partitions = table.iter().flat_map(|(_, table)| &table.partitions);
+        for partition in partitions.filter(|partition| select::is_root(partition, Guid::NATIVE_ROOT)) {
+            disk.look_up(&self.root, partition.number)?;
+        }
+        Ok(DiskFacts { disk, table })
     }
 
     fn accept(&self, proposal: Proposal) -> Result<Candidate, device::DeviceError> {
-        let Proposal { disk, sector, partition, kernel, read_only, growfs } = proposal;
+        let Proposal { disk, sector, partition, kernel, instance, read_only, growfs } = proposal;
         let (path, file) = device::open(&self.root, &kernel.name, kernel.number)?;
         Ok(Candidate {
             file,
@@ -160,6 +179,7 @@ impl<W: Wait> Discovery<W> {
             disk,
             partition: partition.number,
             device: kernel.number,
+            instance,
             start: kernel.start,
             size: kernel.size,
             sector,

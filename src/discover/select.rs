@@ -9,7 +9,7 @@ use super::efivar::LoaderPartition;
 use super::gpt::{Copy, GptError, Partition, Table};
 use super::guid::Guid;
 use super::sector::SectorSize;
-use super::sysfs::{Disk, KernelPartition};
+use super::sysfs::{Disk, Instance, KernelPartition};
 
 /// What is known of one disk.
 #[derive(Debug)]
@@ -63,6 +63,8 @@ pub struct Proposal {
     pub partition: Partition,
     /// What the kernel made of it: same start, same size.
     pub kernel: KernelPartition,
+    /// Which device it is, should its number be used again.
+    pub instance: Instance,
     /// Whether the table or the kernel asks for read-only use.
     pub read_only: bool,
     /// Whether the table asks to grow the file system.
@@ -76,6 +78,8 @@ pub enum Note {
     LoaderPartitionTwice(Vec<String>),
     /// There are several root partitions.
     SeveralCandidates(Vec<String>),
+    /// So many root partitions are not looked at: more than one boot tries.
+    TooManyCandidates(usize),
     /// The backup table is in use.
     BackupTable(String),
     /// A disk was passed over: name, and why.
@@ -95,6 +99,7 @@ impl Note {
         match self {
             Self::LoaderPartitionTwice(_) => "loader-partition-duplicate",
             Self::SeveralCandidates(_) => "root-several",
+            Self::TooManyCandidates(_) => "root-too-many",
             Self::BackupTable(_) => "gpt-backup-used",
             Self::DiskRefused(..) => "disk-refused",
             Self::KernelMismatch(_) => "partition-kernel-mismatch",
@@ -111,11 +116,17 @@ impl fmt::Display for Note {
                 write!(
                     f,
                     "The partition that the loader was started from is on several disks: {}",
-                    disks.join(", ")
+                    shown(disks, ", ")
                 )
             }
             Self::SeveralCandidates(names) => {
-                write!(f, "There are several root partitions: {}", names.join(", "))
+                write!(f, "There are several root partitions: {}", shown(names, ", "))
+            }
+            Self::TooManyCandidates(more) => {
+                write!(
+                    f,
+                    "A boot tries {CANDIDATES_LIMIT} root partitions at most, {more} more are not looked at"
+                )
             }
             Self::BackupTable(disk) => write!(f, "The primary GPT of {disk} is damaged, its backup is used"),
             Self::DiskRefused(disk, reason) => write!(f, "Passed over {disk}: {reason}"),
@@ -158,6 +169,7 @@ pub fn select(disks: &[DiskFacts], loader: LoaderPartition, root_type: Guid) -> 
             }
         }
     }
+    notes.truncate(NOTES_LIMIT);
     if loader != LoaderPartition::Unknown && boot_disks.len() > 1 {
         notes.push(Note::LoaderPartitionTwice(boot_disks));
     }
@@ -198,10 +210,26 @@ fn propose(disk: &Disk, sector: SectorSize, partition: &Partition) -> Result<Pro
         sector,
         partition: partition.clone(),
         kernel: kernel.clone(),
+        instance: Instance { number: kernel.number, diskseq: disk.diskseq },
         read_only,
         growfs: partition.attributes.growfs() && !read_only,
     })
 }
+
+/// The first names, and how many more there are: the text goes to the console, and the host chose how long it is.
+pub(super) fn shown(names: &[String], separator: &str) -> String {
+    let (first, rest) = names.split_at_checked(SHOWN).unwrap_or((names, &[]));
+    let first = first.join(separator);
+    if rest.is_empty() { first } else { format!("{first} and {} more", rest.len()) }
+}
+
+/// Root partitions that one boot tries, over all disks and however often they are unplugged and plugged in again. Ours:
+/// A/B schemes have two, a rescue disk and a data disk of another machine add a few.
+pub const CANDIDATES_LIMIT: usize = 16;
+/// Facts about single disks and partitions that are told: a table of the host's may have 1024 of them.
+const NOTES_LIMIT: usize = 32;
+/// Names that are spelled out.
+const SHOWN: usize = 8;
 
 #[cfg(test)]
 mod tests;

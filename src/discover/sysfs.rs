@@ -17,6 +17,15 @@ pub struct DeviceNumber {
     pub minor: u64,
 }
 
+/// One device, from the moment it is plugged in to the moment it is unplugged: the next one may get the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instance {
+    /// The number of the disk, or of its partition.
+    pub number: DeviceNumber,
+    /// The kernel's sequence number of the disk, never used twice in a boot; `None` before Linux 5.15.
+    pub diskseq: Option<u64>,
+}
+
 /// A whole disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disk {
@@ -24,14 +33,44 @@ pub struct Disk {
     pub name: String,
     /// Device number.
     pub number: DeviceNumber,
+    /// The kernel's sequence number of the disk; `None` before Linux 5.15.
+    pub diskseq: Option<u64>,
     /// Bytes.
     pub size: u64,
     /// Logical sector size in bytes.
     pub sector_size: u64,
     /// Whether the kernel refuses to write to it.
     pub read_only: bool,
-    /// Its partitions, by their number.
+    /// Of its partitions those that were [looked up](Disk::look_up), by their number.
     pub partitions: BTreeMap<u32, KernelPartition>,
+}
+
+impl Disk {
+    /// Looks up what the kernel has made of a partition, below the `root` that the disk is from; it may have made nothing
+    /// of it. Each costs six small files, so nobody asks for the data partitions of all disks.
+    ///
+    /// # Errors
+    /// When sysfs cannot be read, or says something that it never says.
+    pub fn look_up(&mut self, root: &Path, index: u32) -> Result<(), SysfsError> {
+        // The kernel's own rule (block/partitions/core.c): `vda2`, but `nvme0n1p2`.
+        let separator = if self.name.ends_with(|last: char| last.is_ascii_digit()) { "p" } else { "" };
+        let name = format!("{}{separator}{index}", self.name);
+        let path = root.join(CLASS).join(sysfs_name(&self.name)).join(sysfs_name(&name));
+        if number::<u32>(&path, "partition")? != Some(index) {
+            return Ok(());
+        }
+        let (Some(device), Some(start), Some(size), Some(read_only)) = (
+            device_number(&path)?,
+            bytes(&path, "start")?,
+            bytes(&path, "size")?,
+            number::<u8>(&path, "ro")?,
+        ) else {
+            return Ok(());
+        };
+        let partition = KernelPartition { name, number: device, start, size, read_only: read_only != 0 };
+        self.partitions.insert(index, partition);
+        Ok(())
+    }
 }
 
 /// A partition as the kernel has made it.
@@ -54,7 +93,7 @@ pub struct KernelPartition {
 /// # Errors
 /// When sysfs cannot be read, or says something that it never says.
 pub fn disks(root: &Path) -> Result<Vec<Disk>, SysfsError> {
-    let class = root.join("sys/class/block");
+    let class = root.join(CLASS);
     let list = |source| SysfsError::List { directory: class.clone(), source };
     let entries = match fs::read_dir(&class) {
         Ok(entries) => entries,
@@ -130,45 +169,21 @@ fn disk(directory: &Path, name: &str) -> Result<Option<Disk>, SysfsError> {
     Ok(Some(Disk {
         name: device_name(name),
         number: device,
+        diskseq: number(directory, "diskseq")?,
         size,
         sector_size,
         read_only: read_only != 0,
-        partitions: partitions(directory)?,
+        partitions: BTreeMap::new(),
     }))
-}
-
-fn partitions(directory: &Path) -> Result<BTreeMap<u32, KernelPartition>, SysfsError> {
-    let list = |source| SysfsError::List { directory: directory.to_owned(), source };
-    let mut partitions = BTreeMap::new();
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if gone(&error) => return Ok(partitions),
-        Err(error) => return Err(list(error)),
-    };
-    for entry in entries {
-        let entry = entry.map_err(list)?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let path = entry.path();
-        // Only partitions have this attribute; what is no directory has no attributes at all.
-        let Some(index) = number::<u32>(&path, "partition")? else { continue };
-        let (Some(device), Some(start), Some(size), Some(read_only)) = (
-            device_number(&path)?,
-            bytes(&path, "start")?,
-            bytes(&path, "size")?,
-            number::<u8>(&path, "ro")?,
-        ) else {
-            continue;
-        };
-        let name = device_name(&name);
-        partitions
-            .insert(index, KernelPartition { name, number: device, start, size, read_only: read_only != 0 });
-    }
-    Ok(partitions)
 }
 
 /// sysfs writes `!` where a device name has a slash (`cciss!c0d0`).
 fn device_name(name: &str) -> String {
     name.replace('!', "/")
+}
+
+fn sysfs_name(name: &str) -> String {
+    name.replace('/', "!")
 }
 
 /// An attribute that counts in units of 512 bytes, whatever the sector size is (Documentation/ABI/stable/sysfs-block).
@@ -209,6 +224,8 @@ fn gone(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(nix::libc::ENODEV)
 }
 
+/// All disks and all partitions, as links.
+const CLASS: &str = "sys/class/block";
 /// Device-mapper and MD arrays are activated by somebody who knew what for; network disks need the network first.
 const NOT_BOOT_DISKS: [&str; 12] =
     ["loop", "ram", "zram", "dm", "md", "sr", "fd", "nbd", "drbd", "bcache", "rbd", "mtdblock"];
@@ -255,8 +272,12 @@ mod tests {
         let path = root.path().join("sys/class/block/nvme0c0n1");
         write(&path, "size", "2048\n");
         write(&path, "hidden", "1\n");
-        let disks = disks(root.path()).unwrap();
-        let [disk] = disks.as_slice() else { panic!("{disks:?}") };
+        let mut disks = disks(root.path()).unwrap();
+        let [disk] = disks.as_mut_slice() else { panic!("{disks:?}") };
+        for index in [1, 2] {
+            disk.look_up(root.path(), index).unwrap();
+        }
+        assert_eq!(disk.partitions.len(), 1);
         assert_eq!((disk.size, disk.sector_size, disk.read_only), (1 << 20, 4096, false));
         let partition = &disk.partitions[&2];
         assert_eq!((partition.start, partition.size, partition.read_only), (131_072, 524_288, true));

@@ -88,28 +88,30 @@ impl Listener {
         listener().map_err(|error: Errno| WaitError(error.into()))
     }
 
-    /// Takes the waiting messages; whether one of them concerns us.
-    fn drain(&self) -> io::Result<bool> {
-        let mut relevant = false;
-        let mut buffer = [0; MESSAGE_LIMIT];
-        for _ in 0..BURST {
-            let mut parts = [IoSliceMut::new(&mut buffer)];
-            match recvmsg::<NetlinkAddr>(self.0.as_raw_fd(), &mut parts, None, MsgFlags::empty()) {
-                Ok(message) => {
-                    let kernel = message.address.is_some_and(|sender| sender.pid() == 0);
-                    let length = message.bytes;
-                    relevant |= kernel
-                        && buffer.get(..length).and_then(parse).is_some_and(|event| event.concerns_us());
-                }
-                Err(Errno::EAGAIN) => break,
-                Err(Errno::EINTR) => {}
-                // The kernel could not keep up, and dropped messages: one of them may have been ours.
-                Err(Errno::ENOBUFS) => relevant = true,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(relevant)
+    /// The next message, if it is the kernel's own: how many bytes of `buffer` it has, or none if it is somebody else's.
+    fn receive(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let mut parts = [IoSliceMut::new(buffer)];
+        let message = recvmsg::<NetlinkAddr>(self.0.as_raw_fd(), &mut parts, None, MsgFlags::empty())?;
+        let kernel = message.address.is_some_and(|sender| sender.pid() == 0);
+        Ok(if kernel { message.bytes } else { 0 })
     }
+}
+
+/// Takes the waiting messages; whether one of them concerns us.
+fn drain(mut receive: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> io::Result<bool> {
+    let mut relevant = false;
+    let mut buffer = [0; MESSAGE_LIMIT];
+    for _ in 0..BURST {
+        match receive(&mut buffer) {
+            Ok(length) => relevant |= buffer.get(..length).and_then(parse).is_some_and(Event::concerns_us),
+            Err(Errno::EAGAIN) => break,
+            Err(Errno::EINTR) => {}
+            // The kernel could not keep up, and dropped messages: one of them may have been ours.
+            Err(Errno::ENOBUFS) => relevant = true,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(relevant)
 }
 
 impl Wait for Listener {
@@ -121,7 +123,7 @@ impl Wait for Listener {
             match poll(&mut sockets, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
                 Ok(0) if PollTimeout::try_from(left).is_ok() => return Ok(Woken::Timeout),
                 Ok(0) | Err(Errno::EINTR) => {}
-                Ok(_) if self.drain()? => return Ok(Woken::Event),
+                Ok(_) if drain(|buffer| self.receive(buffer))? => return Ok(Woken::Event),
                 Ok(_) if timeout <= start.elapsed() => return Ok(Woken::Timeout),
                 Ok(_) => {}
                 Err(error) => return Err(error.into()),
@@ -209,6 +211,40 @@ mod tests {
         assert_eq!(parse(b"libudev\0\xfe\xed\xca\xfe\0ACTION=add\0SUBSYSTEM=block\0"), None);
         assert_eq!(parse(b""), None);
         assert_eq!(parse(b"add@/devices/x\0SUBSYSTEM=block\0"), None);
+    }
+
+    /// Receives what it was given, then nothing more.
+    fn receiving(messages: &[Result<&[u8], Errno>]) -> io::Result<bool> {
+        let mut messages = messages.iter();
+        drain(|buffer| {
+            let message = (*messages.next().unwrap_or(&Err(Errno::EAGAIN)))?;
+            buffer[..message.len()].copy_from_slice(message);
+            Ok(message.len())
+        })
+    }
+
+    #[test]
+    fn a_relevant_message_among_others_is_a_reason_to_look_again() {
+        let other: &[u8] = b"add@/devices/x\0ACTION=add\0SUBSYSTEM=net\0";
+        assert!(!receiving(&[]).unwrap());
+        assert!(!receiving(&[Ok(other), Ok(b""), Ok(other)]).unwrap());
+        assert!(receiving(&[Ok(other), Err(Errno::EINTR), Ok(ADD), Ok(other)]).unwrap());
+        assert!(receiving(&[Err(Errno::EBADF), Ok(ADD)]).is_err());
+    }
+
+    #[test]
+    fn messages_that_the_kernel_dropped_are_a_reason_to_look_again() {
+        assert!(receiving(&[Err(Errno::ENOBUFS)]).unwrap());
+    }
+
+    #[test]
+    fn a_flood_of_messages_does_not_keep_us_from_looking_at_the_clock() {
+        let mut received = 0;
+        let flood = drain(|_| {
+            received += 1;
+            Ok(0)
+        });
+        assert_eq!((flood.unwrap(), received), (false, BURST));
     }
 
     /// Answers with what it was given, then with the end of time.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Host;
 use super::notes::{note, refuse, tokens};
+use super::search::Trial;
 use super::select::SelectError;
 use crate::discover::{Discovery, uevent};
 use crate::error::Error;
@@ -45,14 +46,16 @@ impl Host<'_> {
             Err(error @ FenceError::NotZero(_)) => return self.judge(&snapshots, &tokens, error, report),
             Err(error) => return Err(error.into()),
             Ok((unfenced, readings)) => {
-                let mut state = self.state(&tokens, readings, report)?;
+                let state = self.state(&tokens, readings, report)?;
+                let mut trial = Trial::new(&mut tpm, &unfenced, state);
                 match named {
                     Some((source, snapshot)) => {
-                        self.prove(&snapshot, source, &mut tpm, &unfenced, &mut state, report)?;
+                        self.prove(&snapshot, source, &mut trial, report)?;
                     }
-                    None => {
-                        self.prove_one(candidates, &mut tpm, &unfenced, &mut state, report)?;
+                    None if self.prove_one(candidates, &mut trial, report)?.is_none() => {
+                        return Err(trial.into_error(report));
                     }
+                    None => {}
                 }
             }
         }

@@ -58,6 +58,10 @@ pub(super) fn described(candidate: &Candidate) -> VolumeReport {
 
 pub(super) fn note(found: &Candidates, report: &mut Report) {
     for note in &found.notes {
-        report.warn(Warning::new(note.slug(), note.to_string()));
+        let warning = Warning::new(note.slug(), note.to_string());
+        // A later look finds much as it was.
+        if !report.warnings.contains(&warning) {
+            report.warn(warning);
+        }
     }
 }

@@ -2,15 +2,12 @@
 //! host's; trusted is what the TPM unseals and what the configuration names.
 
 use super::notes::{described, refuse};
-use super::{Headed, Host, SelectError};
+use super::{Headed, Host, SelectError, Trial};
 use crate::discover::Candidate;
 use crate::error::Error;
-use crate::fence::Unfenced;
 use crate::luks::Snapshot;
-use crate::policy::State;
-use crate::report::{ProofReport, Report, TokenReport};
+use crate::report::{ProofReport, RefusedVolume, Report, TokenReport};
 use crate::source::Source;
-use crate::tpm::Tpm;
 use crate::unseal::{Tokens, Unsealed};
 use crate::verify::{self, Verified};
 
@@ -22,62 +19,66 @@ pub(super) struct Proven {
 }
 
 impl Host<'_> {
-    /// The one candidate that proves itself. A second one that does is refused: then nobody can say which is ours.
+    /// The one candidate that proves itself, if there is one. A second one that does is refused: then nobody can say
+    /// which is ours.
     pub(super) fn prove_one(
         &self,
         candidates: Vec<Headed>,
-        tpm: &mut dyn Tpm,
-        unfenced: &Unfenced,
-        state: &mut State,
+        trial: &mut Trial<'_>,
         report: &mut Report,
-    ) -> Result<Proven, Error> {
+    ) -> Result<Option<Proven>, Error> {
         let mut proven: Option<Proven> = None;
-        let mut refused = None;
+        let mut ours = None;
         for (candidate, snapshot) in candidates {
             report.volume = Some(described(&candidate));
+            let before = report.refused_tokens.len();
             let outcome = snapshot.and_then(|snapshot| {
-                let verified = self.prove(&snapshot, &candidate.file, tpm, unfenced, state, report)?;
+                let verified = self.prove(&snapshot, &candidate.file, trial, report)?;
                 Ok((snapshot, verified))
             });
+            let volume = report.volume.take().unwrap_or_default();
+            for token in report.refused_tokens.iter_mut().skip(before) {
+                token.device.clone_from(&volume.device);
+            }
             match outcome {
                 Ok((snapshot, verified)) => {
                     if let Some(first) = &proven {
                         return Err(SelectError::Several(first.candidate.path.clone(), candidate.path).into());
                     }
                     proven = Some(Proven { candidate, snapshot, verified });
+                    ours = Some(volume);
                 }
-                // The first refusal is the one that explains; later candidates are noted in the log.
                 Err(error) => {
                     log::warn!(
-                        "{} is not our root volume: {error} [{}]",
-                        candidate.path.display(),
+                        "{} is not our root volume: {} [{}]",
+                        volume.device,
+                        error.chain(),
                         error.slug()
                     );
-                    refused = refused.or(Some(error));
+                    report.refused_volumes.push(RefusedVolume::new(&volume, &error));
+                    trial.refuse(error, volume);
                 }
             }
         }
-        match (proven, refused) {
-            (Some(proven), _) => Ok(proven),
-            (None, Some(error)) => Err(error),
-            (None, None) => Err(SelectError::None.into()),
-        }
+        report.volume = ours;
+        Ok(proven)
     }
 
     pub(super) fn prove<S: Source + ?Sized>(
         &self,
         snapshot: &Snapshot,
         source: &S,
-        tpm: &mut dyn Tpm,
-        unfenced: &Unfenced,
-        state: &mut State,
+        trial: &mut Trial<'_>,
         report: &mut Report,
     ) -> Result<Verified, Error> {
+        trial.admit(snapshot)?;
         report.volume.get_or_insert_default().luks_uuid = Some(snapshot.uuid().to_string());
         let rules = self.rules();
         let mut tokens = Tokens::new(snapshot.tokens());
         let mut refusal = None;
-        while let Some(unsealed) = report.stage("unseal", |_| tokens.unseal(tpm, unfenced, &rules, state)) {
+        while let Some(unsealed) =
+            report.stage("unseal", |_| tokens.unseal(trial.tpm, trial.unfenced, &rules, &mut trial.state))
+        {
             let verified = report.stage("verify", |_| self.verify(&unsealed, snapshot, source));
             let token = unsealed.token();
             match verified {

@@ -8,6 +8,9 @@ pub enum SelectError {
     /// Two volumes prove themselves.
     #[error("Both {} and {} prove to be the root volume", .0.display(), .1.display())]
     Several(std::path::PathBuf, std::path::PathBuf),
+    /// The tokens of the volumes before this one were all that a boot tries.
+    #[error("Volume not tried: a boot does not try as many tokens as all volumes have")]
+    TooManyTokens,
     /// No candidate.
     #[error("There is no candidate for the root volume")]
     None,
@@ -17,13 +20,14 @@ impl Failure for SelectError {
     fn slug(&self) -> &'static str {
         match self {
             Self::Several(..) => "root-ambiguous",
+            Self::TooManyTokens => "tokens-too-many",
             Self::None => "root-not-found",
         }
     }
 
     fn class(&self) -> Class {
         match self {
-            Self::Several(..) => Class::Data,
+            Self::Several(..) | Self::TooManyTokens => Class::Data,
             Self::None => Class::Unavailable,
         }
     }
@@ -31,6 +35,7 @@ impl Failure for SelectError {
     fn hint(&self) -> &'static str {
         match self {
             Self::Several(..) => "Detach the copy of the disk",
+            Self::TooManyTokens => "Detach the disks that are not this machine's",
             Self::None => "",
         }
     }

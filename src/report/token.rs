@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// Why a token did not open the volume.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TokenReport {
+    /// Device of its volume; empty if the volume was named on the command line.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub device: String,
     /// Number in the LUKS2 header.
     pub token: u32,
     /// Stable name of the reason.
@@ -31,6 +34,6 @@ impl TokenReport {
     /// Why token `token` did not open the volume.
     #[must_use]
     pub fn new(token: u32, slug: &str, message: String) -> Self {
-        Self { token, slug: slug.to_owned(), message, pcrs: Vec::new() }
+        Self { device: String::new(), token, slug: slug.to_owned(), message, pcrs: Vec::new() }
     }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{PolicyReport, ProofReport};
+use crate::error::Error;
 use crate::luks::token::Token;
 
 /// Which volume.
@@ -39,5 +40,32 @@ impl VolumeReport {
         self.token = Some(token.id);
         self.keyslot = Some(token.keyslot);
         self.policy = Some(PolicyReport::of(token));
+    }
+}
+
+/// Why a volume is not the root volume.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RefusedVolume {
+    /// Device.
+    pub device: String,
+    /// UUID of the GPT partition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition_uuid: Option<String>,
+    /// Stable name of the reason.
+    pub slug: String,
+    /// One line.
+    pub message: String,
+}
+
+impl RefusedVolume {
+    /// Why `volume` was refused.
+    #[must_use]
+    pub fn new(volume: &VolumeReport, error: &Error) -> Self {
+        Self {
+            device: volume.device.clone(),
+            partition_uuid: volume.partition_uuid.clone(),
+            slug: error.slug().to_owned(),
+            message: error.chain(),
+        }
     }
 }

@@ -87,6 +87,18 @@ impl Image {
         run(&["token", "import", "--token-id", number, "--json-file", file.to_str().unwrap()]);
     }
 
+    /// Copies the token `number` into every other place that LUKS2 has for tokens.
+    pub fn fill_with_token(&self, number: &str) {
+        let file = self.folder.path().join("token.json");
+        std::fs::write(&file, self.metadata()["tokens"][number].to_string()).unwrap();
+        for other in (0..32_u32).map(|other| other.to_string()).filter(|other| other != number) {
+            let arguments = ["token", "import", "--token-id", &other, "--json-file", file.to_str().unwrap()];
+            let status =
+                Command::new("cryptsetup").args(arguments).arg(self.path()).status().expect("cryptsetup");
+            assert!(status.success(), "cryptsetup {arguments:?}");
+        }
+    }
+
     /// Enrols with the executable; its output as JSON.
     pub fn enroll(&self, tpm: &Swtpm, pcrs: &str) -> Value {
         let run = self.try_enroll(tpm, pcrs);

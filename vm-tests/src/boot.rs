@@ -31,7 +31,7 @@ pub struct Boot<'a> {
     dir: PathBuf,
     name: String,
     start: Start,
-    disk: Option<&'a Disk>,
+    disks: Vec<&'a Disk>,
     late: Option<(&'a Disk, Duration)>,
     tpm: Option<PathBuf>,
     files: Vec<(String, Vec<u8>)>,
@@ -50,7 +50,7 @@ impl<'a> Boot<'a> {
             dir: lab.cache.run_dir(name)?,
             name: name.to_owned(),
             start: Start::FromDisk,
-            disk: None,
+            disks: Vec::new(),
             late: None,
             tpm: None,
             files: Vec::new(),
@@ -59,10 +59,10 @@ impl<'a> Boot<'a> {
         })
     }
 
-    /// Boots from this disk.
+    /// Attaches this disk; the firmware boots from the first one that it can boot from.
     #[must_use]
     pub fn disk(mut self, disk: &'a Disk) -> Self {
-        self.disk = Some(disk);
+        self.disks.push(disk);
         self
     }
 
@@ -129,7 +129,7 @@ impl<'a> Boot<'a> {
             code: self.lab.firmware.code(),
             variables: parts.variables,
             start: self.start.clone(),
-            disk: self.disk.map(Disk::path),
+            disks: &self.disks,
             late_disk: self.late.map(|(disk, _)| disk.path()),
             input: parts.input,
             output: parts.output.clone(),

@@ -1,7 +1,7 @@
 //! Disk images: a GPT with an EFI system partition and a partition of the root type.
 //!
-//! In: a UKI and what the root partition holds. Out: an image file for one run. No loop device,
-//! no mount: partitions are written as files and copied into place.
+//! In: a UKI and what the root partition holds. Out: an image file for one run, and how it is attached. No loop
+//! device, no mount: partitions are written as files and copied into place.
 
 use std::ffi::OsString;
 use std::fs;
@@ -23,33 +23,79 @@ pub enum Root {
     Plain(Filesystem),
 }
 
+/// How a disk is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bus {
+    /// virtio-blk: `/dev/vda`.
+    Virtio,
+    /// A virtio SCSI controller: `/dev/sda`.
+    Scsi,
+    /// A namespace of an NVMe controller: `/dev/nvme0n1`.
+    Nvme,
+}
+
+/// What a disk looks like.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    /// How it is attached.
+    pub bus: Bus,
+    /// Logical sectors in bytes: 512 or 4096.
+    pub sector: u32,
+    /// MiB behind the backup of the partition table: somebody enlarged the disk.
+    pub enlarged: u32,
+    /// The unique GUID of the EFI system partition.
+    pub esp: &'static str,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self { bus: Bus::Virtio, sector: 512, enlarged: 0, esp: "11111111-1111-4111-8111-111111111111" }
+    }
+}
+
 /// An image in a run's directory.
 #[derive(Debug, Clone)]
 pub struct Disk {
     path: PathBuf,
+    layout: Layout,
 }
 
 impl Disk {
-    /// Writes the image `name` into `run`; without a UKI it has no EFI system partition.
+    /// Writes the image `name` into `run`; without a UKI it has no EFI system partition. `disk_tools` has sfdisk.
     ///
     /// # Errors
     /// When one of the tools fails.
-    pub fn assemble(tools: &Tree, run: &Path, name: &str, uki: Option<&Uki>, root: &Root) -> Result<Self> {
+    pub fn assemble(
+        (tools, disk_tools): (&Tree, &Tree),
+        (run, name): (&Path, &str),
+        uki: Option<&Uki>,
+        root: &Root,
+        layout: Layout,
+    ) -> Result<Self> {
         let path = run.join(name);
         let (body, header) = match root {
             Root::Encrypted(enrolled) => (enrolled.volume.path(), enrolled.header().into_os_string()),
             Root::Plain(filesystem) => (filesystem.path(), OsString::new()),
         };
         let uki = uki.map(Uki::path).unwrap_or_default();
-        let mut args: Vec<OsString> = ["-c", ASSEMBLE, "sh"].map(OsString::from).to_vec();
-        args.extend([path.clone().into(), uki.into(), body.into(), header]);
-        tools.run("sh", args)?;
-        Ok(Self { path })
+        let words = |script: &str| ["-c", script, "sh"].map(OsString::from).into_iter();
+        let esp = if uki.as_os_str().is_empty() { "" } else { layout.esp };
+        let table = [layout.sector.to_string(), esp.to_owned()].map(OsString::from);
+        disk_tools.run("sh", words(TABLE).chain([path.clone().into(), body.clone().into()]).chain(table))?;
+        let more = [layout.sector, layout.enlarged].map(|number| number.to_string().into());
+        let files = [path.clone().into(), uki.into(), body.into(), header];
+        tools.run("sh", words(FILL).chain(files).chain(more))?;
+        Ok(Self { path, layout })
     }
 
     /// The image.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What it looks like.
+    pub fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// Deletes the image, after a run that went well.
@@ -61,17 +107,27 @@ impl Disk {
     }
 }
 
-/// Arguments: image, UKI or nothing, root partition, header to lay over its start or nothing.
-const ASSEMBLE: &str = r#"set -e
-disk=$1 uki=$2 root=$3 header=$4
-size=$(($(stat -c %s "$root") / 1048576))
+/// Arguments: image, root partition, sector size, GUID of the EFI system partition or nothing. sfdisk reads positions
+/// and sizes with a unit as they are, whatever the sector size.
+const TABLE: &str = r#"set -e
+disk=$1 size=$(($(stat -c %s "$2") / 1048576)) esp=$4
 truncate --size=$((size + 100))M "$disk"
-set -- -n 2:98M:+${size}M -t 2:4f68bce3-e8cd-4db1-96e7-fbcaf984b709 -c 2:root
-[ -z "$uki" ] || set -- -n 1:1M:+96M -t 1:c12a7328-f81f-11d2-ba4b-00a0c93ec93b -c 1:esp "$@"
-sgdisk -a 2048 "$@" "$disk" > /dev/null
+{
+    echo label: gpt
+    [ -z "$esp" ] || echo "1: start=1MiB, size=96MiB, type=c12a7328-f81f-11d2-ba4b-00a0c93ec93b, uuid=$esp, name=esp"
+    echo "2: start=98MiB, size=${size}MiB, type=4f68bce3-e8cd-4db1-96e7-fbcaf984b709, name=root"
+} | sfdisk --quiet --sector-size="$3" "$disk"
+"#;
+
+/// Arguments: image, UKI or nothing, root partition, header to lay over its start or nothing, sector size, MiB to
+/// enlarge the image by.
+const FILL: &str = r#"set -e
+disk=$1 uki=$2 root=$3 header=$4 sector=$5 more=$6
 if [ -n "$uki" ]; then
     truncate --size=96M "$disk.esp"
-    mkfs.vfat -F32 "$disk.esp" > /dev/null
+    # With sectors of 4096 bytes, FAT32 needs more clusters than 96 MiB have.
+    if [ "$sector" = 512 ]; then fat=32; else fat=16; fi
+    mkfs.vfat -F $fat -S "$sector" "$disk.esp" > /dev/null
     mmd -i "$disk.esp" ::/EFI ::/EFI/BOOT
     mcopy -i "$disk.esp" "$uki" ::/EFI/BOOT/BOOTX64.EFI
     dd if="$disk.esp" of="$disk" bs=1M seek=1 conv=notrunc,sparse status=none
@@ -79,4 +135,5 @@ if [ -n "$uki" ]; then
 fi
 dd if="$root" of="$disk" bs=1M seek=98 conv=notrunc,sparse status=none
 [ -z "$header" ] || dd if="$header" of="$disk" bs=1M seek=98 conv=notrunc status=none
+truncate --size=+${more}M "$disk"
 "#;

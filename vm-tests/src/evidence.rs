@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use crate::tree::output_of;
 
@@ -48,18 +49,38 @@ impl Evidence {
         self.0.join(name).exists()
     }
 
-    /// The source of the root file system, from /proc/self/mountinfo.
+    /// The line of /proc/self/mountinfo about the root file system: which part of the file system is mounted
+    /// there, and then its type, source and options.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn root_mount(&self) -> Result<(String, Vec<String>)> {
+        let text = self.text("mountinfo")?;
+        let mount = text.lines().find_map(|line| {
+            let (mount, filesystem) = line.split_once(" - ")?;
+            let mount: Vec<_> = mount.split(' ').collect();
+            let [_, _, _, part, "/", options, ..] = mount.as_slice() else { return None };
+            let words = filesystem.split(' ').chain([*options]).map(str::to_owned).collect();
+            Some(((*part).to_owned(), words))
+        });
+        mount.context("Nothing is mounted at /")
+    }
+
+    /// The source of the root file system.
     ///
     /// # Errors
     /// When there is none.
     pub fn root_source(&self) -> Result<String> {
-        let text = self.text("mountinfo")?;
-        let source = text.lines().find_map(|line| {
-            let (mount, filesystem) = line.split_once(" - ")?;
-            let at_root = mount.split(' ').nth(4) == Some("/");
-            at_root.then(|| filesystem.split(' ').nth(1))?
-        });
-        source.map(str::to_owned).context("Nothing is mounted at /")
+        let (_, words) = self.root_mount()?;
+        words.into_iter().nth(1).context("The root file system has no source")
+    }
+
+    /// Our report of the boot.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn report(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.text("report/report.json")?)?)
     }
 
     /// A value that `blkid` printed about the mapping.

@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::cache::{Artefact, Cache, Key};
+use crate::format::Format;
 use crate::owner::{Owner, Trust};
 use crate::tree::{Tree, output_of};
 
@@ -33,6 +34,8 @@ pub struct Recipe {
     pub probe: bool,
     /// Whom our configuration trusts.
     pub trust: Trust,
+    /// What our configuration says about the root's file system.
+    pub format: Format,
 }
 
 /// The files that are under test.
@@ -83,7 +86,7 @@ impl Initramfs {
         if recipe.unlocker == Unlocker::CvmUnlock {
             ensure!(product.executable.exists(), "No executable to test at {}", product.executable.display());
             key = key.file(&product.executable)?.file(&product.dracut_module)?;
-            key = key.file(&product.owner.configuration(recipe.trust))?;
+            key = key.file(&product.owner.configuration(recipe.trust, recipe.format))?;
         }
         if recipe.probe {
             key = key.file(&probe_module)?;
@@ -94,7 +97,10 @@ impl Initramfs {
                 copy(&product.executable, &tree.join("usr/bin/cvm-unlock"))?;
                 copy(&product.dracut_module, &tree.join(MODULES).join("50cvm-unlock"))?;
                 fs::create_dir_all(tree.join("etc/cvm-unlock"))?;
-                copy(&product.owner.configuration(recipe.trust), &tree.join("etc/cvm-unlock/config.json"))?;
+                copy(
+                    &product.owner.configuration(recipe.trust, recipe.format),
+                    &tree.join("etc/cvm-unlock/config.json"),
+                )?;
             }
             if recipe.probe {
                 copy(&probe_module, &tree.join(MODULES).join("51cvm-probe"))?;

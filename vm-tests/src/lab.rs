@@ -11,9 +11,10 @@ use anyhow::{Context, Result, ensure};
 
 use crate::boot::Boot;
 use crate::cache::{Artefact, Cache, Key};
-use crate::disk::{Disk, Root};
+use crate::disk::{Disk, Layout, Root};
 use crate::enrolled::{Enrolled, Enroller};
 use crate::firmware::Firmware;
+use crate::format::{Format, disk_tools};
 use crate::initramfs::{Initramfs, Product, Recipe, Unlocker};
 use crate::owner::{Owner, Trust};
 use crate::policy::{Policy, PolicyKey};
@@ -34,6 +35,8 @@ pub struct Lab {
     pub tools: Tree,
     /// The release that the guests come from.
     pub suite: Suite,
+    /// The format of their root file systems.
+    pub format: Format,
     /// Firmware and signing key.
     pub firmware: Firmware,
     /// A TPM nobody has used.
@@ -61,6 +64,7 @@ impl Lab {
         let tools = tree::tools(&cache)?;
         Ok(Self {
             suite: Suite::Trixie,
+            format: Format::Ext4,
             firmware: Firmware::new(&cache, &tools)?,
             factory_tpm: manufacture(&cache, &tools)?,
             product: Product {
@@ -81,6 +85,12 @@ impl Lab {
     #[must_use]
     pub fn of(&self, suite: Suite) -> Self {
         Self { suite, ..self.clone() }
+    }
+
+    /// The same workbench with root file systems of another format.
+    #[must_use]
+    pub fn with(&self, format: Format) -> Self {
+        Self { format, ..self.clone() }
     }
 
     /// The guest's distribution.
@@ -104,7 +114,12 @@ impl Lab {
     /// # Errors
     /// When dracut fails.
     pub fn initramfs_trusting(&self, trust: Trust, unlocker: Unlocker, probe: bool) -> Result<Initramfs> {
-        Initramfs::new(&self.cache, &self.guest()?, &self.product, Recipe { unlocker, probe, trust })
+        Initramfs::new(
+            &self.cache,
+            &self.guest()?,
+            &self.product,
+            Recipe { unlocker, probe, trust, format: self.format },
+        )
     }
 
     /// The UKI that is shipped: our module, no probe.
@@ -163,7 +178,7 @@ impl Lab {
     /// # Errors
     /// When the recorder does not print it.
     pub fn pcr7(&self) -> Result<String> {
-        let firmwares = fs::read_to_string(self.of(Suite::Trixie).recorded_pcr7()?.file("value"))?;
+        let firmwares = fs::read_to_string(self.recorded_pcr7()?.file("value"))?;
         Ok(hex(&self.suite.pcr7(&unhex(&firmwares)?)))
     }
 
@@ -172,13 +187,13 @@ impl Lab {
     /// # Errors
     /// When they cannot be recorded.
     pub fn pcr7_events(&self) -> Result<Vec<Vec<u8>>> {
-        let events = fs::read_to_string(self.of(Suite::Trixie).recorded_pcr7()?.file("events"))?;
+        let events = fs::read_to_string(self.recorded_pcr7()?.file("events"))?;
         events.lines().map(unhex).collect()
     }
 
     /// What firmware and signer make of PCR 7, whichever kernel runs.
     fn recorded_pcr7(&self) -> Result<Artefact> {
-        let base = self.initramfs(Unlocker::None, false)?;
+        let base = self.of(Suite::Trixie).with(Format::Ext4).initramfs(Unlocker::None, false)?;
         let recorder = Uki::recorder(&self.cache, &self.tools, &self.firmware, &base)?;
         let key = Key::of("pcr7 2").artefact(recorder.artefact()).artefact(&self.factory_tpm);
         self.cache.artefact("pcr7", key, |path| {
@@ -207,7 +222,7 @@ impl Lab {
     /// # Errors
     /// When it cannot be built.
     pub fn filesystem(&self, userland: Userland) -> Result<Filesystem> {
-        Filesystem::new(&self.cache, &self.tools, &self.guest()?, userland)
+        Filesystem::new(&self.cache, &self.tools, &self.guest()?, userland, self.format)
     }
 
     /// An encrypted root that opens for this UKI.
@@ -254,7 +269,15 @@ impl Lab {
     /// # Errors
     /// When it cannot be written.
     pub fn disk(&self, name: &str, uki: Option<&Uki>, root: &Root) -> Result<Disk> {
+        self.disk_like(Layout::default(), name, uki, root)
+    }
+
+    /// A disk image that looks otherwise, or is attached otherwise.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn disk_like(&self, layout: Layout, name: &str, uki: Option<&Uki>, root: &Root) -> Result<Disk> {
         let dir = self.cache.run_dir(&format!("disk-{name}"))?;
-        Disk::assemble(&self.tools, &dir, "disk.img", uki, root)
+        Disk::assemble((&self.tools, &disk_tools(&self.cache)?), (&dir, "disk.img"), uki, root, layout)
     }
 }

@@ -10,6 +10,7 @@ pub mod disk;
 pub mod enrolled;
 pub mod evidence;
 pub mod firmware;
+pub mod format;
 pub mod initramfs;
 pub mod lab;
 pub mod outcome;

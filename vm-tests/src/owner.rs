@@ -9,6 +9,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::cache::{Artefact, Cache, Key};
+use crate::format::Format;
 use crate::tree::Tree;
 
 /// Whom an image trusts to have made its root volume.
@@ -30,7 +31,7 @@ impl Owner {
     /// # Errors
     /// When OpenSSL fails.
     pub fn new(cache: &Cache, tools: &Tree) -> Result<Self> {
-        let key = Key::of("owner 1").and(tools.root().as_os_str().as_encoded_bytes());
+        let key = Key::of("owner 2").and(tools.root().as_os_str().as_encoded_bytes());
         let artefact = cache.artefact("owner", key, |path| {
             let private = path.join(KEY).display().to_string();
             tools.run(
@@ -38,12 +39,21 @@ impl Owner {
                 ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", &private],
             )?;
             let public = tools.run("openssl", ["pkey", "-in", &private, "-pubout"])?;
-            let strict = json!({"authentic": {"owner_keys": [public]}});
-            let lenient = json!({
-                "policy": {"require_authentic": false, "require_binding": false, "require_fence": false},
-            });
-            fs::write(path.join(STRICT), strict.to_string())?;
-            Ok(fs::write(path.join(LENIENT), lenient.to_string())?)
+            for format in Format::ALL {
+                let strict = json!({
+                    "device_timeout_seconds": TIMEOUT,
+                    "root": format.mount(),
+                    "authentic": {"owner_keys": [public]},
+                });
+                let lenient = json!({
+                    "device_timeout_seconds": TIMEOUT,
+                    "root": format.mount(),
+                    "policy": {"require_authentic": false, "require_binding": false, "require_fence": false},
+                });
+                fs::write(path.join(name(Trust::Owner, format)), strict.to_string())?;
+                fs::write(path.join(name(Trust::Anybody, format)), lenient.to_string())?;
+            }
+            Ok(())
         })?;
         Ok(Self(artefact))
     }
@@ -53,15 +63,20 @@ impl Owner {
         self.0.file(KEY)
     }
 
-    /// The configuration of an image.
-    pub fn configuration(&self, trust: Trust) -> PathBuf {
-        self.0.file(match trust {
-            Trust::Owner => STRICT,
-            Trust::Anybody => LENIENT,
-        })
+    /// The configuration of an image whose root has this format.
+    pub fn configuration(&self, trust: Trust, format: Format) -> PathBuf {
+        self.0.file(&name(trust, format))
     }
 }
 
+fn name(trust: Trust, format: Format) -> String {
+    let trust = match trust {
+        Trust::Owner => "strict",
+        Trust::Anybody => "lenient",
+    };
+    format!("{trust}-{}.json", format.name())
+}
+
 const KEY: &str = "owner.key";
-const STRICT: &str = "strict.json";
-const LENIENT: &str = "lenient.json";
+/// Less than the default of 60: a refused volume is not the end of the wait, and in most scenarios no other disk comes.
+const TIMEOUT: u32 = 40;

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::disk::{Bus, Disk, Layout};
 use crate::tree::Tree;
 
 /// How the machine starts.
@@ -26,8 +27,8 @@ pub struct Machine<'a> {
     pub variables: PathBuf,
     /// How it starts.
     pub start: Start,
-    /// The disk, changes to which are thrown away.
-    pub disk: Option<&'a Path>,
+    /// The disks, changes to which are thrown away.
+    pub disks: &'a [&'a Disk],
     /// The same, plugged in later as device `late` on bus `late-port`.
     pub late_disk: Option<&'a Path>,
     /// A raw disk that the guest reads the test's scripts from.
@@ -60,9 +61,20 @@ impl Machine<'_> {
         if let Start::Direct(uki) = &self.start {
             qemu.arg("-kernel").arg(uki);
         }
-        if let Some(disk) = self.disk {
-            drive(&mut qemu, "disk", disk, ",snapshot=on");
-            qemu.args(["-device", "virtio-blk-pci,drive=disk,serial=disk,bootindex=1"]);
+        for (number, disk) in (1..).zip(self.disks) {
+            let id = format!("disk{number}");
+            drive(&mut qemu, &id, disk.path(), ",snapshot=on");
+            let Layout { bus, sector, .. } = disk.layout();
+            let device = match bus {
+                Bus::Virtio => "virtio-blk-pci",
+                Bus::Nvme => "nvme",
+                Bus::Scsi => {
+                    qemu.args(["-device", &format!("virtio-scsi-pci,id=bus{number}")]);
+                    &format!("scsi-hd,bus=bus{number}.0")
+                }
+            };
+            let sectors = format!("logical_block_size={sector},physical_block_size={sector}");
+            qemu.args(["-device", &format!("{device},drive={id},serial={id},bootindex={number},{sectors}")]);
         }
         if let Some(disk) = self.late_disk {
             drive(&mut qemu, "late", disk, ",snapshot=on");

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::cache::{Artefact, Cache, Key};
+use crate::format::Format;
 use crate::initramfs::{guest_file, stage};
 use crate::tree::Tree;
 
@@ -28,10 +29,17 @@ impl Filesystem {
     /// Makes the file system of a userland.
     ///
     /// # Errors
-    /// When mke2fs fails.
-    pub fn new(cache: &Cache, tools: &Tree, guest: &Artefact, userland: Userland) -> Result<Self> {
+    /// When one of the tools fails.
+    pub fn new(
+        cache: &Cache,
+        tools: &Tree,
+        guest: &Artefact,
+        userland: Userland,
+        format: Format,
+    ) -> Result<Self> {
         let scripts = ["collect", "script-init", "cvm-collect.service"].map(guest_file);
-        let mut key = Key::of(format!("filesystem 1 {userland:?}")).artefact(guest).and(POPULATE);
+        let mut key = Key::of(format!("filesystem 2 {userland:?}")).artefact(guest).and(POPULATE);
+        key = key.and(format.recipe());
         for script in &scripts {
             key = key.file(script)?;
         }
@@ -46,22 +54,7 @@ impl Filesystem {
                 fs::copy(from, tree.join(to))?;
             }
             Tree::new(&tree, cache.root()).run("sh", ["-c", POPULATE, "sh", &format!("{userland:?}")])?;
-            tools.run(
-                "mke2fs",
-                [
-                    "-q".as_ref(),
-                    "-t".as_ref(),
-                    "ext4".as_ref(),
-                    "-b".as_ref(),
-                    "4096".as_ref(),
-                    "-L".as_ref(),
-                    "root".as_ref(),
-                    "-d".as_ref(),
-                    tree.as_os_str(),
-                    path.join(FILESYSTEM).as_os_str(),
-                    FILESYSTEM_SIZE.as_ref(),
-                ],
-            )?;
+            format.make(cache, tools, &tree, &path.join(FILESYSTEM))?;
             fs::remove_dir_all(&tree).context("Removing the staged tree")
         })?;
         Ok(Self(artefact))
@@ -160,8 +153,7 @@ impl Volume {
     }
 }
 
-const FILESYSTEM: &str = "root.ext4";
-const FILESYSTEM_SIZE: &str = "384M";
+const FILESYSTEM: &str = "root.img";
 const VOLUME: &str = "root.luks";
 const PASSPHRASE: &str = "passphrase";
 

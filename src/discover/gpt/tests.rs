@@ -315,6 +315,33 @@ proptest! {
         }
     }
 
+    /// Likewise, with the gpt crate as a second opinion: where both accept a table, both see the same partitions. It knows
+    /// entries of 128 bytes only (and panics on others), so their size stays as it is.
+    #[test]
+    fn what_the_gpt_crate_accepts_too_is_read_alike(
+        patches in prop::collection::vec((prop_oneof![1 => 552_usize..596, 4 => 1024_usize..1536], any::<u8>()), 0..6)
+    ) {
+        let mut disk = honest(SectorSize::B512);
+        for (at, value) in patches {
+            disk[at] = value;
+        }
+        seal(&mut disk, 1);
+        let theirs = gpt::GptConfig::new().open_from_device(std::io::Cursor::new(disk.clone()));
+        if let (Ok(ours), Ok(theirs)) = (read(&disk), theirs)
+            && ours.copy == Copy::Primary
+        {
+            let read = ours.partitions.iter().map(|p| {
+                let last = (p.start + p.size) / 512 - 1;
+                (p.number, p.kind.to_string(), p.uuid.to_string(), p.start / 512, last, p.attributes.0)
+            });
+            let theirs: Vec<_> = theirs.partitions().iter().filter(|(_, p)| p.is_used()).map(|(number, p)| {
+                let kind = p.part_type_guid.guid.to_string();
+                (*number, kind, p.part_guid.to_string(), p.first_lba, p.last_lba, p.flags)
+            }).collect();
+            prop_assert_eq!(read.collect::<Vec<_>>(), theirs);
+        }
+    }
+
     #[test]
     fn any_bytes_are_parsed_or_refused(mut disk in prop::collection::vec(any::<u8>(), 0..4096), sign: bool) {
         if sign && disk.len() >= 1024 {

@@ -42,6 +42,7 @@ fn facts(name: &str, parts: &[Part]) -> DiskFacts {
     let disk = Disk {
         name: name.to_owned(),
         number: number(0),
+        diskseq: None,
         size,
         sector_size: 512,
         read_only: false,

@@ -2,11 +2,13 @@
 
 use crate::scenario::Scenario;
 
+pub mod cloned_boot_disk;
 pub mod debian_12;
 pub mod debian_sid;
 pub mod demo;
 pub mod direct_boot;
 pub mod fence;
+pub mod foreign_disk_first;
 pub mod full_userspace;
 pub mod killed;
 pub mod late_disk;
@@ -14,6 +16,7 @@ pub mod missing_disk;
 pub mod no_tpm;
 pub mod opened_by_systemd;
 pub mod other_command_line;
+pub mod other_disks;
 pub mod plain_root;
 pub mod signed_policy;
 pub mod strangers_volume;
@@ -94,6 +97,26 @@ pub const ALL: &[Scenario] = &[
         name: "missing-disk",
         about: "a disk that never appears ends in a power-off, not in a prompt",
         run: missing_disk::run,
+    },
+    Scenario {
+        name: "foreign-disk-first",
+        about: "a stranger's disk that is there first is refused, and ours opens when it appears",
+        run: foreign_disk_first::run,
+    },
+    Scenario {
+        name: "cloned-boot-disk",
+        about: "of two disks with the same UUIDs the one opens whose volume is ours",
+        run: cloned_boot_disk::run,
+    },
+    Scenario {
+        name: "xfs-on-scsi",
+        about: "an xfs root on a SCSI disk is mounted with the options of the measured configuration",
+        run: other_disks::xfs_on_scsi,
+    },
+    Scenario {
+        name: "btrfs-on-nvme",
+        about: "a btrfs subvolume opens on an enlarged NVMe disk with sectors of 4096 bytes",
+        run: other_disks::btrfs_on_nvme,
     },
     Scenario {
         name: "direct-boot",

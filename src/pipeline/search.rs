@@ -1,0 +1,105 @@
+//! The search: disks come in as they appear, the one volume that proves itself goes out. The first disk need not be ours:
+//! what is refused is remembered, and the wait for another one goes on until the deadline.
+//!
+//! Each step is paid for by the host's disks, so each is bounded: candidates by discovery, tokens here, time by the deadline
+//! and, for key derivations, by the unit.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use super::notes::{note, record, tokens};
+use super::prove::Proven;
+use super::{Headed, Host, SelectError};
+use crate::discover::uevent::Wait;
+use crate::discover::{Discovery, Instance};
+use crate::error::{Error, Failure};
+use crate::fence::Unfenced;
+use crate::luks::Snapshot;
+use crate::luks::token::{Kind, Token};
+use crate::policy::State;
+use crate::report::{Report, VolumeReport};
+use crate::tpm::Tpm;
+
+/// What it takes to put volumes to the proof, and what came of it so far.
+pub(super) struct Trial<'a> {
+    pub(super) tpm: &'a mut dyn Tpm,
+    pub(super) unfenced: &'a Unfenced,
+    pub(super) state: State,
+    tokens_left: usize,
+    refusal: Option<(Error, VolumeReport)>,
+}
+
+impl<'a> Trial<'a> {
+    pub(super) const fn new(tpm: &'a mut dyn Tpm, unfenced: &'a Unfenced, state: State) -> Self {
+        Self { tpm, unfenced, state, tokens_left: TOKENS_LIMIT, refusal: None }
+    }
+
+    /// Admits a volume with all its tokens, or not at all.
+    pub(super) fn admit(&mut self, snapshot: &Snapshot) -> Result<(), SelectError> {
+        let tokens = tokens(std::iter::once(snapshot)).len();
+        self.tokens_left = self.tokens_left.checked_sub(tokens).ok_or(SelectError::TooManyTokens)?;
+        Ok(())
+    }
+
+    /// Remembers the first refusal: it is the one that is reported.
+    pub(super) fn refuse(&mut self, error: Error, volume: VolumeReport) {
+        self.refusal.get_or_insert((error, volume));
+    }
+
+    /// The end without a volume.
+    pub(super) fn into_error(self, report: &mut Report) -> Error {
+        let Some((error, volume)) = self.refusal else { return SelectError::None.into() };
+        report.volume = Some(volume);
+        error
+    }
+}
+
+impl Host<'_> {
+    /// Proves `candidates`; if none is ours, those that appear until the deadline, which counts from `start`.
+    ///
+    /// # Errors
+    /// The first refusal, or [`SelectError::Several`].
+    pub(super) fn search<W: Wait>(
+        &self,
+        discovery: &Discovery<W>,
+        start: Instant,
+        mut candidates: Vec<Headed>,
+        mut trial: Trial<'_>,
+        report: &mut Report,
+    ) -> Result<Proven, Error> {
+        let deadline = self.config.device_timeout_seconds.duration();
+        let mut tried = BTreeSet::<Instance>::new();
+        loop {
+            tried.extend(candidates.iter().map(|(candidate, _)| candidate.instance));
+            if let Some(proven) = self.prove_one(candidates, &mut trial, report)? {
+                return Ok(proven);
+            }
+            let left = deadline.saturating_sub(start.elapsed());
+            log::info!("Waiting for another disk, {} s at most", left.as_secs());
+            let found = match report.stage("discover", |_| discovery.find_beyond(&tried, left)) {
+                Ok(found) => found,
+                Err(error) => {
+                    log::info!("{} [{}]", crate::error::chain(&error), error.slug());
+                    return Err(trial.into_error(report));
+                }
+            };
+            note(&found, report);
+            candidates = self.read_headers(found.candidates, report);
+            let tokens = tokens(candidates.iter().filter_map(|(_, snapshot)| snapshot.as_ref().ok()));
+            self.learn(&tokens, &mut trial, report)?;
+        }
+    }
+
+    /// What tokens that come later ask for beyond what is known.
+    fn learn(&self, tokens: &[Token], trial: &mut Trial<'_>, report: &mut Report) -> Result<(), Error> {
+        if tokens.iter().any(|token| token.kind() == Kind::Signed) {
+            trial.state.signatures = self.signatures(tokens, report)?;
+        }
+        record(tokens, &mut trial.state, trial.tpm, report);
+        Ok(())
+    }
+}
+
+/// Tokens that one boot tries, over all volumes. Ours: a LUKS2 header has 32 at most, so that one full stranger does not keep
+/// our own full volume from being tried; with a slow TPM that takes 0.5 s for each, 64 take half a minute.
+const TOKENS_LIMIT: usize = 64;

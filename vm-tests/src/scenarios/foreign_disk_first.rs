@@ -1,0 +1,54 @@
+//! Attack, or a careless operator: a disk with a root partition that is not ours is there first. The host hands the UKI to
+//! the firmware, so no loader variable names a boot disk; ours is plugged in while the wait goes on.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::boot::Boot;
+use crate::disk::Root;
+use crate::enrolled::Enroller;
+use crate::lab::Lab;
+use crate::outcome::Outcome;
+use crate::volume::Userland;
+
+/// One boot: the stranger's volume, sealed to the same TPM, then the owner's.
+///
+/// # Errors
+/// When the owner's volume does not open, or the report does not say why the stranger's did not.
+pub fn run(lab: &Lab) -> Result<()> {
+    let uki = lab.product_uki()?;
+    let strangers = lab.enrolled_by(Enroller::Stranger, &uki, Userland::Script)?;
+    let owners = lab.enrolled(&uki, Userland::Script)?;
+    let first = lab.disk("foreign-disk-first-strangers", None, &Root::Encrypted(strangers))?;
+    let late = lab.disk("foreign-disk-first", None, &Root::Encrypted(owners.clone()))?;
+    let outcome = Boot::new(lab, "foreign-disk-first")?
+        .direct(&uki)
+        .disk(&first)
+        .late_disk(&late, LATE)
+        .tpm(owners.tpm())
+        .run()?;
+    outcome.reached_real_root()?.fenced_with(&owners.volume.measurement(&lab.tools)?)?.left_no_session()?;
+    outcome.explain(refused_the_stranger(&outcome))?;
+    first.discard()?;
+    late.discard()
+}
+
+/// The report names the first volume as the one that was refused, and another one as ours.
+///
+/// # Errors
+/// When it does not.
+pub fn refused_the_stranger(outcome: &Outcome) -> Result<()> {
+    let report = outcome.evidence()?.report()?;
+    let refused = report.get("refused_volumes").and_then(Value::as_array).context("Nothing was refused")?;
+    let slugs: Vec<_> = refused.iter().filter_map(|volume| volume.get("slug")?.as_str()).collect();
+    ensure!(slugs == ["volume-unauthenticated"], "Refused were {slugs:?}");
+    let device = |volume: Option<&Value>| volume.and_then(|volume| volume.get("device")).cloned();
+    let (refused, ours) = (device(refused.first()), device(report.get("volume")));
+    ensure!(refused.is_some() && ours.is_some() && refused != ours, "{ours:?} is ours, {refused:?} is not");
+    Ok(())
+}
+
+/// After the kernel started its first process: the stranger's volume was refused by then.
+const LATE: Duration = Duration::from_secs(25);
