@@ -4,6 +4,7 @@
 
 #[cfg(feature = "native")]
 pub mod bench;
+pub mod forge;
 pub mod gpt_disk;
 #[cfg(feature = "native")]
 pub mod library;
