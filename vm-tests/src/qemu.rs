@@ -28,6 +28,8 @@ pub struct Machine<'a> {
     pub start: Start,
     /// The disk, changes to which are thrown away.
     pub disk: Option<&'a Path>,
+    /// The socket of an NBD server that is the disk instead.
+    pub served_disk: Option<&'a Path>,
     /// The same, plugged in later as device `late` on bus `late-port`.
     pub late_disk: Option<&'a Path>,
     /// A raw disk that the guest reads the test's scripts from.
@@ -62,6 +64,11 @@ impl Machine<'_> {
         }
         if let Some(disk) = self.disk {
             drive(&mut qemu, "disk", disk, ",snapshot=on");
+        }
+        if let Some(socket) = self.served_disk {
+            qemu.args(["-drive", &format!("if=none,id=disk,format=raw,file=nbd:unix:{}", socket.display())]);
+        }
+        if self.disk.or(self.served_disk).is_some() {
             qemu.args(["-device", "virtio-blk-pci,drive=disk,serial=disk,bootindex=1"]);
         }
         if let Some(disk) = self.late_disk {
