@@ -8,15 +8,14 @@ use cvm_unlock::luks::{Condition, FlagSet, Snapshot, emit};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::json;
+use support::forge::{Field, Forge};
 use support::snapshot::read;
-use support::volumes::{
-    VOLUME, Volume, checksum, forge, forge_text, header_size, json_text, replace_text, text,
-};
+use support::volumes::{VOLUME, Volume, text};
 
 #[test]
 fn forged_metadata_is_refused_by_its_slug() {
     let volume = Volume::format(&[]).bytes();
-    assert!(read(&forge(&volume, |_| ())).is_ok(), "the forger's own work is not what is refused");
+    assert!(read(&Forge::of(&volume).json(|_| ()).volume()).is_ok(), "the forger's own work is not refused");
     let table: &[(&str, &str, serde_json::Value)] = &[
         // V1 to V3 of the Trail of Bits findings, then area redirection, KDF bombs and what else a host may try.
         ("luks-cipher-null", "/keyslots/0/area/encryption", json!("cipher_null-ecb")),
@@ -52,15 +51,8 @@ fn forged_metadata_is_refused_by_its_slug() {
         ("luks-metadata", "/config/extra", json!(1)),
     ];
     for (slug, pointer, value) in table {
-        let forged = forge(&volume, |json| set(json, pointer, value.clone()));
-        assert_eq!(read(&forged), Err(*slug), "{pointer} = {value}");
+        assert_eq!(read(&Forge::of(&volume).set(pointer, value).volume()), Err(*slug), "{pointer} = {value}");
     }
-}
-
-/// Sets the member at `pointer`, which may be new.
-fn set(json: &mut serde_json::Value, pointer: &str, value: serde_json::Value) {
-    let (parent, name) = pointer.rsplit_once('/').unwrap();
-    json.pointer_mut(parent).unwrap()[name] = value;
 }
 
 #[test]
@@ -72,12 +64,12 @@ fn keyslots_that_overlap_or_disagree_are_refused() {
     );
     let volume = volume.bytes();
     assert!(read(&volume).is_ok());
-    let overlap = forge(&volume, |json| {
+    let overlap = Forge::of(&volume).json(|json| {
         json["keyslots"]["1"]["area"]["offset"] = json["keyslots"]["0"]["area"]["offset"].clone();
     });
-    assert_eq!(read(&overlap), Err("luks-area-overlap"));
-    let sizes = forge(&volume, |json| json["keyslots"]["1"]["key_size"] = json!(32));
-    assert_eq!(read(&sizes), Err("luks-key-size"));
+    assert_eq!(read(&overlap.volume()), Err("luks-area-overlap"));
+    let sizes = Forge::of(&volume).set("/keyslots/1/key_size", &json!(32));
+    assert_eq!(read(&sizes.volume()), Err("luks-key-size"));
 }
 
 #[test]
@@ -95,37 +87,29 @@ fn what_two_parsers_would_read_differently_is_refused() {
         ("luks-json", r#"{"keyslots""#, r#" {"keyslots""#),
     ];
     for (slug, from, to) in table {
-        let forged = forge_text(&volume, |text| {
+        let forged = Forge::of(&volume).text(|text| {
             assert!(text.contains(from), "{from}");
             text.replacen(from, to, 1)
         });
-        assert_eq!(read(&forged), Err(*slug), "{to}");
+        assert_eq!(read(&forged.volume()), Err(*slug), "{to}");
     }
-    let trailing = forge_text(&volume, |text| format!("{text}\0{text}"));
-    assert_eq!(read(&trailing), Err("luks-json-trailing"));
+    let trailing = Forge::of(&volume).text(|text| format!("{text}\0{text}"));
+    assert_eq!(read(&trailing.volume()), Err("luks-json-trailing"));
 }
 
 #[test]
 fn copies_that_say_different_things_are_refused_unless_a_write_was_interrupted() {
-    let sound = Volume::format(&[]).bytes();
-    let second = header_size(&sound);
-    let other = json_text(&sound).replace(r#""tokens":{}"#, r#""tokens":{"0":{"type":"x","keyslots":[]}}"#);
-    let seqid = u64::from_be_bytes(sound[16..24].try_into().unwrap());
+    let mut forge = Forge::of(&Volume::format(&[]).bytes());
+    let sequence = forge.primary.sequence_id();
+    forge.secondary.json(|json| json["tokens"]["0"] = json!({"type": "x", "keyslots": []}));
+    assert_eq!(read(&forge.volume()), Err("luks-copies-differ"));
 
-    let mut differ = sound.clone();
-    replace_text(&mut differ, second, &other);
-    assert_eq!(read(&differ), Err("luks-copies-differ"));
-
-    let mut stale = differ.clone();
-    stale[second + 16..second + 24].copy_from_slice(&(seqid - 1).to_be_bytes());
-    checksum(&mut stale, second);
-    let snapshot = read(&stale).unwrap();
+    forge.secondary.set(Field::SequenceId, &(sequence - 1).to_be_bytes());
+    let snapshot = read(&forge.volume()).unwrap();
     assert_eq!((snapshot.condition(), snapshot.tokens().len()), (Condition::SecondaryStale, 0));
 
-    let mut far = differ;
-    far[second + 16..second + 24].copy_from_slice(&(seqid + 2).to_be_bytes());
-    checksum(&mut far, second);
-    assert_eq!(read(&far), Err("luks-copies-sequence"));
+    forge.secondary.set(Field::SequenceId, &(sequence + 2).to_be_bytes());
+    assert_eq!(read(&forge.volume()), Err("luks-copies-sequence"));
 }
 
 #[test]
@@ -134,7 +118,7 @@ fn one_damaged_copy_is_replaced_by_the_other_wherever_that_lies() {
         let sound =
             Volume::format(&[&format!("--luks2-metadata-size={size}"), "--luks2-keyslots-size=1048576"])
                 .bytes();
-        let second = header_size(&sound);
+        let second = size.parse::<usize>().unwrap();
         // The primary's magic, its size (so that it lies about the secondary's place), and its JSON.
         for (position, value) in [(0, 0), (13, 0x40), (5000, b'x')] {
             let mut damaged = sound.clone();
@@ -153,7 +137,7 @@ fn one_damaged_copy_is_replaced_by_the_other_wherever_that_lies() {
 #[test]
 fn two_secondary_copies_behind_a_damaged_primary_are_refused() {
     let mut volume = Volume::format(&["--luks2-metadata-size=16384"]).bytes();
-    let second = header_size(&volume);
+    let second = 16384;
     volume[0] = 0;
     assert!(read(&volume).is_ok());
     let mut planted = volume[second..2 * second].to_vec();
@@ -171,30 +155,21 @@ fn two_secondary_copies_behind_a_damaged_primary_are_refused() {
 #[test]
 fn what_is_no_luks2_header_is_refused_by_its_slug() {
     let sound = Volume::format(&["--luks2-metadata-size=16384"]).bytes();
-    let second = header_size(&sound);
-    let both = |position: usize, bytes: &[u8]| {
-        let mut forged = sound.clone();
-        for start in [0, second] {
-            forged[start + position..start + position + bytes.len()].copy_from_slice(bytes);
-            forged[start + 448..start + 512].fill(0);
-            let sum = <sha2::Sha256 as sha2::Digest>::digest(&forged[start..start + second]);
-            forged[start + 448..start + 480].copy_from_slice(&sum);
-        }
-        read(&forged)
-    };
-    assert!(both(0, &[]).is_ok());
-    assert_eq!(both(0, b"XXXX"), Err("luks-magic"));
-    assert_eq!(both(6, &[0, 1]), Err("luks-version"));
-    assert_eq!(both(8, &0x5000_u64.to_be_bytes()), Err("luks-header-size"));
-    assert_eq!(both(8, &u64::MAX.to_be_bytes()), Err("luks-header-size"));
-    assert_eq!(both(72, b"sha1\0\0"), Err("luks-checksum-algorithm"));
-    assert_eq!(both(168, b"A"), Err("luks-uuid"));
-    assert_eq!(both(168, &[b'a'; 40]), Err("luks-uuid"));
-    assert_eq!(both(24, &[0xff]), Err("luks-text"));
-    assert_eq!(both(256, &4096_u64.to_be_bytes()), Err("luks-header-offset"));
+    let both = |field: Field, bytes: &[u8]| read(&Forge::of(&sound).field(field, bytes).volume());
+    assert!(both(Field::Magic, &[]).is_ok());
+    assert_eq!(both(Field::Magic, b"XXXX"), Err("luks-magic"));
+    assert_eq!(both(Field::Version, &[0, 1]), Err("luks-version"));
+    assert_eq!(both(Field::HeaderSize, &0x5000_u64.to_be_bytes()), Err("luks-header-size"));
+    assert_eq!(both(Field::HeaderSize, &u64::MAX.to_be_bytes()), Err("luks-header-size"));
+    assert_eq!(both(Field::ChecksumAlgorithm, b"sha1\0\0"), Err("luks-checksum-algorithm"));
+    assert_eq!(both(Field::Uuid, b"A"), Err("luks-uuid"));
+    assert_eq!(both(Field::Uuid, &[b'a'; 40]), Err("luks-uuid"));
+    assert_eq!(both(Field::Label, &[0xff]), Err("luks-text"));
+    assert_eq!(both(Field::Subsystem, &[b'a'; 48]), Err("luks-text"));
+    assert_eq!(both(Field::HeaderOffset, &4096_u64.to_be_bytes()), Err("luks-header-offset"));
     let mut damaged = sound.clone();
     damaged[5000] ^= 1;
-    damaged[second + 5000] ^= 1;
+    damaged[16384 + 5000] ^= 1;
     assert_eq!(read(&damaged), Err("luks-checksum"));
     assert_eq!(read(&[0; 0]), Err("luks-read"), "a device that is shorter than it says");
     let tiny = Snapshot::read(&sound, 4095, 512, &FlagSet::default()).unwrap_err();
@@ -213,8 +188,10 @@ fn a_volume_of_4096_byte_sectors_has_its_data_aligned() {
     let volume = Volume::format(&["--offset=32776"]).bytes();
     let with_sectors = |sector_size| Snapshot::read(&volume, VOLUME, sector_size, &FlagSet::default());
     assert!(with_sectors(4096).is_ok(), "32776 is a multiple of eight");
-    let odd = forge(&volume, |json| json["segments"]["0"]["offset"] = json!("16781824"));
-    let odd = forge(&odd, |json| json["segments"]["0"]["sector_size"] = json!(512));
+    let odd = Forge::of(&volume)
+        .set("/segments/0/offset", &json!("16781824"))
+        .set("/segments/0/sector_size", &json!(512))
+        .volume();
     assert!(read(&odd).is_ok());
     let error = Snapshot::read(&odd, VOLUME, 4096, &FlagSet::default()).unwrap_err();
     assert_eq!(error.slug(), "luks-segment-range");
@@ -223,17 +200,16 @@ fn a_volume_of_4096_byte_sectors_has_its_data_aligned() {
 #[test]
 fn any_edit_of_a_real_headers_json_gives_an_answer_that_can_be_written_down() {
     let mut sound = Volume::format(&["--luks2-metadata-size=16384"]).bytes();
-    let second = header_size(&sound);
-    sound.truncate(2 * second);
-    let text = json_text(&sound);
+    sound.truncate(32768);
+    let text = Forge::of(&sound).primary.text();
     let edit = (any::<prop::sample::Index>(), prop::collection::vec(0x20..0x7f_u8, 0..6), 0..6_usize);
     let edits = TestRunner::default().run(&edit, |(position, insert, remove)| {
         let mut edited = text.clone().into_bytes();
         let start = position.index(edited.len());
         edited.splice(start..(start + remove).min(text.len()), insert);
         let edited = String::from_utf8(edited).unwrap();
-        let forged = forge_text(&sound, |_| edited.clone());
-        if let Ok(snapshot) = read(&forged) {
+        let forged = Forge::of(&sound).text(|_| edited.clone());
+        if let Ok(snapshot) = read(&forged.volume()) {
             // What is accepted has a canonical form that says the same.
             let area = snapshot.read_area(&vec![0; 1 << 25], 0);
             let canonical = emit::canonical_header(&snapshot, &area.unwrap());

@@ -16,8 +16,9 @@ use cvm_unlock::source::Source;
 use cvm_unlock::tpm::blob::Sealed;
 use cvm_unlock::tpm::srk::Srk;
 use serde_json::json;
+use support::forge::Forge;
 use support::snapshot::read;
-use support::volumes::{VOLUME, Volume, forge, run, run_ok, text};
+use support::volumes::{VOLUME, Volume, run, run_ok, text};
 
 #[test]
 fn what_cryptsetup_makes_is_accepted() {
@@ -101,10 +102,10 @@ fn the_canonical_header_opens_what_the_original_opened() {
 fn the_canonical_header_says_what_the_original_said_and_nothing_else() {
     let volume = Volume::format(&["--sector-size=4096", "--label=hostile"]);
     let flags: FlagSet = [Flag::AllowDiscards, Flag::NoReadWorkqueue].into_iter().collect();
-    let bytes = forge(&volume.bytes(), |json| {
-        json["config"]["flags"] = json!(["no-read-workqueue", "allow-discards"]);
-        json["tokens"]["0"] = json!({"type": "x", "keyslots": []});
-    });
+    let bytes = Forge::of(&volume.bytes())
+        .set("/config/flags", &json!(["no-read-workqueue", "allow-discards"]))
+        .set("/tokens/0", &json!({"type": "x", "keyslots": []}))
+        .volume();
     let snapshot = Snapshot::read(&bytes, VOLUME, 512, &flags).unwrap();
     let area = snapshot.read_area(&bytes, 0).unwrap();
     let mut canonical = emit::canonical_header(&snapshot, &area);

@@ -5,6 +5,7 @@
 #[cfg(feature = "native")]
 pub mod bench;
 pub mod commands;
+pub mod forge;
 pub mod gpt_disk;
 pub mod interposer;
 #[cfg(feature = "native")]

@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::disk::Disk;
 use crate::evidence::Evidence;
 use crate::lab::Lab;
+use crate::nbd::Nbd;
 use crate::outcome::{End, Outcome};
 use crate::qemu::{Machine, Start};
 use crate::qmp::Qmp;
@@ -32,6 +33,7 @@ pub struct Boot<'a> {
     name: String,
     start: Start,
     disks: Vec<&'a Disk>,
+    served: Option<&'a Nbd>,
     late: Option<(&'a Disk, Duration)>,
     tpm: Option<PathBuf>,
     files: Vec<(String, Vec<u8>)>,
@@ -51,6 +53,7 @@ impl<'a> Boot<'a> {
             name: name.to_owned(),
             start: Start::FromDisk,
             disks: Vec::new(),
+            served: None,
             late: None,
             tpm: None,
             files: Vec::new(),
@@ -63,6 +66,13 @@ impl<'a> Boot<'a> {
     #[must_use]
     pub fn disk(mut self, disk: &'a Disk) -> Self {
         self.disks.push(disk);
+        self
+    }
+
+    /// Boots from the disk that this server pretends to be; it is armed when the kernel runs.
+    #[must_use]
+    pub fn served(mut self, server: &'a Nbd) -> Self {
+        self.served = Some(server);
         self
     }
 
@@ -118,6 +128,9 @@ impl<'a> Boot<'a> {
 
     fn attempt(&self) -> Result<Outcome> {
         let parts = Parts::lay_out(self)?;
+        if let Some(server) = self.served {
+            server.reset();
+        }
         let swtpm = match &self.tpm {
             Some(state) => {
                 let state = copy_state(state, &self.dir.join("tpm"))?;
@@ -130,6 +143,7 @@ impl<'a> Boot<'a> {
             variables: parts.variables,
             start: self.start.clone(),
             disks: &self.disks,
+            served_disk: self.served.map(Nbd::socket),
             late_disk: self.late.map(|(disk, _)| disk.path()),
             input: parts.input,
             output: parts.output.clone(),
@@ -187,6 +201,11 @@ impl<'a> Boot<'a> {
                     continue;
                 }
                 return Ok(End::Other(format!("QEMU ended with {status}")));
+            }
+            if let Some(server) = self.served
+                && serial.says(KERNEL_RUNS)
+            {
+                server.arm();
             }
             let silent = started.elapsed() > KERNEL_DEADLINE && !serial.says(KERNEL_RUNS);
             if silent || serial.says(TIMER_LOST) {

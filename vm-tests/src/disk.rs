@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::enrolled::Enrolled;
+use crate::forged::Forged;
 use crate::tree::Tree;
 use crate::uki::Uki;
 use crate::volume::Filesystem;
@@ -19,6 +20,8 @@ use crate::volume::Filesystem;
 pub enum Root {
     /// An encrypted volume with a token.
     Encrypted(Enrolled),
+    /// What a hostile host made of an encrypted volume.
+    Forged(Forged),
     /// A file system as it is: what an attacker would put there.
     Plain(Filesystem),
 }
@@ -75,6 +78,7 @@ impl Disk {
         let path = run.join(name);
         let (body, header) = match root {
             Root::Encrypted(enrolled) => (enrolled.volume.path(), enrolled.header().into_os_string()),
+            Root::Forged(forged) => (forged.body(), forged.header().into_os_string()),
             Root::Plain(filesystem) => (filesystem.path(), OsString::new()),
         };
         let uki = uki.map(Uki::path).unwrap_or_default();

@@ -11,8 +11,20 @@ pub mod enrolled;
 pub mod evidence;
 pub mod firmware;
 pub mod format;
+#[path = "../../tests/support/forge.rs"]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    missing_docs,
+    missing_debug_implementations,
+    reason = "also the workbench of the black-box tests, which is blunt"
+)]
+pub mod forge;
+pub mod forged;
 pub mod initramfs;
 pub mod lab;
+pub mod nbd;
 pub mod outcome;
 pub mod owner;
 pub mod policy;

@@ -71,6 +71,20 @@ impl Outcome {
         self.explain(judged())
     }
 
+    /// A real root's PID 1 ran, from a mapping that encrypts nothing: the attacker's.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub fn reached_a_root_in_clear(&self) -> Result<&Self> {
+        let judged = || -> Result<()> {
+            ensure!(self.serial.says(COLLECTED), "The real root's PID 1 did not run");
+            let table = self.evidence()?.text("dm-table")?;
+            ensure!(table.contains("crypt cipher_null-ecb"), "The device-mapper table is {table}");
+            Ok(())
+        };
+        self.explain(judged())
+    }
+
     /// The machine powered off before the real root, and nobody could have answered anything.
     ///
     /// # Errors

@@ -29,6 +29,8 @@ pub struct Machine<'a> {
     pub start: Start,
     /// The disks, changes to which are thrown away.
     pub disks: &'a [&'a Disk],
+    /// The socket of an NBD server that is one more disk.
+    pub served_disk: Option<&'a Path>,
     /// The same, plugged in later as device `late` on bus `late-port`.
     pub late_disk: Option<&'a Path>,
     /// A raw disk that the guest reads the test's scripts from.
@@ -75,6 +77,10 @@ impl Machine<'_> {
             };
             let sectors = format!("logical_block_size={sector},physical_block_size={sector}");
             qemu.args(["-device", &format!("{device},drive={id},serial={id},bootindex={number},{sectors}")]);
+        }
+        if let Some(socket) = self.served_disk {
+            qemu.args(["-drive", &format!("if=none,id=served,format=raw,file=nbd:unix:{}", socket.display())]);
+            qemu.args(["-device", "virtio-blk-pci,drive=served,serial=served,bootindex=1"]);
         }
         if let Some(disk) = self.late_disk {
             drive(&mut qemu, "late", disk, ",snapshot=on");

@@ -132,7 +132,11 @@ impl Volume {
         &self.0
     }
 
-    fn key(&self, tools: &Tree) -> Result<Vec<u8>> {
+    /// The volume key, as whoever made the volume knows it.
+    ///
+    /// # Errors
+    /// When cryptsetup fails.
+    pub fn key(&self, tools: &Tree) -> Result<Vec<u8>> {
         let file = self.0.path.with_extension("key");
         tools.run(
             "cryptsetup",

@@ -2,6 +2,7 @@
 
 use crate::scenario::Scenario;
 
+pub mod changing_disk;
 pub mod cloned_boot_disk;
 pub mod debian_12;
 pub mod debian_sid;
@@ -14,6 +15,7 @@ pub mod killed;
 pub mod late_disk;
 pub mod missing_disk;
 pub mod no_tpm;
+pub mod null_cipher;
 pub mod opened_by_systemd;
 pub mod other_command_line;
 pub mod other_disks;
@@ -82,6 +84,16 @@ pub const ALL: &[Scenario] = &[
         name: "opened-by-systemd",
         about: "systemd-cryptsetup opens volumes that we enrolled, by value and by signature",
         run: opened_by_systemd::run,
+    },
+    Scenario {
+        name: "null-cipher",
+        about: "headers with the null cipher, in a keyslot or in the segment, are refused; systemd-cryptsetup opens them",
+        run: null_cipher::run,
+    },
+    Scenario {
+        name: "changing-disk",
+        about: "a disk that answers the second read of its header with another one changes nothing",
+        run: changing_disk::run,
     },
     Scenario {
         name: "plain-root",

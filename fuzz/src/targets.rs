@@ -1,0 +1,228 @@
+//! The parsers of what the host wrote, one function each: any bytes come in; whether the parser accepted them goes out.
+//! What else must hold for every input (bounds, inverses, canonical forms) is asserted here. Used by the fuzzer and by
+//! the tests of the corpora.
+//!
+//! Checksums do not keep an attacker out, so they shall not keep the fuzzer out: they are computed anew.
+
+use std::io;
+
+use crc::{CRC_32_ISO_HDLC, Crc};
+use cvm_unlock::config::Config;
+use cvm_unlock::discover::gpt::Table;
+use cvm_unlock::discover::sector::SectorSize;
+use cvm_unlock::luks::token::Token;
+use cvm_unlock::luks::{Flag, FlagSet, Snapshot, emit, parse_json};
+use cvm_unlock::owner::PublicKey;
+use cvm_unlock::policy::key::PolicyKey;
+use cvm_unlock::policy::signature::Signatures;
+use cvm_unlock::source::Source;
+use cvm_unlock::tpm::blob::Sealed;
+use cvm_unlock::tpm::srk::Srk;
+use sha2::{Digest, Sha256};
+
+/// One parser.
+pub(crate) struct Target {
+    /// The name, also of its corpus.
+    pub(crate) name: &'static str,
+    /// Whether the parser accepts these bytes.
+    pub(crate) parse: fn(&[u8]) -> bool,
+}
+
+/// All parsers.
+pub(crate) const ALL: [Target; 9] = [
+    Target { name: "gpt", parse: gpt },
+    Target { name: "header", parse: header },
+    Target { name: "json", parse: json },
+    Target { name: "token", parse: token },
+    Target { name: "blob", parse: blob },
+    Target { name: "srk", parse: srk },
+    Target { name: "signature", parse: signature },
+    Target { name: "key", parse: key },
+    Target { name: "config", parse: config },
+];
+
+/// A disk that is zero where nothing was put.
+#[derive(Default)]
+struct Sparse {
+    size: u64,
+    pieces: Vec<(u64, Vec<u8>)>,
+}
+
+impl Sparse {
+    fn put(&mut self, at: u64, bytes: Vec<u8>) {
+        self.pieces.push((at, bytes));
+    }
+}
+
+impl Source for Sparse {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let length = u64::try_from(buffer.len()).unwrap();
+        let end = offset.checked_add(length).filter(|end| *end <= self.size);
+        let end = end.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        buffer.fill(0);
+        for (at, bytes) in &self.pieces {
+            let stop = at + u64::try_from(bytes.len()).unwrap();
+            let (from, to) = (offset.max(*at), end.min(stop));
+            if from < to {
+                let index = |position: u64, base: u64| usize::try_from(position - base).unwrap();
+                buffer[index(from, offset)..index(to, offset)]
+                    .copy_from_slice(&bytes[index(from, *at)..index(to, *at)]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One byte of switches (1: the primary header is damaged; 2: sectors of 4096 bytes), the 92 bytes of the primary header,
+/// those of the backup header, then the entries; both arrays are the same, and lie where the headers say.
+fn gpt(input: &[u8]) -> bool {
+    let Some((switches, headers, entries)) = parts::<184>(input) else { return false };
+    let sector = if switches & 2 == 0 { SectorSize::B512 } else { SectorSize::B4096 };
+    let bytes = u64::from(sector.bytes());
+    let mut disk = Sparse { size: 4096 * bytes, pieces: Vec::new() };
+    for (half, lba) in [(&headers[..92], 1), (&headers[92..], 4095)] {
+        let mut header = half.to_vec();
+        let number = |at: usize| u32::from_le_bytes(half[at..at + 4].try_into().unwrap());
+        let size = u64::from(number(80)).saturating_mul(u64::from(number(84)));
+        let mut array = entries.to_vec();
+        // A larger array is refused before it is read.
+        array.resize(usize::try_from(if size > 1 << 20 { 0 } else { size }).unwrap(), 0);
+        let array_lba = u64::from_le_bytes(header[72..80].try_into().unwrap());
+        header[88..92].copy_from_slice(&crc32(&array).to_le_bytes());
+        let stated = usize::try_from(number(12)).unwrap().clamp(92, 4096);
+        header[16..20].fill(0);
+        let mut padded = header.clone();
+        padded.resize(stated, 0);
+        header[16..20].copy_from_slice(&crc32(&padded).to_le_bytes());
+        disk.put(lba * bytes, header);
+        disk.put(array_lba.saturating_mul(bytes).min(disk.size), array);
+    }
+    if switches & 1 != 0 {
+        disk.put(bytes, vec![0; 8]);
+    }
+    let Ok(table) = Table::read(&disk, disk.size, sector) else { return false };
+    assert!(table.partitions.len() <= 1024);
+    let mut end = bytes * 2;
+    let mut sorted: Vec<_> = table.partitions.iter().map(|part| (part.start, part.size)).collect();
+    sorted.sort_unstable();
+    for (start, size) in sorted {
+        assert!(start >= end && size > 0, "overlaps, or lies over the table");
+        end = start + size;
+        assert!(end <= disk.size, "leaves the disk");
+    }
+    !table.partitions.is_empty()
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    CRC.checksum(bytes)
+}
+
+/// One byte of switches (1: the primary copy is damaged; 2: the secondary copy is; 4: sectors of 4096 bytes), 512 bytes of
+/// the primary binary header, 512 of the secondary one, then the JSON text of both.
+fn header(input: &[u8]) -> bool {
+    let Some((switches, headers, text)) = parts::<1024>(input) else { return false };
+    let mut volume = Sparse { size: VOLUME, pieces: Vec::new() };
+    let size = u64::from_be_bytes(headers[8..16].try_into().unwrap());
+    let size = if size.is_power_of_two() { size.clamp(0x4000, 0x40_0000) } else { 0x4000 };
+    for (half, at, damaged) in [(&headers[..512], 0, switches & 1), (&headers[512..], size, switches & 2)] {
+        let mut copy = half.to_vec();
+        copy.resize(4096, 0);
+        copy.extend_from_slice(text);
+        copy.resize(usize::try_from(size).unwrap(), 0);
+        copy[448..512].fill(0);
+        let checksum = Sha256::digest(&copy);
+        copy[448..480].copy_from_slice(&checksum);
+        copy[448] ^= u8::from(damaged != 0);
+        volume.put(at, copy);
+    }
+    let sector = if switches & 4 == 0 { 512 } else { 4096 };
+    let allowed: FlagSet = Flag::ALL.into_iter().collect();
+    let Ok(snapshot) = Snapshot::read(&volume, VOLUME, sector, &allowed) else { return false };
+    canonical(&snapshot, &volume, &allowed);
+    for (id, value) in snapshot.tokens() {
+        let _any = Token::parse(*id, value);
+    }
+    true
+}
+
+/// What is accepted has a canonical form that says the same and is accepted, too.
+fn canonical(snapshot: &Snapshot, volume: &Sparse, allowed: &FlagSet) {
+    let segment = snapshot.segment();
+    assert!(segment.offset + snapshot.data_bytes() <= VOLUME && snapshot.data_bytes() > 0);
+    for number in snapshot.keyslots().keys() {
+        let area = snapshot.read_area(volume, *number).expect("an area lies inside the volume");
+        assert!(area.keyslot().area.offset + area.keyslot().area.size <= segment.offset);
+        let bytes = emit::canonical_header(snapshot, &area);
+        let written = Sparse { size: VOLUME, pieces: vec![(0, bytes.clone())] };
+        let again = Snapshot::read(&written, VOLUME, 512, allowed).expect("our own form is accepted");
+        assert_eq!(
+            (again.uuid(), again.segment(), again.digest(), again.flags(), again.seqid()),
+            (snapshot.uuid(), segment, snapshot.digest(), snapshot.flags(), snapshot.seqid())
+        );
+        let again_area = again.read_area(&written, 0).expect("its area is there");
+        assert_eq!((again_area.bytes(), &again_area.keyslot().kdf), (area.bytes(), &area.keyslot().kdf));
+        assert_eq!(emit::canonical_header(&again, &again_area), bytes, "written twice, read twice");
+    }
+}
+
+/// JSON text. What is accepted means the same to a lenient parser, and is accepted again as that writes it.
+fn json(input: &[u8]) -> bool {
+    let Ok(value) = parse_json(input) else { return false };
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(input).ok().as_ref(), Some(&value));
+    assert_eq!(parse_json(&serde_json::to_vec(&value).unwrap()).as_ref(), Ok(&value));
+    true
+}
+
+/// A token's JSON text.
+fn token(input: &[u8]) -> bool {
+    let Ok(value) = parse_json(input) else { return false };
+    let Ok(token) = Token::parse(0, &value) else { return false };
+    let _any = token.kind();
+    if let Some(signed) = &token.signed {
+        let _any = PolicyKey::from_pem(&signed.key);
+    }
+    true
+}
+
+/// A sealed object as tokens carry it.
+fn blob(input: &[u8]) -> bool {
+    let Ok(sealed) = Sealed::parse(input) else { return false };
+    assert_eq!(sealed.to_bytes(), input);
+    true
+}
+
+/// A serialised parent key.
+fn srk(input: &[u8]) -> bool {
+    let Ok(srk) = Srk::parse(input) else { return false };
+    assert_eq!(srk.to_bytes(), input);
+    true
+}
+
+/// A file of signed PCR policies.
+fn signature(input: &[u8]) -> bool {
+    Signatures::parse(input).is_ok_and(|signatures| signatures != Signatures::default())
+}
+
+/// The PEM text of a policy's or an owner's public key.
+fn key(input: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(input) else { return false };
+    let _any = PublicKey::from_pem(text);
+    PolicyKey::from_pem(text).is_ok()
+}
+
+/// A configuration. Not the host's to write, but a broken one must not do harm either.
+fn config(input: &[u8]) -> bool {
+    Config::parse(input).is_ok()
+}
+
+/// Switches, so many bytes, and the rest.
+fn parts<const N: usize>(input: &[u8]) -> Option<(u8, &[u8; N], &[u8])> {
+    let (switches, rest) = input.split_first()?;
+    let (head, rest) = rest.split_first_chunk()?;
+    Some((*switches, head, rest))
+}
+
+/// The checksum of a GPT (UEFI 2.10, 5.3.2).
+const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
+/// Bytes of the volume.
+const VOLUME: u64 = 24 << 20;

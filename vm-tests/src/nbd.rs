@@ -1,0 +1,224 @@
+//! A disk that lies: an NBD server of our own behind QEMU's disk, which counts what the guest reads, and can answer the
+//! second read of a sector with other bytes than the first.
+//!
+//! In: an image, bytes to lie with. Out: how often each sector was read. Writes stay in memory. Only what QEMU asks for is
+//! implemented (the NBD protocol's fixed newstyle handshake without options, simple replies).
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::spawn;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// A server on a socket, for as many machines as come one after the other.
+#[derive(Debug, Clone)]
+pub struct Nbd {
+    socket: PathBuf,
+    disk: Arc<Mutex<Liar>>,
+}
+
+/// What the disk says.
+#[derive(Debug)]
+struct Liar {
+    image: File,
+    size: u64,
+    /// Sectors that were written.
+    written: BTreeMap<u64, [u8; SECTOR]>,
+    /// Sectors to lie about, with the lie.
+    lies: BTreeMap<u64, [u8; SECTOR]>,
+    /// How often each sector was read since the server was armed.
+    reads: Option<BTreeMap<u64, u32>>,
+    /// Lies that were told.
+    told: u32,
+}
+
+impl Nbd {
+    /// Serves `image` on `socket`, truthfully until it is armed. From then on reads are counted, and each sector of `lie`
+    /// (bytes from the start of the image, the bytes) is answered with the truth once, and then with the lie.
+    ///
+    /// # Errors
+    /// When the socket or the image is unusable.
+    pub fn serve(image: &Path, socket: PathBuf, lie: Option<(u64, &[u8])>) -> Result<Self> {
+        let image = File::open(image)?;
+        let size = image.metadata()?.len();
+        let mut lies = BTreeMap::new();
+        if let Some((start, bytes)) = lie {
+            let sectors = bytes.as_chunks::<SECTOR>().0;
+            lies.extend((start / SECTOR_BYTES..).zip(sectors.iter().copied()));
+        }
+        let liar = Liar { image, size, written: BTreeMap::new(), lies, reads: None, told: 0 };
+        let disk = Arc::new(Mutex::new(liar));
+        if socket.exists() {
+            fs::remove_file(&socket)?;
+        }
+        let listener =
+            UnixListener::bind(&socket).with_context(|| format!("Binding {}", socket.display()))?;
+        let served = Arc::clone(&disk);
+        spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if let Err(error) = serve(stream, &served) {
+                    eprintln!("  nbd: {error:#}");
+                }
+            }
+        });
+        Ok(Self { socket, disk })
+    }
+
+    /// Where QEMU connects to.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Begins to count and to lie; what was counted is forgotten only at the first time.
+    pub fn arm(&self) {
+        self.lock().reads.get_or_insert_default();
+    }
+
+    /// Forgets everything that a machine did.
+    pub fn reset(&self) {
+        let mut disk = self.lock();
+        disk.reads = None;
+        disk.told = 0;
+        disk.written.clear();
+    }
+
+    /// How often each sector of 512 bytes in `range` (bytes from the start of the image) was read since the server was
+    /// armed; those that were never read are not in it.
+    pub fn reads(&self, range: &Range<u64>) -> BTreeMap<u64, u32> {
+        let sectors = range.start / SECTOR_BYTES..range.end / SECTOR_BYTES;
+        let disk = self.lock();
+        let reads = disk.reads.iter().flat_map(|reads| reads.range(sectors.clone()));
+        reads.map(|(sector, count)| (*sector, *count)).collect()
+    }
+
+    /// How many sectors were answered with a lie.
+    pub fn lies_told(&self) -> u32 {
+        self.lock().told
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Liar> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Liar {
+    fn read(&mut self, offset: u64, length: u32) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(length)?];
+        self.image.read_exact_at(&mut bytes, offset)?;
+        for (sector, chunk) in (offset / SECTOR_BYTES..).zip(bytes.chunks_mut(SECTOR)) {
+            let count = self.reads.as_mut().map(|reads| reads.entry(sector).or_insert(0));
+            let again = count.is_some_and(|count| {
+                *count += 1;
+                *count > 1
+            });
+            if let Some(written) = self.written.get(&sector) {
+                chunk.copy_from_slice(written);
+            } else if again && let Some(lie) = self.lies.get(&sector) {
+                chunk.copy_from_slice(lie);
+                self.told += 1;
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) {
+        for (sector, chunk) in (offset / SECTOR_BYTES..).zip(bytes.as_chunks::<SECTOR>().0) {
+            self.written.insert(sector, *chunk);
+        }
+    }
+}
+
+/// One client, to its end.
+fn serve(mut stream: UnixStream, disk: &Mutex<Liar>) -> Result<()> {
+    let lock = || disk.lock().unwrap_or_else(PoisonError::into_inner);
+    if !shake_hands(&mut stream, lock().size)? {
+        return Ok(());
+    }
+    loop {
+        ensure!(number::<4>(&mut stream)? == REQUEST_MAGIC, "Not a request");
+        let (_flags, kind, cookie) =
+            (number::<2>(&mut stream)?, number::<2>(&mut stream)?, number::<8>(&mut stream)?);
+        let (offset, length) = (number::<8>(&mut stream)?, u32::try_from(number::<4>(&mut stream)?)?);
+        ensure!(offset % SECTOR_BYTES == 0 && length % 512 == 0, "A request that is not aligned");
+        let mut reply = [REPLY_MAGIC.to_be_bytes().as_slice(), &[0; 4], &cookie.to_be_bytes()].concat();
+        match kind {
+            READ => reply.append(&mut lock().read(offset, length)?),
+            WRITE => {
+                let mut bytes = vec![0; usize::try_from(length)?];
+                stream.read_exact(&mut bytes)?;
+                lock().write(offset, &bytes);
+            }
+            DISCONNECT => return Ok(()),
+            FLUSH => {}
+            _ => bail!("Request {kind} is not implemented"),
+        }
+        stream.write_all(&reply)?;
+    }
+}
+
+/// The handshake; `false` if the client went away.
+fn shake_hands(stream: &mut UnixStream, size: u64) -> Result<bool> {
+    stream.write_all(&[b"NBDMAGICIHAVEOPT".as_slice(), &FIXED_NEWSTYLE.to_be_bytes()].concat())?;
+    let _flags = number::<4>(stream)?;
+    loop {
+        ensure!(stream_magic(stream)? == *b"IHAVEOPT", "Not an option");
+        let (option, length) = (u32::try_from(number::<4>(stream)?)?, number::<4>(stream)?);
+        let mut data = vec![0; usize::try_from(length)?];
+        stream.read_exact(&mut data)?;
+        let mut reply = |kind: u32, data: &[u8]| {
+            let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+            let head = [OPTION_REPLY_MAGIC.to_be_bytes().as_slice(), &option.to_be_bytes()].concat();
+            stream.write_all(&[&head, &kind.to_be_bytes()[..], &length.to_be_bytes(), data].concat())
+        };
+        match option {
+            GO => {
+                // NBD_INFO_EXPORT: size, and the flags that there are flags and flushes.
+                let export = [&[0; 2], size.to_be_bytes().as_slice(), &[0, 0b101]].concat();
+                reply(REPLY_INFO, &export)?;
+                reply(REPLY_ACK, &[])?;
+                return Ok(true);
+            }
+            ABORT => {
+                reply(REPLY_ACK, &[])?;
+                return Ok(false);
+            }
+            _ => reply(REPLY_UNSUPPORTED, &[])?,
+        }
+    }
+}
+
+fn stream_magic(stream: &mut UnixStream) -> Result<[u8; 8]> {
+    let mut magic = [0; 8];
+    stream.read_exact(&mut magic)?;
+    Ok(magic)
+}
+
+/// A big-endian number of `N` bytes.
+fn number<const N: usize>(stream: &mut UnixStream) -> Result<u64> {
+    let mut bytes = [0; N];
+    stream.read_exact(&mut bytes)?;
+    Ok(bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+}
+
+// The NBD protocol (doc/proto.md of the NBD project).
+const FIXED_NEWSTYLE: u16 = 0b11;
+const REQUEST_MAGIC: u64 = 0x2560_9513;
+const REPLY_MAGIC: u32 = 0x6744_6698;
+const OPTION_REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
+const ABORT: u32 = 2;
+const GO: u32 = 7;
+const REPLY_ACK: u32 = 1;
+const REPLY_INFO: u32 = 3;
+const REPLY_UNSUPPORTED: u32 = 0x8000_0001;
+const READ: u64 = 0;
+const WRITE: u64 = 1;
+const DISCONNECT: u64 = 2;
+const FLUSH: u64 = 3;
+const SECTOR: usize = 512;
+const SECTOR_BYTES: u64 = 512;
