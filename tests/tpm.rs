@@ -7,8 +7,8 @@ mod support;
 use std::fs;
 
 use cvm_unlock::error::Failure;
-use cvm_unlock::fence::Unfenced;
 use cvm_unlock::fence::measurement_log::MeasurementLog;
+use cvm_unlock::fence::{self, Unfenced};
 use cvm_unlock::luks::Uuid;
 use cvm_unlock::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use cvm_unlock::secret::{Secret, VolumeKey};
@@ -245,4 +245,21 @@ fn an_unlock_stays_within_its_budget_of_commands() {
     assert_eq!(commands[before..], [0x17e, 0x157, 0x176, 0x17f, 0x15e, 0x165, 0x17a, 0x182]);
     // A dry run is what comes before the fence.
     assert!(unsealed - before <= 6 && commands.len() - before <= 10);
+}
+
+#[test]
+fn the_fence_of_a_failure_that_stands_is_seen_in_every_bank_and_not_raised_again() {
+    let swtpm = Swtpm::new();
+    let log = MeasurementLog::new(swtpm.file("root").as_path());
+    fence::raise_for_failure(&mut open(&swtpm), &log).unwrap();
+    let (fenced, before) = (swtpm.pcr(15), swtpm.commands().len());
+    fence::ensure_for_failure(&mut open(&swtpm), &log).unwrap();
+    // GetCapability, PCR_Read.
+    assert_eq!(swtpm.commands()[before..], [0x17a, 0x17e]);
+    assert_eq!(swtpm.pcr(15), fenced);
+    // The control: something on top of it is another value.
+    swtpm.extend(15, "something else");
+    let before = swtpm.commands().len();
+    fence::ensure_for_failure(&mut open(&swtpm), &log).unwrap();
+    assert_eq!(swtpm.commands()[before..], [0x17a, 0x17e, 0x182]);
 }
