@@ -27,7 +27,7 @@ use crate::source::Source;
 use crate::tpm::esapi::EsapiTpm;
 use crate::tpm::readings::Readings;
 use crate::tpm::{Device, TpmError};
-use notes::{described, note, record, tokens};
+use notes::{described, record};
 use search::Trial;
 pub use select::SelectError;
 
@@ -68,15 +68,14 @@ impl Host<'_> {
         let start = Instant::now();
         let found =
             report.stage("discover", |_| discovery.find(self.config.device_timeout_seconds.duration()))?;
-        note(&found, report);
+        let round = self.round(found, report);
         let tpm = tpm.insert(report.stage("tpm", |_| self.open_tpm(&listener))?);
-        let candidates = self.read_headers(found.candidates, report);
-        let tokens = tokens(candidates.iter().filter_map(|(_, snapshot)| snapshot.as_ref().ok()));
+        let tokens = round.tokens();
         let (unfenced, readings) = Unfenced::check_and_read(tpm, &policy::at_entry(&tokens))?;
         let mut state = self.state(&tokens, readings, report)?;
         record(&tokens, &mut state, tpm, report);
         let trial = Trial::new(tpm, &unfenced, state);
-        let proven = self.search(&discovery, start, candidates, trial, report)?;
+        let proven = self.search(&discovery, start, round, trial, report)?;
 
         let uuid = proven.snapshot.uuid();
         let log = MeasurementLog::new(self.root);

@@ -82,6 +82,15 @@ pub struct Candidate {
     pub growfs: bool,
 }
 
+impl Candidates {
+    /// Whether no other can come: the loader named its disk, and the kernel shows all root partitions that are on it.
+    #[must_use]
+    pub fn are_all(&self) -> bool {
+        matches!(self.loader, LoaderPartition::Known(_))
+            && !self.notes.iter().any(|note| matches!(note, Note::NotYetThere(..)))
+    }
+}
+
 impl<W: Wait> Discovery<W> {
     /// `wait` has to be listening already, so that no device appears unseen between a look and a wait.
     #[must_use]

@@ -1,5 +1,6 @@
 //! The search: disks come in as they appear, the one volume that proves itself goes out. The first disk need not be ours:
-//! what is refused is remembered, and the wait for another one goes on until the deadline.
+//! what is refused is remembered, and the wait for another one goes on until the deadline, unless the loader has said which
+//! disk it is.
 //!
 //! Each step is paid for by the host's disks, so each is bounded: candidates by discovery, tokens here, time by the deadline
 //! and, for key derivations, by the unit.
@@ -11,7 +12,7 @@ use super::notes::{note, record, tokens};
 use super::prove::Proven;
 use super::{Headed, Host, SelectError};
 use crate::discover::uevent::Wait;
-use crate::discover::{Discovery, Instance};
+use crate::discover::{Candidates, Discovery, Instance};
 use crate::error::{Error, Failure};
 use crate::fence::Unfenced;
 use crate::luks::Snapshot;
@@ -54,8 +55,28 @@ impl<'a> Trial<'a> {
     }
 }
 
+/// Volumes that were there at one look, and whether others can come.
+pub(super) struct Round {
+    candidates: Vec<Headed>,
+    is_last: bool,
+}
+
+impl Round {
+    /// The tokens of all headers that can be read.
+    pub(super) fn tokens(&self) -> Vec<Token> {
+        tokens(self.candidates.iter().filter_map(|(_, snapshot)| snapshot.as_ref().ok()))
+    }
+}
+
 impl Host<'_> {
-    /// Proves `candidates`; if none is ours, those that appear until the deadline, which counts from `start`.
+    /// Reads the headers of what was found.
+    pub(super) fn round(&self, found: Candidates, report: &mut Report) -> Round {
+        note(&found, report);
+        let is_last = found.are_all();
+        Round { candidates: self.read_headers(found.candidates, report), is_last }
+    }
+
+    /// Proves the candidates of `round`; if none is ours, those that appear until the deadline, which counts from `start`.
     ///
     /// # Errors
     /// The first refusal, or [`SelectError::Several`].
@@ -63,16 +84,19 @@ impl Host<'_> {
         &self,
         discovery: &Discovery<W>,
         start: Instant,
-        mut candidates: Vec<Headed>,
+        mut round: Round,
         mut trial: Trial<'_>,
         report: &mut Report,
     ) -> Result<Proven, Error> {
         let deadline = self.config.device_timeout_seconds.duration();
         let mut tried = BTreeSet::<Instance>::new();
         loop {
-            tried.extend(candidates.iter().map(|(candidate, _)| candidate.instance));
-            if let Some(proven) = self.prove_one(candidates, &mut trial, report)? {
+            tried.extend(round.candidates.iter().map(|(candidate, _)| candidate.instance));
+            if let Some(proven) = self.prove_one(round.candidates, &mut trial, report)? {
                 return Ok(proven);
+            }
+            if round.is_last {
+                return Err(trial.into_error(report));
             }
             let left = deadline.saturating_sub(start.elapsed());
             log::info!("Waiting for another disk, {} s at most", left.as_secs());
@@ -83,10 +107,8 @@ impl Host<'_> {
                     return Err(trial.into_error(report));
                 }
             };
-            note(&found, report);
-            candidates = self.read_headers(found.candidates, report);
-            let tokens = tokens(candidates.iter().filter_map(|(_, snapshot)| snapshot.as_ref().ok()));
-            self.learn(&tokens, &mut trial, report)?;
+            round = self.round(found, report);
+            self.learn(&round.tokens(), &mut trial, report)?;
         }
     }
 

@@ -10,7 +10,6 @@ pub mod disk;
 pub mod enrolled;
 pub mod evidence;
 pub mod firmware;
-pub mod format;
 #[path = "../../tests/support/forge.rs"]
 #[allow(
     clippy::indexing_slicing,
@@ -22,6 +21,7 @@ pub mod format;
 )]
 pub mod forge;
 pub mod forged;
+pub mod format;
 pub mod initramfs;
 pub mod lab;
 pub mod nbd;

@@ -79,7 +79,10 @@ impl Machine<'_> {
             qemu.args(["-device", &format!("{device},drive={id},serial={id},bootindex={number},{sectors}")]);
         }
         if let Some(socket) = self.served_disk {
-            qemu.args(["-drive", &format!("if=none,id=served,format=raw,file=nbd:unix:{}", socket.display())]);
+            qemu.args([
+                "-drive",
+                &format!("if=none,id=served,format=raw,file=nbd:unix:{}", socket.display()),
+            ]);
             qemu.args(["-device", "virtio-blk-pci,drive=served,serial=served,bootindex=1"]);
         }
         if let Some(disk) = self.late_disk {
