@@ -76,14 +76,13 @@ fn boot(lab: &Lab, uki: &Uki, name: &str, variant: Option<Variant>) -> Result<Ou
 /// A live table without what differs from boot to boot: the disk's major number, which the kernel gives out as drivers come,
 /// and the name of the key in its keyring.
 fn mapping(table: &str) -> Vec<&str> {
-    let same = |word| match word {
-        _ if word.contains(":logon:") => word.split(":logon:").next().unwrap_or_default(),
-        _ => word
-            .split_once(':')
-            .filter(|(major, _)| major.parse::<u32>().is_ok())
-            .map_or(word, |(_, minor)| minor),
-    };
-    table.split_whitespace().map(same).collect()
+    let words = table.split_whitespace();
+    words
+        .map(|word| match word.split_once(':') {
+            Some((major, minor)) if major.parse::<u32>().is_ok() => minor,
+            _ => word.split(":logon:").next().unwrap_or_default(),
+        })
+        .collect()
 }
 
 #[cfg(test)]
