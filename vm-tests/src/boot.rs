@@ -69,7 +69,8 @@ impl<'a> Boot<'a> {
         self
     }
 
-    /// Boots from the disk that this server pretends to be; it is armed when the kernel runs.
+    /// Boots from the disk that this server pretends to be; it counts when the kernel
+    /// runs, and lies when the root is unlocked.
     #[must_use]
     pub fn served(mut self, server: &'a Nbd) -> Self {
         self.served = Some(server);
@@ -202,10 +203,12 @@ impl<'a> Boot<'a> {
                 }
                 return Ok(End::Other(format!("QEMU ended with {status}")));
             }
-            if let Some(server) = self.served
-                && serial.says(KERNEL_RUNS)
-            {
-                server.arm();
+            if let Some(server) = self.served {
+                if serial.says(UNLOCKED) {
+                    server.lie();
+                } else if serial.says(KERNEL_RUNS) {
+                    server.count();
+                }
             }
             let silent = started.elapsed() > KERNEL_DEADLINE && !serial.says(KERNEL_RUNS);
             if silent || serial.says(TIMER_LOST) {
@@ -277,6 +280,8 @@ const DEADLINE: Duration = Duration::from_secs(300);
 const KERNEL_DEADLINE: Duration = Duration::from_secs(180);
 const INPUT_SIZE: u64 = 128 << 20;
 const OUTPUT_SIZE: u64 = 32 << 20;
+/// The last thing that we do.
+const UNLOCKED: &str = "is unlocked as /dev/mapper/root";
 const KERNEL_RUNS: &str = "Run /init as init process";
 /// What the kernel's RCU says when its timer interrupt never came: the emulator lost it.
 const TIMER_LOST: &str = "kthread timer wakeup didn't happen";

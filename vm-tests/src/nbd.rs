@@ -1,5 +1,5 @@
-//! A disk that lies: an NBD server of our own behind QEMU's disk, which counts what the guest reads, and can answer the
-//! second read of a sector with other bytes than the first.
+//! A disk that lies: an NBD server of our own behind QEMU's disk, which counts what the guest reads, and from a moment on
+//! answers with other bytes than before.
 //!
 //! In: an image, bytes to lie with. Out: how often each sector was read. Writes stay in memory. Only what QEMU asks for is
 //! implemented (the NBD protocol's fixed newstyle handshake without options, simple replies).
@@ -32,27 +32,36 @@ struct Liar {
     written: BTreeMap<u64, [u8; SECTOR]>,
     /// Sectors to lie about, with the lie.
     lies: BTreeMap<u64, [u8; SECTOR]>,
-    /// How often each sector was read since the server was armed.
-    reads: Option<BTreeMap<u64, u32>>,
+    mood: Mood,
+    /// How often each sector was read while the server counted.
+    reads: BTreeMap<u64, u32>,
     /// Lies that were told.
     told: u32,
 }
 
+/// What the disk does beside answering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    /// Nothing.
+    Indifferent,
+    /// It counts.
+    Counting,
+    /// It counts no longer, and lies.
+    Lying,
+}
+
 impl Nbd {
-    /// Serves `image` on `socket`, truthfully until it is armed. From then on reads are counted, and each sector of `lie`
-    /// (bytes from the start of the image, the bytes) is answered with the truth once, and then with the lie.
+    /// Serves `image` on `socket`. `lie` is what it will say when it lies: bytes from the start of the image, the bytes.
     ///
     /// # Errors
     /// When the socket or the image is unusable.
-    pub fn serve(image: &Path, socket: PathBuf, lie: Option<(u64, &[u8])>) -> Result<Self> {
+    pub fn serve(image: &Path, socket: PathBuf, lie: (u64, &[u8])) -> Result<Self> {
         let image = File::open(image)?;
         let size = image.metadata()?.len();
-        let mut lies = BTreeMap::new();
-        if let Some((start, bytes)) = lie {
-            let sectors = bytes.as_chunks::<SECTOR>().0;
-            lies.extend((start / SECTOR_BYTES..).zip(sectors.iter().copied()));
-        }
-        let liar = Liar { image, size, written: BTreeMap::new(), lies, reads: None, told: 0 };
+        let (start, bytes) = lie;
+        let lies = (start / SECTOR_BYTES..).zip(bytes.as_chunks().0.iter().copied()).collect();
+        let (written, reads) = (BTreeMap::new(), BTreeMap::new());
+        let liar = Liar { image, size, written, lies, mood: Mood::Indifferent, reads, told: 0 };
         let disk = Arc::new(Mutex::new(liar));
         if socket.exists() {
             fs::remove_file(&socket)?;
@@ -62,9 +71,8 @@ impl Nbd {
         let served = Arc::clone(&disk);
         spawn(move || {
             for stream in listener.incoming().flatten() {
-                if let Err(error) = serve(stream, &served) {
-                    eprintln!("  nbd: {error:#}");
-                }
+                // A machine that is switched off closes its connection in the middle of a request.
+                let _closed = serve(stream, &served);
             }
         });
         Ok(Self { socket, disk })
@@ -75,26 +83,33 @@ impl Nbd {
         &self.socket
     }
 
-    /// Begins to count and to lie; what was counted is forgotten only at the first time.
-    pub fn arm(&self) {
-        self.lock().reads.get_or_insert_default();
+    /// Begins to count, unless it did before.
+    pub fn count(&self) {
+        let mut disk = self.lock();
+        if disk.mood == Mood::Indifferent {
+            disk.mood = Mood::Counting;
+        }
+    }
+
+    /// Begins to lie, and counts no longer.
+    pub fn lie(&self) {
+        self.lock().mood = Mood::Lying;
     }
 
     /// Forgets everything that a machine did.
     pub fn reset(&self) {
         let mut disk = self.lock();
-        disk.reads = None;
+        disk.mood = Mood::Indifferent;
         disk.told = 0;
+        disk.reads.clear();
         disk.written.clear();
     }
 
-    /// How often each sector of 512 bytes in `range` (bytes from the start of the image) was read since the server was
-    /// armed; those that were never read are not in it.
+    /// How often each sector of 512 bytes in `range` (bytes from the start of the image) was read while the server counted;
+    /// those that were never read are not in it.
     pub fn reads(&self, range: &Range<u64>) -> BTreeMap<u64, u32> {
         let sectors = range.start / SECTOR_BYTES..range.end / SECTOR_BYTES;
-        let disk = self.lock();
-        let reads = disk.reads.iter().flat_map(|reads| reads.range(sectors.clone()));
-        reads.map(|(sector, count)| (*sector, *count)).collect()
+        self.lock().reads.range(sectors).map(|(sector, count)| (*sector, *count)).collect()
     }
 
     /// How many sectors were answered with a lie.
@@ -112,14 +127,14 @@ impl Liar {
         let mut bytes = vec![0; usize::try_from(length)?];
         self.image.read_exact_at(&mut bytes, offset)?;
         for (sector, chunk) in (offset / SECTOR_BYTES..).zip(bytes.chunks_mut(SECTOR)) {
-            let count = self.reads.as_mut().map(|reads| reads.entry(sector).or_insert(0));
-            let again = count.is_some_and(|count| {
-                *count += 1;
-                *count > 1
-            });
+            if self.mood == Mood::Counting {
+                *self.reads.entry(sector).or_default() += 1;
+            }
             if let Some(written) = self.written.get(&sector) {
                 chunk.copy_from_slice(written);
-            } else if again && let Some(lie) = self.lies.get(&sector) {
+            } else if self.mood == Mood::Lying
+                && let Some(lie) = self.lies.get(&sector)
+            {
                 chunk.copy_from_slice(lie);
                 self.told += 1;
             }

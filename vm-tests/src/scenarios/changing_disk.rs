@@ -1,10 +1,9 @@
-//! Attack: the host answers the second read of the header with another header than the first. It counts how often the guest
-//! reads each sector of the metadata, from the moment at which the kernel starts its first process: the kernel, udev, we,
-//! libcryptsetup and the real root together.
+//! Attack: the host shows one header while it is read, and another one afterwards. Its server counts how often the guest
+//! reads each sector of the metadata, from the kernel's first process to the mapping: kernel, udev, we and libcryptsetup
+//! together. Then it lies to everybody who reads again.
 //!
-//! What the guest reads once cannot be told two ways. udev's look at the partition and ours share the kernel's page cache,
-//! which lies in the guest's memory; libcryptsetup reads the first block once more, past that cache, to learn whether the
-//! device can do that, and does not look at what it gets.
+//! udev's look at the partition and ours share the kernel's page cache, which lies in the guest's memory; where its pages
+//! are gone when we come, there are two reads, of which we use the second and only that.
 
 use std::ops::Range;
 
@@ -12,60 +11,62 @@ use anyhow::{Result, ensure};
 
 use crate::boot::Boot;
 use crate::disk::Root;
+use crate::forge::Field;
 use crate::forged::{in_clear, keyslot_area};
 use crate::lab::Lab;
 use crate::nbd::Nbd;
+use crate::outcome::Outcome;
 use crate::volume::Userland;
 
-/// One boot from an honest disk that counts, one from the disk that lies.
+/// One boot.
 ///
 /// # Errors
 /// When something is read twice that should not be, or the lie has an effect.
 pub fn run(lab: &Lab) -> Result<()> {
-    let uki = lab.product_uki()?;
+    let uki = lab.probed_uki()?;
     let enrolled = lab.enrolled(&uki, Userland::Script)?;
     let disk = lab.disk("changing-disk", Some(&uki), &Root::Encrypted(enrolled.clone()))?;
-    let socket = lab.cache.root().join("s/nbd");
     let header = std::fs::read(enrolled.header())?;
+    // Everything before the data, with the null cipher in the segment and a label to know it by.
+    let forged = in_clear(&header).field(Field::Label, FORGED.as_bytes()).volume();
+    let server = Nbd::serve(disk.path(), lab.cache.root().join("s/nbd"), (PARTITION, &forged))?;
 
-    let honest = Nbd::serve(disk.path(), socket.clone(), None)?;
-    let outcome = Boot::new(lab, "changing-disk-honest")?.served(&honest).tpm(enrolled.tpm()).run()?;
+    let boot = Boot::new(lab, "changing-disk")?.served(&server).tpm(enrolled.tpm());
+    let outcome = boot.file("after", LOOK_AGAIN).run()?;
     outcome.reached_real_root()?;
-    let (copies, area) = (0..2 * COPY, keyslot_area(&header)?);
-    for (what, range) in [("the header", copies.clone()), ("the keyslot's area", area.clone())] {
-        report(what, &range, &honest);
-    }
-    outcome.explain(read_once(&honest, &copies, &area))?;
-
-    // Everything before the data, with the null cipher in the segment.
-    let forged = in_clear(&header).volume();
-    let liar = Nbd::serve(disk.path(), socket, Some((PARTITION, &forged)))?;
-    let outcome = Boot::new(lab, "changing-disk")?.served(&liar).tpm(enrolled.tpm()).run()?;
-    outcome.reached_real_root()?;
-    println!("  lies told: {} sectors", liar.lies_told());
+    outcome.explain(read_once(&server, &header))?;
+    outcome.explain(was_lied_to(&outcome, &server))?;
     disk.discard()
 }
 
-/// Each sector of the metadata came from the disk once, but for the first block.
-fn read_once(server: &Nbd, copies: &Range<u64>, area: &Range<u64>) -> Result<()> {
-    for (range, most) in [(0..BLOCK, 2), (BLOCK..copies.end, 1), (area.clone(), 1)] {
+/// The header came from the disk once, or once for udev and once for us; the keyslot's area, which is ours alone, once.
+fn read_once(server: &Nbd, header: &[u8]) -> Result<()> {
+    for (what, range, most) in [("header", 0..2 * COPY, 2), ("keyslot's area", keyslot_area(header)?, 1)] {
         let reads = server.reads(&on_disk(&range));
         let sectors = (range.end - range.start) / 512;
-        ensure!(u64::try_from(reads.len())? == sectors, "{range:?} was not read as a whole: {reads:?}");
-        let again: Vec<_> = reads.iter().filter(|(_, count)| **count > most).collect();
-        ensure!(again.is_empty(), "{range:?} was read more than {most} times: {again:?}");
+        ensure!(u64::try_from(reads.len())? == sectors, "The {what} was not read as a whole: {reads:?}");
+        let count = reads.values().copied().max().unwrap_or_default();
+        println!("  {what}: {sectors} sectors, none read more than {count} times");
+        ensure!(count <= most, "The {what} was read {count} times: {reads:?}");
     }
     Ok(())
 }
 
-fn report(what: &str, range: &Range<u64>, server: &Nbd) {
-    let reads = server.reads(&on_disk(range));
-    for count in 1..=reads.values().copied().max().unwrap_or(0) {
-        let sectors = reads.values().filter(|reads| **reads == count).count();
-        println!("  {what}: {sectors} sectors were read {count} times");
-    }
+/// The guest's own tools saw the forged header on the disk of the mapping that goes on to be the right one.
+fn was_lied_to(outcome: &Outcome, server: &Nbd) -> Result<()> {
+    let seen = outcome.evidence()?.text("after.log")?;
+    ensure!(seen.contains(FORGED), "blkid saw no forged header: {seen}");
+    ensure!(server.lies_told() > 0, "No lie was told");
+    Ok(())
 }
 
+/// Run in the initramfs when the mapping is there, past what the kernel remembers.
+const LOOK_AGAIN: &str = "sleep 5
+echo 3 > /proc/sys/vm/drop_caches
+blkid -p /dev/vda2
+";
+/// The label of the forged header.
+const FORGED: &str = "forged";
 /// A range of the partition as one of the disk.
 fn on_disk(range: &Range<u64>) -> Range<u64> {
     PARTITION + range.start..PARTITION + range.end
@@ -75,5 +76,3 @@ fn on_disk(range: &Range<u64>) -> Range<u64> {
 const PARTITION: u64 = 98 << 20;
 /// Bytes of one copy of the header, as cryptsetup makes it.
 const COPY: u64 = 0x4000;
-/// What a direct read has to ask for at least.
-const BLOCK: u64 = 4096;

@@ -92,7 +92,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "changing-disk",
-        about: "a disk that answers the second read of its header with another one changes nothing",
+        about: "a disk that shows another header once the first one was read changes nothing",
         run: changing_disk::run,
     },
     Scenario {
