@@ -53,8 +53,10 @@ pub(super) fn text(report: &Report) -> String {
         }
     }
     // A single one is the failure itself.
-    for volume in report.refused_volumes.iter().skip(usize::from(report.failure.is_some())) {
-        line("not ours", &format!("{}: {} [{}]", volume.device, volume.message, volume.slug));
+    if report.failure.is_none() || report.refused_volumes.len() > 1 {
+        for volume in &report.refused_volumes {
+            line("not ours", &format!("{}: {} [{}]", volume.device, volume.message, volume.slug));
+        }
     }
     for token in &report.refused_tokens {
         line("not opened", &format!("token {}: {} [{}]", token.token, token.message, token.slug));
