@@ -117,6 +117,12 @@ impl<'a> Tokens<'a> {
         }
     }
 
+    /// Whether the TPM will not open any token, of whichever volume: it does not answer, or not as a TPM does.
+    #[must_use]
+    pub fn is_hopeless(&self) -> bool {
+        self.skipped.iter().any(|skipped| Next::after(&skipped.reason) == Next::Stop)
+    }
+
     /// The tokens that gave no secret so far, and why.
     #[must_use]
     pub fn skipped(&self) -> &[Skipped] {

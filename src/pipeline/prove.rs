@@ -57,6 +57,9 @@ impl Host<'_> {
                     );
                     report.refused_volumes.push(RefusedVolume::new(&volume, &error));
                     trial.refuse(error, volume);
+                    if trial.hopeless {
+                        break;
+                    }
                 }
             }
         }
@@ -100,6 +103,7 @@ impl Host<'_> {
             }
         }
         refuse(&tokens, report);
+        trial.hopeless |= tokens.is_hopeless();
         Err(refusal.unwrap_or_else(|| tokens.into_error().into()))
     }
 

@@ -26,13 +26,15 @@ pub(super) struct Trial<'a> {
     pub(super) tpm: &'a mut dyn Tpm,
     pub(super) unfenced: &'a Unfenced,
     pub(super) state: State,
+    /// The TPM will open nothing: no other disk is worth a wait.
+    pub(super) hopeless: bool,
     tokens_left: usize,
     refusal: Option<(Error, VolumeReport)>,
 }
 
 impl<'a> Trial<'a> {
     pub(super) const fn new(tpm: &'a mut dyn Tpm, unfenced: &'a Unfenced, state: State) -> Self {
-        Self { tpm, unfenced, state, tokens_left: TOKENS_LIMIT, refusal: None }
+        Self { tpm, unfenced, state, hopeless: false, tokens_left: TOKENS_LIMIT, refusal: None }
     }
 
     /// Admits a volume with all its tokens, or not at all.
@@ -95,7 +97,7 @@ impl Host<'_> {
             if let Some(proven) = self.prove_one(round.candidates, &mut trial, report)? {
                 return Ok(proven);
             }
-            if round.is_last {
+            if round.is_last || trial.hopeless {
                 return Err(trial.into_error(report));
             }
             let left = deadline.saturating_sub(start.elapsed());
