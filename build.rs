@@ -14,4 +14,4 @@ fn main() {
     }
 }
 
-const TABLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/no-unwind-tables.ld");
+const TABLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/sysroot/no-unwind-tables.ld");

@@ -15,6 +15,8 @@ pub mod swtpm;
 #[cfg(feature = "native")]
 pub mod systemd;
 #[cfg(feature = "native")]
+pub mod target;
+#[cfg(feature = "native")]
 pub mod tools;
 pub mod tree;
 pub mod volumes;

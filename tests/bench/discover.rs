@@ -8,10 +8,10 @@
     reason = "a bench that cannot measure has to stop"
 )]
 
-#[path = "../tests/support/gpt_disk.rs"]
+#[path = "../support/gpt_disk.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
 mod gpt_disk;
-#[path = "../tests/support/tree.rs"]
+#[path = "../support/tree.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
 mod tree;
 
