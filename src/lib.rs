@@ -12,6 +12,7 @@
 //! Each stage consumes the value of the one before; skipping a stage does not compile. A stage never imports a
 //! later one.
 
+pub mod attest;
 pub mod authentic;
 pub mod config;
 pub mod discover;

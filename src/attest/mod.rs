@@ -1,0 +1,3 @@
+//! Attestation.
+
+pub mod protocol;
