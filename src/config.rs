@@ -4,10 +4,12 @@
 //! a misspelt switch must not silently mean its default. Nothing else (kernel command line, credentials, SMBIOS,
 //! DHCP) changes what we do.
 
+mod mount;
+mod timeout;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +17,8 @@ use crate::error::{Class, Failure};
 use crate::luks::FlagSet;
 use crate::luks::binding::VolumeKeyDigest;
 use crate::owner::PublicKey;
+pub use mount::{MountOptions, MountWord, RootMount};
+pub use timeout::DeviceTimeout;
 
 /// What the image builder decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,43 +88,6 @@ impl Authentic {
     }
 }
 
-/// Seconds to wait for a disk: 1 to 240, below the unit's own limit of 300.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
-pub struct DeviceTimeout(u32);
-
-impl DeviceTimeout {
-    /// As a duration.
-    #[must_use]
-    pub fn duration(self) -> Duration {
-        Duration::from_secs(u64::from(self.0))
-    }
-}
-
-impl Default for DeviceTimeout {
-    fn default() -> Self {
-        Self(60)
-    }
-}
-
-impl TryFrom<u32> for DeviceTimeout {
-    type Error = &'static str;
-
-    fn try_from(seconds: u32) -> Result<Self, Self::Error> {
-        if (1..=240).contains(&seconds) {
-            Ok(Self(seconds))
-        } else {
-            Err("a device timeout is 1 to 240 seconds")
-        }
-    }
-}
-
-impl From<DeviceTimeout> for u32 {
-    fn from(timeout: DeviceTimeout) -> Self {
-        timeout.0
-    }
-}
-
 /// How a failed boot ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -133,66 +100,6 @@ pub enum End {
     /// Halt: the guest stays, doing nothing, for a look at its console.
     Halt,
 }
-
-/// How `sysroot.mount` mounts `/dev/mapper/root`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RootMount {
-    /// File system type; `auto` lets mount find out.
-    pub fstype: MountWord,
-    /// Mount options, comma-separated.
-    pub options: MountOptions,
-}
-
-/// A word that can stand in a unit file as it is: letters, digits, `.`, `_`, `-`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct MountWord(String);
-
-/// Mount options that can stand in a unit file as they are: also `,`, `=`, `/`, `:`, `@`, `+`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct MountOptions(String);
-
-macro_rules! plain_text {
-    ($type:ident, $default:literal, $extra:literal, $what:literal) => {
-        impl $type {
-            /// The text.
-            #[must_use]
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl Default for $type {
-            fn default() -> Self {
-                Self($default.to_owned())
-            }
-        }
-
-        impl TryFrom<String> for $type {
-            type Error = &'static str;
-
-            fn try_from(text: String) -> Result<Self, Self::Error> {
-                let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c) || $extra.contains(c);
-                if (1..=256).contains(&text.len()) && text.chars().all(plain) {
-                    Ok(Self(text))
-                } else {
-                    Err($what)
-                }
-            }
-        }
-
-        impl From<$type> for String {
-            fn from(text: $type) -> Self {
-                text.0
-            }
-        }
-    };
-}
-
-plain_text!(MountWord, "auto", "", "a file system type is made of letters, digits, '.', '_' and '-'");
-plain_text!(MountOptions, "rw", ",=/:@+", "mount options are plain words separated by commas");
 
 impl Config {
     /// Parses the bytes of a configuration file.
@@ -310,23 +217,5 @@ mod tests {
     fn a_member_given_twice_is_an_error() {
         let text = r#"{"policy": {"allow_unbound": false, "allow_unbound": true}}"#;
         assert_eq!(Config::parse(text.as_bytes()).unwrap_err().slug(), "config-invalid");
-    }
-
-    #[test]
-    fn mount_options_cannot_smuggle_a_line_into_the_unit() {
-        for options in ["rw\nExecStart=/bin/sh", "rw %n", "", "rw;x"] {
-            let text = serde_json::json!({"root": {"options": options}}).to_string();
-            assert!(Config::parse(text.as_bytes()).is_err(), "{options:?}");
-        }
-        assert!(Config::parse(br#"{"root": {"fstype": "btrfs", "options": "ro,subvol=/@root"}}"#).is_ok());
-    }
-
-    #[test]
-    fn device_timeouts_stay_below_the_units_limit() {
-        assert!(Config::parse(br#"{"device_timeout_seconds": 240}"#).is_ok());
-        for seconds in ["0", "241", "-1", "1.5"] {
-            let text = format!(r#"{{"device_timeout_seconds": {seconds}}}"#);
-            assert!(Config::parse(text.as_bytes()).is_err(), "{seconds}");
-        }
     }
 }

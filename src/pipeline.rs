@@ -2,6 +2,7 @@
 
 mod dry_run;
 mod notes;
+mod prove;
 mod select;
 
 use std::path::Path;
@@ -19,15 +20,13 @@ use crate::luks::token::{Kind, Token};
 use crate::pcr::PcrValues;
 use crate::policy::signature::Signatures;
 use crate::policy::{self, Rules, State};
-use crate::report::{FenceReport, Outcome, Report, TokenReport, Warning};
+use crate::report::{FenceReport, Outcome, Report, Warning};
 use crate::signature_files;
 use crate::source::Source;
 use crate::tpm::esapi::EsapiTpm;
 use crate::tpm::readings::Readings;
-use crate::tpm::{Device, Tpm, TpmError};
-use crate::unseal::{Tokens, Unsealed};
-use crate::verify::{self, Verified};
-use notes::{described, note, record, refuse, tokens};
+use crate::tpm::{Device, TpmError};
+use notes::{described, note, record, tokens};
 pub use select::SelectError;
 
 /// Where we run: the directory that stands for `/`, the configuration, the TPM.
@@ -45,13 +44,6 @@ pub struct Host<'a> {
 
 /// A candidate and its header, or why it has none that we accept.
 type Headed = (Candidate, Result<Snapshot, Error>);
-
-/// A volume that has proved itself as far as the configuration asks, and may be mapped once PCR 15 is fenced.
-struct Proven {
-    candidate: Candidate,
-    snapshot: Snapshot,
-    verified: Verified,
-}
 
 impl Host<'_> {
     /// Finds, proves, fences and maps the root volume. A failure is fenced, too.
@@ -105,48 +97,6 @@ impl Host<'_> {
         Ok(())
     }
 
-    /// The one candidate that proves itself. A second one that does is refused: then nobody can say which is ours.
-    fn prove_one(
-        &self,
-        candidates: Vec<Headed>,
-        tpm: &mut dyn Tpm,
-        unfenced: &Unfenced,
-        state: &mut State,
-        report: &mut Report,
-    ) -> Result<Proven, Error> {
-        let mut proven: Option<Proven> = None;
-        let mut refused = None;
-        for (candidate, snapshot) in candidates {
-            report.volume = Some(described(&candidate));
-            let outcome = snapshot.and_then(|snapshot| {
-                let verified = self.prove(&snapshot, &candidate.file, tpm, unfenced, state, report)?;
-                Ok((snapshot, verified))
-            });
-            match outcome {
-                Ok((snapshot, verified)) => {
-                    if let Some(first) = &proven {
-                        return Err(SelectError::Several(first.candidate.path.clone(), candidate.path).into());
-                    }
-                    proven = Some(Proven { candidate, snapshot, verified });
-                }
-                // The first refusal is the one that explains; later candidates are noted in the log.
-                Err(error) => {
-                    log::warn!(
-                        "{} is not our root volume: {error} [{}]",
-                        candidate.path.display(),
-                        error.slug()
-                    );
-                    refused = refused.or(Some(error));
-                }
-            }
-        }
-        match (proven, refused) {
-            (Some(proven), _) => Ok(proven),
-            (None, Some(error)) => Err(error),
-            (None, None) => Err(SelectError::None.into()),
-        }
-    }
-
     fn read_headers(&self, candidates: Vec<Candidate>, report: &mut Report) -> Vec<Headed> {
         let read = |candidate: Candidate| {
             report.volume = Some(described(&candidate));
@@ -172,43 +122,6 @@ impl Host<'_> {
         Ok(snapshot)
     }
 
-    fn prove<S: Source + ?Sized>(
-        &self,
-        snapshot: &Snapshot,
-        source: &S,
-        tpm: &mut dyn Tpm,
-        unfenced: &Unfenced,
-        state: &mut State,
-        report: &mut Report,
-    ) -> Result<Verified, Error> {
-        report.volume.get_or_insert_default().luks_uuid = Some(snapshot.uuid().to_string());
-        let rules = self.rules();
-        let mut tokens = Tokens::new(snapshot.tokens());
-        let mut refusal = None;
-        while let Some(unsealed) = report.stage("unseal", |_| tokens.unseal(tpm, unfenced, &rules, state)) {
-            let verified = report.stage("verify", |_| self.verify(&unsealed, snapshot, source));
-            let token = unsealed.token();
-            match verified {
-                Ok(verified) => {
-                    let volume = report.volume.get_or_insert_default();
-                    volume.token = Some(token.id);
-                    volume.keyslot = Some(token.keyslot);
-                    refuse(&tokens, report);
-                    for warning in &verified.warnings {
-                        report.warn(warning.clone());
-                    }
-                    return Ok(verified);
-                }
-                Err(error) => {
-                    report.refused_tokens.push(TokenReport::new(token.id, error.slug(), error.chain()));
-                    refusal = refusal.or(Some(error));
-                }
-            }
-        }
-        refuse(&tokens, report);
-        Err(refusal.unwrap_or_else(|| tokens.into_error().into()))
-    }
-
     fn rules(&self) -> Rules {
         Rules {
             allow_unbound: self.config.policy.allow_unbound,
@@ -228,16 +141,6 @@ impl Host<'_> {
         }
         let active = readings.iter().map(PcrValues::bank).collect();
         Ok(State { active, readings, signatures })
-    }
-
-    fn verify<S: Source + ?Sized>(
-        &self,
-        unsealed: &Unsealed,
-        snapshot: &Snapshot,
-        source: &S,
-    ) -> Result<Verified, Error> {
-        let area = snapshot.read_area(source, unsealed.token().keyslot)?;
-        Ok(verify::verify(unsealed, snapshot, &area, self.config)?)
     }
 
     /// The TPM, as soon as its device is there: its driver may be a module that udev is loading at this moment.

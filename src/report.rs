@@ -2,18 +2,22 @@
 //!
 //! Facts of all stages come in; nothing secret is among them, and the file is world-readable.
 
+mod file;
+mod token;
+mod volume;
+
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Class, Error, Failure};
+use crate::error::Error;
 use crate::hex;
 use crate::pcr::{Bank, Pcr, PcrValues};
 use crate::tpm::readings::Readings;
+pub use file::{PATH, ReportError};
+pub use token::{PcrReport, TokenReport};
+pub use volume::VolumeReport;
 
 /// The report of one run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -72,61 +76,6 @@ pub struct FailureReport {
     pub hint: String,
     /// The process's exit code.
     pub exit_code: u8,
-}
-
-/// Which volume.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct VolumeReport {
-    /// Device, or image file.
-    pub device: String,
-    /// UUID in the LUKS2 header.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub luks_uuid: Option<String>,
-    /// UUID of the GPT partition.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub partition_uuid: Option<String>,
-    /// Token that opened it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub token: Option<u32>,
-    /// Keyslot that opened it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub keyslot: Option<u32>,
-    /// Name of the mapping.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mapping: Option<String>,
-}
-
-/// Why a token did not open the volume.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TokenReport {
-    /// Number in the LUKS2 header.
-    pub token: u32,
-    /// Stable name of the reason.
-    pub slug: String,
-    /// One line.
-    pub message: String,
-    /// PCRs that have other values than those enrolled, where the token says which those were.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pcrs: Vec<PcrReport>,
-}
-
-/// A PCR that keeps a token from opening.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PcrReport {
-    /// Number.
-    pub pcr: u8,
-    /// Value at enrolment, in hexadecimal.
-    pub enrolled: String,
-    /// Value that was found, in hexadecimal.
-    pub now: String,
-}
-
-impl TokenReport {
-    /// Why token `token` did not open the volume.
-    #[must_use]
-    pub fn new(token: u32, slug: &str, message: String) -> Self {
-        Self { token, slug: slug.to_owned(), message, pcrs: Vec::new() }
-    }
 }
 
 /// The fence.
@@ -230,118 +179,7 @@ impl Report {
             exit_code: error.exit_code(),
         });
     }
-
-    /// Writes the report below `root`, atomically and readable by all.
-    ///
-    /// # Errors
-    /// `report-not-written`.
-    pub fn write(&self, root: &Path) -> Result<(), ReportError> {
-        let path = root.join(PATH);
-        self.write_to(&path).map_err(|source| ReportError::Write { path, source })
-    }
-
-    fn write_to(&self, path: &Path) -> io::Result<()> {
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        fs::create_dir_all(folder)?;
-        let temporary = folder.join(".report.json.new");
-        let mut file = fs::File::create(&temporary)?;
-        serde_json::to_writer_pretty(&mut file, self)?;
-        file.write_all(b"\n")?;
-        fs::rename(&temporary, path)
-    }
-
-    /// Reads the report of this boot.
-    ///
-    /// # Errors
-    /// `no-report`, or `report-unreadable` where the file is not one of ours.
-    pub fn read(root: &Path) -> Result<Self, ReportError> {
-        let path = root.join(PATH);
-        let text = fs::read(&path).map_err(|source| ReportError::Read { path: path.clone(), source })?;
-        serde_json::from_slice(&text).map_err(|source| ReportError::Parse { path, source })
-    }
 }
 
-/// Why a report could not be written or read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReportError {
-    /// Writing it.
-    #[error("Writing the report {}", path.display())]
-    Write {
-        /// Where to.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Reading it.
-    #[error("Reading the report {}", path.display())]
-    Read {
-        /// Where from.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Understanding it.
-    #[error("Parsing the report {}", path.display())]
-    Parse {
-        /// Where from.
-        path: PathBuf,
-        /// What is wrong.
-        source: serde_json::Error,
-    },
-}
-
-impl Failure for ReportError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Write { .. } => "report-not-written",
-            Self::Read { .. } => "no-report",
-            Self::Parse { .. } => "report-unreadable",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Write { .. } => Class::Os,
-            Self::Read { .. } => Class::Unavailable,
-            Self::Parse { .. } => Class::Data,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Read { .. } => "Was this boot's root volume unlocked by cvm-unlock?",
-            _ => "",
-        }
-    }
-}
-
-/// Where the report lies; `/run` is handed on to the booted system.
-pub const PATH: &str = "run/cvm-unlock/report.json";
 /// Version of the format.
 const VERSION: u32 = 1;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_report_is_read_back_as_it_was_written() {
-        let root = tempfile::tempdir().unwrap();
-        let mut report = Report { outcome: Outcome::Unlocked, ..Report::default() };
-        report.warn(Warning::new("volume-unauthenticated", "no proof"));
-        let mut values = PcrValues::new(Bank::Sha256);
-        values.insert(Pcr::FENCE, vec![0x5a; 32]).unwrap();
-        let readings = Readings::from_iter([values]);
-        report.record(&readings);
-        report.write(root.path()).unwrap();
-        let read = Report::read(root.path()).unwrap();
-        assert_eq!(read.readings(), Some(readings));
-        assert_eq!((read.outcome, read.warnings), (Outcome::Unlocked, report.warnings));
-    }
-
-    #[test]
-    fn without_a_report_status_says_so() {
-        let root = tempfile::tempdir().unwrap();
-        assert_eq!(Report::read(root.path()).unwrap_err().slug(), "no-report");
-    }
-}

@@ -1,28 +1,16 @@
 //! Authenticity, as shipped: who may make a volume that opens. The attacker has the TPM's parent key, as everybody has who
 //! could ever talk to the TPM, and the executable; he lacks the owner's private key.
+#![cfg(test)]
 #![cfg(feature = "native")]
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    reason = "tests state what they expect bluntly and share their workbench"
-)]
 
-#[path = "support/bench.rs"]
-mod bench;
-#[path = "support/swtpm.rs"]
-mod swtpm;
+mod support;
 
 use std::path::PathBuf;
 use std::process::Command;
 
-use bench::{Image, Run};
 use serde_json::json;
-use swtpm::Swtpm;
+use support::bench::{self, Image, Run};
+use support::swtpm::{self, Swtpm};
 
 /// Writes a configuration beside the TPM's state.
 fn config(tpm: &Swtpm, value: &serde_json::Value) -> PathBuf {

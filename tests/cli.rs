@@ -1,22 +1,10 @@
 //! The face of the executable: help, usage, configuration, status.
+#![cfg(test)]
 #![cfg(feature = "native")]
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    reason = "tests state what they expect bluntly and share their workbench"
-)]
 
-#[path = "support/bench.rs"]
-mod bench;
-#[path = "support/swtpm.rs"]
-mod swtpm;
+mod support;
 
-use bench::run;
+use support::bench::run;
 
 #[test]
 fn help_names_every_command_and_every_command_has_its_own() {

@@ -1,28 +1,16 @@
 //! Crash safety of what changes a volume: the executable as shipped is killed at each of its writes to the volume and at
 //! each flush, one run each; then the volume has to open by at least one way that opened it before.
+#![cfg(test)]
 #![cfg(feature = "native")]
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    reason = "tests state what they expect bluntly and share their workbench"
-)]
 
-#[path = "support/bench.rs"]
-mod bench;
-#[path = "support/swtpm.rs"]
-mod swtpm;
+mod support;
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use bench::{Image, option};
-use swtpm::Swtpm;
+use support::bench::{self, Image, option};
+use support::swtpm::Swtpm;
 
 /// More cuts than any change has.
 const LIMIT: usize = 40;

@@ -1,12 +1,7 @@
 //! Discovery as a black box: fake root directories go in, candidates or refusals come out.
 #![cfg(test)]
 
-#[path = "support/gpt_disk.rs"]
-#[expect(unreachable_pub, reason = "shared with the unit tests")]
-mod gpt_disk;
-#[path = "support/tree.rs"]
-#[expect(unreachable_pub, reason = "shared with other black-box tests")]
-mod tree;
+mod support;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -18,8 +13,8 @@ use cvm_unlock::discover::select::Note;
 use cvm_unlock::discover::uevent::{Stationary, Wait, Woken};
 use cvm_unlock::discover::{Candidates, DiscoverError, Discovery, guid::Guid};
 use cvm_unlock::error::Failure;
-use gpt_disk::Part;
-use tree::Tree;
+use support::gpt_disk::{self, Part};
+use support::tree::Tree;
 
 const ESP_UUID: &str = "11111111-1111-4111-8111-111111111111";
 const ROOT_UUID: &str = "22222222-2222-4222-8222-222222222222";

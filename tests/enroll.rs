@@ -1,24 +1,12 @@
 //! `enroll` and `unlock --dry-run`, as shipped, on image files and an emulated TPM. Other tools make the volumes and
 //! judge what became of them.
+#![cfg(test)]
 #![cfg(feature = "native")]
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    reason = "tests state what they expect bluntly and share their workbench"
-)]
 
-#[path = "support/bench.rs"]
-mod bench;
-#[path = "support/swtpm.rs"]
-mod swtpm;
+mod support;
 
-use bench::{Image, run};
-use swtpm::Swtpm;
+use support::bench::{self, Image, run};
+use support::swtpm::Swtpm;
 
 #[test]
 fn an_enrolled_volume_would_unlock_and_an_older_key_still_opens_it() {

@@ -1,33 +1,16 @@
 //! `unlock --dry-run` as the administrator's answer: which token would open, and if none, which PCR differs, from what to
 //! what; in a fenced boot by what that boot's unlock recorded.
+#![cfg(test)]
 #![cfg(feature = "native")]
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    reason = "tests state what they expect bluntly and share their workbench"
-)]
 
-#[path = "support/bench.rs"]
-mod bench;
-#[path = "support/gpt_disk.rs"]
-mod gpt_disk;
-#[path = "support/swtpm.rs"]
-mod swtpm;
-#[path = "support/systemd.rs"]
-mod systemd;
-#[path = "support/tree.rs"]
-mod tree;
+mod support;
 
-use bench::{Image, Run, option, run};
-use gpt_disk::Part;
 use serde_json::{Value, json};
-use swtpm::Swtpm;
-use tree::Tree;
+use support::bench::{Image, Run, option, run};
+use support::gpt_disk::{self, Part};
+use support::swtpm::Swtpm;
+use support::systemd;
+use support::tree::Tree;
 
 const ROOT_X86_64: &str = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709";
 const ZERO: &str = "0000000000000000000000000000000000000000000000000000000000000000";

@@ -1,24 +1,12 @@
 //! `inspect` and `bind`, as shipped, on image files.
+#![cfg(test)]
 #![cfg(feature = "native")]
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    reason = "tests state what they expect bluntly and share their workbench"
-)]
 
-#[path = "support/bench.rs"]
-mod bench;
-#[path = "support/swtpm.rs"]
-mod swtpm;
+mod support;
 
-use bench::{Image, option};
 use serde_json::json;
-use swtpm::Swtpm;
+use support::bench::{Image, option};
+use support::swtpm::Swtpm;
 
 /// An image whose token is systemd's: ours without our member.
 fn systemds(tpm: &Swtpm, pcrs: &str) -> (Image, String) {

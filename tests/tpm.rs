@@ -1,18 +1,8 @@
 //! The TPM stage against a real emulator: what is sealed is unsealed where it must be, and nowhere else.
+#![cfg(test)]
 #![cfg(feature = "native")]
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    reason = "tests state what they expect bluntly and share their workbench"
-)]
 
-#[path = "support/swtpm.rs"]
-mod swtpm;
+mod support;
 
 use std::fs;
 
@@ -21,72 +11,15 @@ use cvm_unlock::fence::Unfenced;
 use cvm_unlock::fence::measurement_log::MeasurementLog;
 use cvm_unlock::luks::Uuid;
 use cvm_unlock::pcr::{Bank, Pcr, PcrMask, PcrValues};
-use cvm_unlock::policy::literal;
 use cvm_unlock::secret::{Secret, VolumeKey};
 use cvm_unlock::tpm::blob::Sealed;
 use cvm_unlock::tpm::esapi::EsapiTpm;
-use cvm_unlock::tpm::srk::Srk;
-use cvm_unlock::tpm::{Device, Parent, PrimaryAlg, Step, Tpm, TpmError};
-use swtpm::Swtpm;
-
-const SECRET: &[u8] = b"thirty-two bytes of a secret ...";
+use cvm_unlock::tpm::{Device, Parent, Tpm};
+use support::library::{Enrolled, SECRET, mask, open};
+use support::swtpm::Swtpm;
+use support::tools::{tpm2b, unseal};
 
 const UUID: Uuid = Uuid::new([0x5a; 16]);
-
-fn open(swtpm: &Swtpm) -> EsapiTpm {
-    EsapiTpm::open(&swtpm.device().parse().unwrap()).unwrap()
-}
-
-fn mask(pcrs: &[u8]) -> PcrMask {
-    pcrs.iter().map(|number| Pcr::new(*number).unwrap()).collect()
-}
-
-fn current(tpm: &mut EsapiTpm, bank: Bank, mask: PcrMask) -> PcrValues {
-    tpm.read_pcrs(&[(bank, mask)]).unwrap().remove(0)
-}
-
-/// An object sealed to the present values of PCRs 7 and 15.
-struct Enrolled {
-    sealed: Sealed,
-    parent: Parent,
-    steps: Vec<Step>,
-}
-
-impl Enrolled {
-    fn new(swtpm: &Swtpm, bank: Bank) -> Self {
-        let mut tpm = open(swtpm);
-        let mask = mask(&[7, 15]);
-        let policy = literal::digest(&current(&mut tpm, bank, mask));
-        let (sealed, srk) = tpm.seal(&Secret::copy_of(SECRET), &policy, None).unwrap();
-        Self { sealed, parent: Parent::Persistent(srk), steps: vec![Step::Pcr(bank, mask)] }
-    }
-
-    fn unseal(&self, swtpm: &Swtpm) -> Result<Secret, TpmError> {
-        open(swtpm).unseal(&self.sealed, &self.parent, &self.steps)
-    }
-
-    #[track_caller]
-    fn opens(&self, swtpm: &Swtpm) {
-        assert_eq!(self.unseal(swtpm).unwrap_or_else(|error| panic!("{error}")).expose(), SECRET);
-        assert_nothing_loaded(swtpm);
-    }
-
-    #[track_caller]
-    fn is_refused(&self, swtpm: &Swtpm, slug: &str) {
-        match self.unseal(swtpm) {
-            Ok(_) => panic!("unsealed"),
-            Err(error) => assert_eq!(error.slug(), slug, "{error}"),
-        }
-        assert_nothing_loaded(swtpm);
-    }
-}
-
-#[track_caller]
-fn assert_nothing_loaded(swtpm: &Swtpm) {
-    for kind in ["handles-transient", "handles-loaded-session"] {
-        assert_eq!(String::from_utf8(swtpm.tool(&format!("tpm2_getcap {kind}"))).unwrap(), "", "{kind}");
-    }
-}
 
 #[test]
 fn what_is_sealed_is_unsealed_in_each_bank() {
@@ -207,7 +140,7 @@ fn after_the_fence_the_same_object_is_not_unsealed_again_by_anybody() {
     let enrolled = Enrolled::new(&swtpm, Bank::Sha256);
     fs::write(swtpm.file("private"), tpm2b(enrolled.sealed.private())).unwrap();
     fs::write(swtpm.file("public"), tpm2b(enrolled.sealed.public())).unwrap();
-    assert!(tools_unseal(&swtpm, "sha256:7,15"));
+    assert!(unseal(&swtpm, "sha256:7,15"));
 
     let mut tpm = open(&swtpm);
     let unfenced = Unfenced::check(&mut tpm).unwrap();
@@ -216,85 +149,8 @@ fn after_the_fence_the_same_object_is_not_unsealed_again_by_anybody() {
     drop(tpm);
 
     enrolled.is_refused(&swtpm, "pcr-mismatch");
-    assert!(!tools_unseal(&swtpm, "sha256:7,15"));
+    assert!(!unseal(&swtpm, "sha256:7,15"));
     assert_eq!(Unfenced::check(&mut open(&swtpm)).unwrap_err().slug(), "pcr15-not-zero");
-}
-
-#[test]
-fn what_we_seal_tpm2_tools_unseal() {
-    let swtpm = Swtpm::new();
-    let enrolled = Enrolled::new(&swtpm, Bank::Sha256);
-    fs::write(swtpm.file("private"), tpm2b(enrolled.sealed.private())).unwrap();
-    fs::write(swtpm.file("public"), tpm2b(enrolled.sealed.public())).unwrap();
-    assert!(tools_unseal(&swtpm, "sha256:7,15"));
-    assert_eq!(fs::read(swtpm.file("unsealed")).unwrap(), SECRET);
-    // systemd's attributes: fixedTPM, fixedParent, noDA.
-    assert_eq!(enrolled.sealed.facts().attributes, 0x412);
-}
-
-#[test]
-fn what_tpm2_tools_seal_we_unseal_under_each_parent() {
-    let swtpm = Swtpm::new();
-    let persistent = Enrolled::new(&swtpm, Bank::Sha256).parent;
-    fs::write(swtpm.file("secret"), SECRET).unwrap();
-    tools_policy(&swtpm, "sha256:7,15");
-    let legacy = "-a restricted|decrypt|fixedtpm|fixedparent|sensitivedataorigin|userwithauth";
-    for (parent, key) in [
-        (persistent, "0x81000001"),
-        (Parent::Legacy(PrimaryAlg::Ecc), "ecc256:aes128cfb"),
-        (Parent::Legacy(PrimaryAlg::Rsa), "rsa2048:aes128cfb"),
-    ] {
-        let key = match key.contains(':') {
-            true => {
-                swtpm.tool(&format!("tpm2_createprimary -C o -G {key} {legacy} -c key.ctx"));
-                "key.ctx"
-            }
-            false => key,
-        };
-        swtpm.tool(&format!(
-            "tpm2_create -C {key} -u public -r private -L policy -i secret -a fixedtpm|fixedparent|noda"
-        ));
-        swtpm.tool("tpm2_flushcontext -t");
-        let blob =
-            [fs::read(swtpm.file("private")).unwrap(), fs::read(swtpm.file("public")).unwrap()].concat();
-        let steps = vec![Step::Pcr(Bank::Sha256, mask(&[7, 15]))];
-        Enrolled { sealed: Sealed::parse(&blob).unwrap(), parent, steps }.opens(&swtpm);
-    }
-}
-
-#[test]
-fn the_storage_root_key_is_systemds() {
-    let swtpm = Swtpm::new();
-    let Parent::Persistent(srk) = Enrolled::new(&swtpm, Bank::Sha256).parent else { panic!("no parent") };
-    assert_eq!(srk.handle(), 0x8100_0001);
-    swtpm.tool("tpm2_readpublic -c 0x81000001 -t serialised -o public");
-    assert_eq!(fs::read(swtpm.file("serialised")).unwrap(), srk.to_bytes());
-    assert_eq!(Srk::parse(&srk.to_bytes()).unwrap(), srk);
-    // The template of systemd: an empty unique value, noDA. The primary is derived, so the same key again is proof.
-    swtpm.tool(
-        "tpm2_createprimary -C o -G ecc256:aes128cfb -c again.ctx \
-         -a restricted|decrypt|fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda",
-    );
-    swtpm.tool("tpm2_readpublic -c again.ctx -n name");
-    assert_eq!(fs::read(swtpm.file("name")).unwrap(), srk.name());
-}
-
-#[test]
-fn policy_digests_are_those_of_tpm2_tools() {
-    let swtpm = Swtpm::new();
-    swtpm.tool("tpm2_pcrextend 4:sha256=1111111111111111111111111111111111111111111111111111111111111111");
-    for (bank, pcrs) in [
-        (Bank::Sha256, vec![7]),
-        (Bank::Sha256, vec![4, 7, 11, 12, 13, 15]),
-        (Bank::Sha1, vec![0, 23]),
-        (Bank::Sha384, (16..24).collect()),
-        (Bank::Sha512, vec![15]),
-    ] {
-        let list: Vec<String> = pcrs.iter().map(u8::to_string).collect();
-        tools_policy(&swtpm, &format!("{bank}:{}", list.join(",")));
-        let ours = literal::digest(&current(&mut open(&swtpm), bank, mask(&pcrs)));
-        assert_eq!(fs::read(swtpm.file("policy")).unwrap(), ours, "{bank} {pcrs:?}");
-    }
 }
 
 #[test]
@@ -389,29 +245,4 @@ fn an_unlock_stays_within_its_budget_of_commands() {
     assert_eq!(commands[before..], [0x17e, 0x157, 0x176, 0x17f, 0x15e, 0x165, 0x17a, 0x182]);
     // A dry run is what comes before the fence.
     assert!(unsealed - before <= 6 && commands.len() - before <= 10);
-}
-
-/// `TPM2B_PRIVATE` or `TPM2B_PUBLIC` of its content.
-fn tpm2b(content: &[u8]) -> Vec<u8> {
-    let size = u16::try_from(content.len()).unwrap();
-    [&size.to_be_bytes(), content].concat()
-}
-
-/// Writes the file `policy`: the digest of the present PCRs.
-fn tools_policy(swtpm: &Swtpm, pcrs: &str) {
-    swtpm.tool("tpm2_startauthsession -S trial");
-    swtpm.tool(&format!("tpm2_policypcr -S trial -l {pcrs} -L policy"));
-    swtpm.tool("tpm2_flushcontext trial");
-}
-
-/// Unseals the files `private` and `public` below the persistent key, into the file `unsealed`.
-fn tools_unseal(swtpm: &Swtpm, pcrs: &str) -> bool {
-    swtpm.tool("tpm2_load -C 0x81000001 -u public -r private -c object.ctx");
-    swtpm.tool("tpm2_flushcontext -t");
-    swtpm.tool("tpm2_startauthsession --policy-session -S session");
-    swtpm.tool(&format!("tpm2_policypcr -S session -l {pcrs}"));
-    let unsealed = swtpm.tool_succeeds("tpm2_unseal -c object.ctx -p session:session -o unsealed");
-    swtpm.tool("tpm2_flushcontext session");
-    swtpm.tool("tpm2_flushcontext -t");
-    unsealed
 }

@@ -1,32 +1,16 @@
 //! `unlock` from discovery on, in a fake root directory: sysfs, devices, EFI variables, `/run` and `/etc` are files,
 //! the TPM is an emulated one. Nothing here gets as far as a mapping: that needs a kernel of its own (vm-tests).
+#![cfg(test)]
 #![cfg(feature = "native")]
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    reason = "tests state what they expect bluntly and share their workbench"
-)]
 
-#[path = "support/bench.rs"]
-mod bench;
-#[path = "support/gpt_disk.rs"]
-mod gpt_disk;
-#[path = "support/swtpm.rs"]
-mod swtpm;
-#[path = "support/tree.rs"]
-mod tree;
+mod support;
 
-use bench::{Image, Run, option, run};
-use gpt_disk::Part;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use swtpm::Swtpm;
-use tree::Tree;
+use support::bench::{self, Image, Run, option, run};
+use support::gpt_disk::{self, Part};
+use support::swtpm::Swtpm;
+use support::tree::Tree;
 
 const ROOT_X86_64: &str = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709";
 const ESP: &str = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";

@@ -2,19 +2,22 @@
 //! that we do not know are systemd's of tomorrow and ignored, as systemd itself does; our own member is strict. Nothing
 //! here decides whether a token may be used: [`Token::kind`] says what it is, the policy decides.
 
+mod error;
+mod literal;
+
 use base64ct::{Base64, Encoding};
-use serde_json::{Value, json};
-use thiserror::Error;
+use serde_json::Value;
 
 use super::HeaderError;
 use super::members::Members;
-use super::proof::{self, Proof, with_proof};
-use crate::error::{Class, Failure};
+use super::proof::{self, Proof};
 use crate::hex;
 use crate::pcr::{Bank, Pcr, PcrMask};
 pub use crate::tpm::PrimaryAlg;
-use crate::tpm::blob::{BlobError, Sealed};
-use crate::tpm::srk::{Srk, SrkError};
+use crate::tpm::blob::Sealed;
+use crate::tpm::srk::Srk;
+pub use error::TokenError;
+pub use literal::{Literal, with_signed};
 
 /// What a token says about a keyslot's sealed passphrase.
 #[derive(Clone, Debug)]
@@ -132,127 +135,6 @@ impl Token {
         } else {
             Kind::Literal
         }
-    }
-}
-
-/// A literal token to be written.
-#[derive(Clone, Copy)]
-pub struct Literal<'a> {
-    /// The keyslot whose passphrase is sealed.
-    pub keyslot: u32,
-    /// The sealed object.
-    pub sealed: &'a Sealed,
-    /// The policy digest that unseals it.
-    pub policy_digest: &'a [u8; 32],
-    /// PCRs bound by value.
-    pub pcrs: PcrMask,
-    /// Their bank.
-    pub bank: Bank,
-    /// The algorithm of the parent key.
-    pub primary: PrimaryAlg,
-    /// The parent key.
-    pub srk: &'a Srk,
-    /// Our own member.
-    pub proof: Option<&'a Proof>,
-}
-
-impl Literal<'_> {
-    /// The token's JSON: systemd's members in systemd's spelling, then ours.
-    #[must_use]
-    pub fn to_json(&self) -> Value {
-        let pcrs: Vec<_> = self.pcrs.iter().map(Pcr::number).collect();
-        let token = json!({
-            "type": TYPE,
-            "keyslots": [self.keyslot.to_string()],
-            "tpm2-blob": Base64::encode_string(&self.sealed.to_bytes()),
-            "tpm2-pcrs": pcrs,
-            "tpm2-pcr-bank": self.bank.name(),
-            "tpm2-primary-alg": self.primary.name(),
-            "tpm2-policy-hash": hex::encode(self.policy_digest),
-            "tpm2_srk": Base64::encode_string(&self.srk.to_bytes()),
-        });
-        match self.proof {
-            Some(proof) => with_proof(token, proof),
-            None => token,
-        }
-    }
-}
-
-/// A token's JSON with a signed policy beside the PCRs by value, in systemd's members.
-#[must_use]
-pub fn with_signed(mut token: Value, signed: &Signed) -> Value {
-    if let Some(members) = token.as_object_mut() {
-        let pcrs: Vec<_> = signed.pcrs.iter().map(Pcr::number).collect();
-        members.insert("tpm2_pubkey".to_owned(), Base64::encode_string(signed.key.as_bytes()).into());
-        members.insert("tpm2_pubkey_pcrs".to_owned(), pcrs.into());
-        if let Some(reference) = &signed.reference {
-            members.insert("tpm2_pubkey_ref".to_owned(), reference.clone().into());
-        }
-    }
-    token
-}
-
-/// Why a token cannot be read.
-#[derive(Debug, Error)]
-pub enum TokenError {
-    /// A token of something else; not a fault.
-    #[error("Token is not of type {TYPE}")]
-    OtherType,
-    /// A member is missing or of the wrong type.
-    #[error(transparent)]
-    Member(#[from] HeaderError),
-    /// Not exactly one keyslot.
-    #[error("Token does not name exactly one keyslot")]
-    Keyslots,
-    /// Objects and policy digests do not match, or there are too many.
-    #[error("Token has not one or two sealed objects, each with its policy digest")]
-    Shards,
-    /// The sealed object.
-    #[error("Token's sealed object cannot be read")]
-    Blob(#[from] BlobError),
-    /// The parent key.
-    #[error("Token's parent key cannot be read")]
-    Srk(#[from] SrkError),
-    /// The policy digest is not 32 bytes in hexadecimal.
-    #[error("Token's policy digest is not that of SHA-256")]
-    PolicyDigest,
-    /// A list of PCRs with something else in it.
-    #[error("Token's PCRs are not numbers from 0 to 23")]
-    Pcrs,
-    /// A bank that we do not know.
-    #[error("Token's PCR bank is unknown")]
-    Bank,
-    /// A parent key algorithm that we do not know.
-    #[error("Token's primary algorithm is unknown")]
-    PrimaryAlg,
-    /// A signed policy without its key, or with one that is not text.
-    #[error("Token's signed policy has no usable public key")]
-    Signed,
-    /// Our own member is of another version, or not what we write.
-    #[error("Token's cvm-unlock member is not of version {}", proof::VERSION)]
-    Ours,
-}
-
-impl Failure for TokenError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::OtherType => "token-other-type",
-            Self::Member(_) => "token-malformed",
-            Self::Keyslots => "token-keyslots",
-            Self::Shards => "token-shards",
-            Self::Blob(_) => "token-blob",
-            Self::Srk(_) => "token-srk",
-            Self::PolicyDigest => "token-policy-digest",
-            Self::Pcrs => "token-pcrs",
-            Self::Bank => "token-bank",
-            Self::PrimaryAlg => "token-primary-alg",
-            Self::Signed => "token-signed",
-            Self::Ours => "token-binding",
-        }
-    }
-
-    fn class(&self) -> Class {
-        Class::Data
     }
 }
 

@@ -1,59 +1,12 @@
 //! What can go wrong at the TPM: a verb and a return code come in, a failure with a class of its own goes out.
 
-use std::fmt;
 use std::io;
 
 use thiserror::Error;
 
 use super::rc::RcClass;
+use super::verb::Verb;
 use crate::error::{Class, Failure};
-
-/// The TPM command that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
-    /// `TPM2_Startup`
-    Startup,
-    /// `TPM2_GetCapability`
-    GetCapability,
-    /// `TPM2_PCR_Read`
-    PcrRead,
-    /// `TPM2_PCR_Extend`
-    PcrExtend,
-    /// `TPM2_StartAuthSession`
-    StartAuthSession,
-    /// `TPM2_PolicyPCR`
-    PolicyPcr,
-    /// `TPM2_PolicyAuthorize`
-    PolicyAuthorize,
-    /// `TPM2_PolicyRestart`
-    PolicyRestart,
-    /// `TPM2_LoadExternal`
-    LoadExternal,
-    /// `TPM2_VerifySignature`
-    VerifySignature,
-    /// `TPM2_Import`
-    Import,
-    /// `TPM2_Load`
-    Load,
-    /// `TPM2_Unseal`
-    Unseal,
-    /// `TPM2_ReadPublic`
-    ReadPublic,
-    /// `TPM2_Create`
-    Create,
-    /// `TPM2_CreatePrimary`
-    CreatePrimary,
-    /// `TPM2_EvictControl`
-    EvictControl,
-    /// `TPM2_FlushContext`
-    FlushContext,
-}
-
-impl fmt::Display for Verb {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TPM2_{self:?}")
-    }
-}
 
 /// Why the TPM did not do what we asked for.
 #[derive(Debug, Error)]
@@ -303,10 +256,5 @@ mod tests {
         ] {
             assert_eq!(TpmError::from_rc(verb, rc).slug(), slug, "{verb} {rc:#x}");
         }
-    }
-
-    #[test]
-    fn a_verb_is_called_as_in_the_specification() {
-        assert_eq!(Verb::StartAuthSession.to_string(), "TPM2_StartAuthSession");
     }
 }

@@ -28,11 +28,10 @@ use tss_esapi::{Context, Error};
 
 use super::blob::Sealed;
 use super::device::{Device, Opening, is_managed};
-use super::error::{TpmError, Verb};
 use super::rc::RcClass;
 use super::retry::{History, Next};
 use super::srk::Srk;
-use super::{Banks, Parent, Step, Tpm};
+use super::{Banks, Parent, Step, Tpm, TpmError, Verb};
 use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use crate::secret::Secret;
 

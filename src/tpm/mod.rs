@@ -14,11 +14,13 @@ pub mod readings;
 pub mod retry;
 pub mod srk;
 pub mod template;
+mod verb;
 pub mod wire;
 
 pub use device::Device;
-pub use error::{TpmError, Verb};
+pub use error::TpmError;
 pub use template::PrimaryAlg;
+pub use verb::Verb;
 
 use sha2::{Digest, Sha256};
 

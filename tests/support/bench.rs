@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::swtpm::Swtpm;
+use super::swtpm::Swtpm;
 
 /// A LUKS2 image made by cryptsetup, with a passphrase in keyslot 0.
 pub struct Image {

@@ -84,6 +84,14 @@ impl Swtpm {
         value.trim().to_lowercase()
     }
 
+    /// Fails unless the TPM holds no transient object and no session.
+    #[track_caller]
+    pub fn holds_nothing(&self) {
+        for kind in ["handles-transient", "handles-loaded-session"] {
+            assert_eq!(String::from_utf8(self.tool(&format!("tpm2_getcap {kind}"))).unwrap(), "", "{kind}");
+        }
+    }
+
     /// Extends a PCR's SHA-256 bank with the digest of `text`.
     pub fn extend(&self, pcr: u8, text: &str) {
         use sha2::Digest;

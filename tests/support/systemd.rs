@@ -7,8 +7,8 @@ use std::process::Command;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::bench::{Image, Run, option, run};
-use crate::swtpm::Swtpm;
+use super::bench::{Image, Run, option, run};
+use super::swtpm::{self, Swtpm};
 
 /// A policy key pair of openssl's, and what it signs.
 pub struct Signer(TempDir);
@@ -28,7 +28,7 @@ impl Signer {
                 public.as_os_str(),
             ],
         ] {
-            crate::swtpm::run(Command::new("openssl").args(arguments));
+            swtpm::run(Command::new("openssl").args(arguments));
         }
         signer
     }
@@ -58,7 +58,7 @@ impl Signer {
             .arg(format!("--public-key={}", self.public().display()))
             .arg(format!("--tpm2-device={}", tpm.device()));
         let file = self.file(&format!("{kernel}-{phase}.json"));
-        std::fs::write(&file, crate::swtpm::run(&mut command)).unwrap();
+        std::fs::write(&file, swtpm::run(&mut command)).unwrap();
         file
     }
 }
@@ -73,7 +73,7 @@ pub fn boot(tpm: &Swtpm, kernel: &str, phase: &str) {
 
 /// Enrols with `systemd-cryptenroll` and these options.
 pub fn cryptenroll(image: &Image, tpm: &Swtpm, options: &[&str]) {
-    crate::swtpm::run(
+    swtpm::run(
         Command::new("systemd-cryptenroll")
             .env("PASSWORD", Image::PASSPHRASE)
             .arg(format!("--tpm2-device={}", tpm.device()))

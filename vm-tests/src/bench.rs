@@ -46,7 +46,8 @@ pub fn run(lab: &Lab, runs: usize) -> Result<()> {
         let memory = Memory::of(contender.boot(lab, Some(MEMORY))?.evidence()?)?;
         println!("  {:34} {:7.1} MiB", "peak resident (VmHWM)", mebibytes(memory.resident));
         println!("  {:34} {:7.1} MiB", "peak of its cgroup", mebibytes(memory.cgroup));
-        let growth = lab.initramfs(contender.unlocker, false)?.growth(&lab.tools, &base)?;
+        let growth =
+            lab.initramfs(contender.unlocker, false)?.growth(&lab.tools, &lab.guest_tree()?, &base)?;
         println!("  {:34} {:9} B", "initramfs growth, zstd", growth.compressed);
         println!("  {:34} {:9} B", "  its files, uncompressed", growth.unpacked);
         println!("  {:34} {:9} B", "  without kernel modules", growth.userspace);

@@ -6,16 +6,17 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 /// The directory of all artefacts; one process at a time uses it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Cache {
     root: PathBuf,
-    _lock: File,
+    _lock: Arc<File>,
 }
 
 impl Cache {
@@ -32,7 +33,7 @@ impl Cache {
         if unfinished.exists() {
             fs::remove_dir_all(&unfinished).context("Removing what an earlier run left")?;
         }
-        let cache = Self { root, _lock: lock };
+        let cache = Self { root, _lock: Arc::new(lock) };
         cache.forget_the_unused()?;
         Ok(cache)
     }

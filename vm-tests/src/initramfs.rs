@@ -117,16 +117,20 @@ impl Initramfs {
         Ok(fs::read_to_string(self.0.file("version"))?)
     }
 
-    /// Sizes of the image, and of what it has more than `base`.
+    /// Sizes of the image, and of what it has more than `base`. Only the guest's own dracut knows how its
+    /// images are packed.
     ///
     /// # Errors
     /// When the images cannot be unpacked.
-    pub fn growth(&self, tools: &Tree, base: &Self) -> Result<Growth> {
+    pub fn growth(&self, tools: &Tree, guest: &Tree, base: &Self) -> Result<Growth> {
         let scratch = self.0.path.with_extension("growth");
-        let args = [base.initrd(), self.initrd(), scratch.clone()];
-        let mut words: Vec<_> = ["-c", GROWTH, "sh"].map(std::ffi::OsString::from).to_vec();
-        words.extend(args.map(PathBuf::into_os_string));
-        let text = tools.run("sh", words)?;
+        let script = |script: &str| {
+            let args = [base.initrd(), self.initrd(), scratch.clone()];
+            let words = ["-c", script, "sh"].map(std::ffi::OsString::from);
+            words.into_iter().chain(args.map(PathBuf::into_os_string))
+        };
+        guest.run("sh", script(UNPACK))?;
+        let text = tools.run("sh", script(GROWTH))?;
         fs::remove_dir_all(scratch)?;
         let numbers: Vec<u64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
         let [compressed, unpacked, userspace, userspace_compressed, modules] = numbers.as_slice() else {
@@ -217,14 +221,17 @@ const SYSTEMD_MODULES: &[&str] = &["crypt", "dm", "tpm2-tss", "systemd-cryptsetu
 /// Only what the test machine has; all drivers would cost seconds at each boot.
 const DRIVERS: &str = "virtio_pci virtio_blk virtio_rng ext4 efivarfs";
 
-/// Arguments: the base image, the other image, a scratch directory. Prints the size of the other image,
-/// then of what only it has: files, files without modules, those compressed, modules.
+/// Arguments: the base image, the other image, a scratch directory.
+const UNPACK: &str = r#"set -e
+rm -rf "$3"; mkdir -p "$3/base" "$3/image"
+cd "$3/base"; lsinitrd --unpack "$1"
+cd "$3/image"; lsinitrd --unpack "$2"
+"#;
+
+/// The same arguments. Prints the size of the other image, then of what only it has: files, files without
+/// modules, those compressed, modules.
 const GROWTH: &str = r#"set -e
-base=$1 image=$2 scratch=$3
-rm -rf "$scratch"; mkdir -p "$scratch/base" "$scratch/image"
-for each in base image; do
-    eval "zstdcat \$$each" | (cd "$scratch/$each" && cpio --quiet -id --no-absolute-filenames)
-done
+image=$2 scratch=$3
 cd "$scratch/image"
 find . -type f | while read -r file; do
     cmp -s "$file" "../base/$file" || echo "$file"

@@ -17,20 +17,22 @@ use crate::firmware::Firmware;
 use crate::initramfs::{Initramfs, Product, Recipe, Unlocker};
 use crate::owner::{Owner, Trust};
 use crate::serial::Live;
+use crate::suite::Suite;
 use crate::tpm::manufacture;
 use crate::tree::{self, Tree, output_of};
 use crate::uki::{COMMAND_LINE, Uki};
 use crate::volume::{Filesystem, Userland, Volume};
+use crate::{hex, unhex};
 
 /// Trees, keys and the product under test.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Lab {
     /// All artefacts.
     pub cache: Cache,
     /// QEMU and the other tools.
     pub tools: Tree,
-    /// The guest's distribution.
-    pub guest: Artefact,
+    /// The release that the guests come from.
+    pub suite: Suite,
     /// Firmware and signing key.
     pub firmware: Firmware,
     /// A TPM nobody has used.
@@ -57,7 +59,7 @@ impl Lab {
         let triple = format!("{}-unknown-linux-gnu", env::consts::ARCH);
         let tools = tree::tools(&cache)?;
         Ok(Self {
-            guest: tree::guest(&cache)?,
+            suite: Suite::Trixie,
             firmware: Firmware::new(&cache, &tools)?,
             factory_tpm: manufacture(&cache, &tools)?,
             product: Product {
@@ -74,6 +76,28 @@ impl Lab {
         })
     }
 
+    /// The same workbench with guests of another release.
+    #[must_use]
+    pub fn of(&self, suite: Suite) -> Self {
+        Self { suite, ..self.clone() }
+    }
+
+    /// The guest's distribution.
+    ///
+    /// # Errors
+    /// When its tree cannot be built.
+    pub fn guest(&self) -> Result<Artefact> {
+        tree::guest(&self.cache, self.suite)
+    }
+
+    /// Commands of the guest's distribution, on the host.
+    ///
+    /// # Errors
+    /// When its tree cannot be built.
+    pub fn guest_tree(&self) -> Result<Tree> {
+        Ok(Tree::new(&self.guest()?.path, self.cache.root()))
+    }
+
     /// The initramfs with this unlocker.
     ///
     /// # Errors
@@ -87,7 +111,7 @@ impl Lab {
     /// # Errors
     /// When dracut fails.
     pub fn initramfs_trusting(&self, trust: Trust, unlocker: Unlocker, probe: bool) -> Result<Initramfs> {
-        Initramfs::new(&self.cache, &self.guest, &self.product, Recipe { unlocker, probe, trust })
+        Initramfs::new(&self.cache, &self.guest()?, &self.product, Recipe { unlocker, probe, trust })
     }
 
     /// The UKI that is shipped: our module, no probe.
@@ -124,11 +148,18 @@ impl Lab {
         Uki::new(&self.cache, &self.tools, &self.firmware, &initramfs, COMMAND_LINE)
     }
 
-    /// PCR 7 on this firmware with our signer, recorded once by a boot of its own.
+    /// PCR 7 on this firmware with our signer when the initrd unlocks volumes: recorded once by a boot of
+    /// its own, then predicted for the guest's release.
     ///
     /// # Errors
     /// When the recorder does not print it.
     pub fn pcr7(&self) -> Result<String> {
+        let firmwares = self.of(Suite::Trixie).recorded_pcr7()?;
+        Ok(hex(&self.suite.pcr7(&unhex(&firmwares)?)))
+    }
+
+    /// What firmware and signer make of PCR 7, whichever kernel runs.
+    fn recorded_pcr7(&self) -> Result<String> {
         let base = self.initramfs(Unlocker::None, false)?;
         let recorder = Uki::recorder(&self.cache, &self.tools, &self.firmware, &base)?;
         let key = Key::of("pcr7 1").artefact(recorder.artefact()).artefact(&self.factory_tpm);
@@ -158,7 +189,7 @@ impl Lab {
     /// # Errors
     /// When it cannot be built.
     pub fn filesystem(&self, userland: Userland) -> Result<Filesystem> {
-        Filesystem::new(&self.cache, &self.tools, &self.guest, userland)
+        Filesystem::new(&self.cache, &self.tools, &self.guest()?, userland)
     }
 
     /// An encrypted root that opens for this UKI.

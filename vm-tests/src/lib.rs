@@ -19,6 +19,7 @@ pub mod qmp;
 pub mod scenario;
 pub mod scenarios;
 pub mod serial;
+pub mod suite;
 pub mod swtpm_log;
 pub mod tpm;
 pub mod tree;

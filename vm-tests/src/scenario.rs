@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::lab::Lab;
-use crate::scenarios::ALL;
+use crate::scenarios::{ALL, FULL};
 
 /// A named property, and how it is shown.
 #[derive(Debug)]
@@ -18,18 +18,33 @@ pub struct Scenario {
     pub run: fn(&Lab) -> Result<()>,
 }
 
-/// Runs the named scenarios, or all, and says how each ended. Returns how many passed and failed.
+/// How much is run when no scenario is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// What always has to hold.
+    Usual,
+    /// Also what depends on things that move from day to day.
+    Full,
+}
+
+/// Runs the named scenarios, or all of an extent, and says how each ended. Returns how many passed and failed.
 ///
 /// # Errors
 /// When a name is unknown.
-pub fn run(lab: &Lab, names: &[String]) -> Result<(usize, usize)> {
+pub fn run(lab: &Lab, extent: Extent, names: &[String]) -> Result<(usize, usize)> {
+    let known = || ALL.iter().chain(FULL);
     for name in names {
-        if !ALL.iter().any(|scenario| scenario.name == name) {
+        if !known().any(|scenario| scenario.name == name) {
             bail!("No scenario is named `{name}`; see `vm-tests list`");
         }
     }
     let (mut passed, mut failed) = (0, 0);
-    for scenario in ALL.iter().filter(|s| names.is_empty() || names.iter().any(|name| s.name == name)) {
+    let wanted: Vec<_> = match (extent, names) {
+        (Extent::Usual, []) => ALL.iter().collect(),
+        (Extent::Full, []) => known().collect(),
+        (_, names) => known().filter(|scenario| names.iter().any(|name| scenario.name == name)).collect(),
+    };
+    for scenario in wanted {
         println!("{}: {}", scenario.name, scenario.about);
         let started = Instant::now();
         let verdict = (scenario.run)(lab);

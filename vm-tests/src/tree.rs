@@ -10,6 +10,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::cache::{Artefact, Cache, Key};
+use crate::suite::Suite;
 
 /// A tree of files that programs can be run in.
 #[derive(Debug, Clone)]
@@ -76,20 +77,35 @@ pub fn output_of(command: &mut Command, what: &str) -> Result<String> {
 /// # Errors
 /// When mmdebstrap fails.
 pub fn tools(cache: &Cache) -> Result<Tree> {
-    let artefact = debian(cache, "tools", TOOLS)?;
+    let artefact = debian(cache, "tools", Suite::Trixie, TOOLS)?;
     Ok(Tree::new(&artefact.path, cache.root()))
 }
 
-/// The guest's distribution: both its initramfs and its root file system come from it.
+/// A guest's distribution: both its initramfs and its root file system come from it.
 ///
 /// # Errors
 /// When mmdebstrap fails.
-pub fn guest(cache: &Cache) -> Result<Artefact> {
-    debian(cache, "guest", GUEST)
+pub fn guest(cache: &Cache, suite: Suite) -> Result<Artefact> {
+    debian(cache, "guest", suite, &suite.guest_packages())
 }
 
-fn debian(cache: &Cache, noun: &str, packages: &[&str]) -> Result<Artefact> {
-    let key = Key::of(SUITE).and(packages.join(",")).and(EXCLUDED.join(","));
+/// A tree whose systemd-cryptenroll writes tokens on the host, against swtpm.
+///
+/// # Errors
+/// When mmdebstrap fails.
+pub fn writer(cache: &Cache, suite: Suite) -> Result<Tree> {
+    match suite {
+        Suite::Trixie => tools(cache),
+        Suite::Bookworm | Suite::Sid => Ok(Tree::new(&guest(cache, suite)?.path, cache.root())),
+    }
+}
+
+/// Any other tree of a release.
+///
+/// # Errors
+/// When mmdebstrap fails.
+pub fn debian(cache: &Cache, noun: &str, suite: Suite, packages: &[&str]) -> Result<Artefact> {
+    let key = Key::of(suite.name()).and(packages.join(",")).and(EXCLUDED.join(","));
     cache.artefact(noun, key, |path| {
         let mut command = Command::new("mmdebstrap");
         command
@@ -98,7 +114,7 @@ fn debian(cache: &Cache, noun: &str, packages: &[&str]) -> Result<Artefact> {
             .args(apt_options()?)
             .args(EXCLUDED.iter().map(|p| format!("--dpkgopt=path-exclude={p}")))
             .arg(format!("--include={}", packages.join(",")))
-            .args([OsStr::new(SUITE), path.as_os_str()])
+            .args([OsStr::new(suite.name()), path.as_os_str()])
             .arg(mirror()?);
         output_of(&mut command, "mmdebstrap").map(drop)
     })
@@ -126,7 +142,6 @@ fn apt_options() -> Result<Vec<String>> {
         .collect())
 }
 
-const SUITE: &str = "trixie";
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 const TOOLS: &[&str] = &[
@@ -149,26 +164,6 @@ const TOOLS: &[&str] = &[
     "systemd-cryptsetup",
     "systemd-ukify",
     "tpm2-tools",
-    "zstd",
-];
-
-const GUEST: &[&str] = &[
-    "cryptsetup-bin",
-    "dbus",
-    "dmsetup",
-    "dracut",
-    "e2fsprogs",
-    "inotify-tools",
-    "kmod",
-    "libtss2-tcti-device0t64",
-    "linux-image-cloud-amd64",
-    "systemd",
-    "systemd-cryptsetup",
-    "systemd-sysv",
-    "tpm2-tools",
-    "udev",
-    "util-linux",
-    "xz-utils",
     "zstd",
 ];
 

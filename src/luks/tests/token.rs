@@ -1,6 +1,9 @@
+use super::super::proof::with_proof;
 use super::*;
+use crate::error::Failure;
 use crate::luks::binding::Binding;
 use proptest::prelude::*;
+use serde_json::json;
 
 // systemd 252, swtpm 0.7.1: `systemd-cryptenroll --tpm2-device=swtpm:... --tpm2-pcrs=7 FILE`, then
 // `cryptsetup token export --token-id=0 FILE`.

@@ -7,11 +7,10 @@ use tss_esapi::structures::{EncryptedSecret, Private, Public, SymmetricDefinitio
 use tss_esapi::traits::{Marshall, UnMarshall};
 
 use super::{EsapiTpm, library};
-use crate::tpm::Parent;
 use crate::tpm::blob::Sealed;
-use crate::tpm::error::{TpmError, Verb};
 use crate::tpm::srk::{Srk, name_of};
 use crate::tpm::template::Primary;
+use crate::tpm::{Parent, TpmError, Verb};
 
 impl EsapiTpm {
     /// Loads `sealed` below its parent: with one command where the token names a persistent key that is there.

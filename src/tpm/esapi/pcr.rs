@@ -10,9 +10,8 @@ use tss_esapi::structures::{CapabilityData, Digest, DigestValues, PcrSelectionLi
 
 use super::{EsapiTpm, library};
 use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
-use crate::tpm::Banks;
-use crate::tpm::error::{TpmError, Verb};
 use crate::tpm::rc::RcClass;
+use crate::tpm::{Banks, TpmError, Verb};
 
 impl EsapiTpm {
     pub(super) fn allocated_banks(&mut self) -> Result<Banks, TpmError> {

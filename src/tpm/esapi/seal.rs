@@ -11,10 +11,10 @@ use tss_esapi::traits::{Marshall, UnMarshall};
 use super::{EsapiTpm, library};
 use crate::secret::Secret;
 use crate::tpm::blob::Sealed;
-use crate::tpm::error::{TpmError, Verb};
 use crate::tpm::rc::RcClass;
 use crate::tpm::srk::Srk;
 use crate::tpm::template::{Primary, PrimaryAlg, SRK_HANDLE, sealed_object};
+use crate::tpm::{TpmError, Verb};
 
 impl EsapiTpm {
     pub(super) fn seal_below(

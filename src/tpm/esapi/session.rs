@@ -12,8 +12,7 @@ use super::approval::Ticket;
 use super::pcr::selection_list;
 use super::{EsapiTpm, library};
 use crate::secret::Secret;
-use crate::tpm::Step;
-use crate::tpm::error::{TpmError, Verb};
+use crate::tpm::{Step, TpmError, Verb};
 
 impl EsapiTpm {
     /// Satisfies the policy in one session, salted with `parent`, and unseals through that very session: it

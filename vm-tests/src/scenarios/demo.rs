@@ -6,6 +6,7 @@ use crate::boot::Boot;
 use crate::disk::Root;
 use crate::lab::Lab;
 use crate::outcome::Outcome;
+use crate::scenarios::full_userspace;
 use crate::volume::Userland;
 
 /// One boot.
@@ -13,7 +14,17 @@ use crate::volume::Userland;
 /// # Errors
 /// When the root is not reached.
 pub fn run(lab: &Lab) -> Result<()> {
-    boot(lab).map(drop)
+    boot(lab, "demo").map(drop)
+}
+
+/// A whole distribution: one boot like the demo's, whose outcome is returned, and one to multi-user.target.
+///
+/// # Errors
+/// When the root or the target is not reached.
+pub fn whole(lab: &Lab, name: &str) -> Result<Outcome> {
+    let outcome = boot(lab, name)?;
+    full_userspace::boot(lab, &format!("{name}-full"))?;
+    Ok(outcome)
 }
 
 /// The same, told to a person.
@@ -24,7 +35,7 @@ pub fn narrated(lab: &Lab) -> Result<()> {
     println!("A virtual machine with Secure Boot, a TPM and an encrypted disk starts.");
     println!("Its host is not trusted, nobody sits at the console, the command line has no root=.");
     println!("Console (kernel messages left out):\n");
-    let outcome = boot(lab)?;
+    let outcome = boot(lab, "demo")?;
     let evidence = outcome.evidence()?;
     println!("\nWhat the distribution's own tools found in the real root:\n");
     for (what, command, piece) in [
@@ -40,11 +51,11 @@ pub fn narrated(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn boot(lab: &Lab) -> Result<Outcome> {
+fn boot(lab: &Lab, name: &str) -> Result<Outcome> {
     let uki = lab.product_uki()?;
     let enrolled = lab.enrolled(&uki, Userland::Script)?;
-    let disk = lab.disk("demo", Some(&uki), &Root::Encrypted(enrolled.clone()))?;
-    let outcome = Boot::new(lab, "demo")?.disk(&disk).tpm(enrolled.tpm()).run()?;
+    let disk = lab.disk(name, Some(&uki), &Root::Encrypted(enrolled.clone()))?;
+    let outcome = Boot::new(lab, name)?.disk(&disk).tpm(enrolled.tpm()).run()?;
     outcome.reached_real_root()?.fenced_with(&enrolled.volume.measurement(&lab.tools)?)?.left_no_session()?;
     outcome.explain(secure_boot_was_on(&outcome))?;
     disk.discard()?;

@@ -2,6 +2,8 @@
 
 use crate::scenario::Scenario;
 
+pub mod debian_12;
+pub mod debian_sid;
 pub mod demo;
 pub mod direct_boot;
 pub mod fence;
@@ -84,5 +86,17 @@ pub const ALL: &[Scenario] = &[
         about: "killing the process while it talks to the TPM ends in a fenced power-off",
         run: killed::run,
     },
+    Scenario {
+        name: "debian-12",
+        about: "a guest of Debian 12 (systemd 252, dracut 059, Linux 6.1) opens its root, and all of it starts",
+        run: debian_12::run,
+    },
     Scenario { name: "no-tpm", about: "a host that hides the TPM gets a refusal", run: no_tpm::run },
 ];
+
+/// In a full run only: what stands on a distribution that moves from day to day.
+pub const FULL: &[Scenario] = &[Scenario {
+    name: "debian-sid",
+    about: "a guest of Debian sid opens its root behind systemd's separator of PCRs, and all of it starts",
+    run: debian_sid::run,
+}];

@@ -1,0 +1,17 @@
+//! The workbench of the black-box tests: other tools make what comes in and judge what went out. Each test executable takes
+//! what it needs.
+#![allow(dead_code, unreachable_pub, reason = "each test executable needs another part of the workbench")]
+
+#[cfg(feature = "native")]
+pub mod bench;
+pub mod gpt_disk;
+#[cfg(feature = "native")]
+pub mod library;
+pub mod snapshot;
+pub mod swtpm;
+#[cfg(feature = "native")]
+pub mod systemd;
+#[cfg(feature = "native")]
+pub mod tools;
+pub mod tree;
+pub mod volumes;

@@ -1,0 +1,11 @@
+//! The library's own view of a volume's metadata.
+
+use cvm_unlock::error::Failure;
+use cvm_unlock::luks::{FlagSet, Snapshot};
+
+use super::volumes::VOLUME;
+
+/// Reads the metadata as a boot does; a refusal by its slug.
+pub fn read(volume: &[u8]) -> Result<Snapshot, &'static str> {
+    Snapshot::read(volume, VOLUME, 512, &FlagSet::default()).map_err(|error| error.slug())
+}

@@ -1,0 +1,16 @@
+//! The oldest distribution that we support, as a whole: its dracut makes the initramfs with our module, its
+//! kernel and systemd run it, and its userspace starts from the root that was unlocked.
+
+use anyhow::Result;
+
+use crate::lab::Lab;
+use crate::scenarios::demo;
+use crate::suite::Suite;
+
+/// Two boots: to a script as PID 1, then to systemd's multi-user.target.
+///
+/// # Errors
+/// When the root is not reached, or PCR 15 holds something else than the volume's measurement.
+pub fn run(lab: &Lab) -> Result<()> {
+    demo::whole(&lab.of(Suite::Bookworm), "debian-12").map(drop)
+}

@@ -1,0 +1,39 @@
+//! The newest distribution. From systemd 261 on, most PCRs are extended with a separator in the initrd before
+//! volumes are unlocked: what a policy says about PCR 7 has to be the value behind it.
+
+use anyhow::{Result, ensure};
+
+use crate::hex;
+use crate::lab::Lab;
+use crate::outcome::Outcome;
+use crate::scenarios::demo;
+use crate::suite::{Suite, separator};
+
+/// Two boots: to a script as PID 1, then to systemd's multi-user.target.
+///
+/// # Errors
+/// When the root is not reached, or the separator was not there before us.
+pub fn run(lab: &Lab) -> Result<()> {
+    let lab = lab.of(Suite::Sid);
+    let outcome = demo::whole(&lab, "debian-sid")?;
+    outcome.explain(was_separated(&lab, &outcome))?;
+    Ok(())
+}
+
+/// By the TPM's log and by what tpm2-tools read in the real root.
+fn was_separated(lab: &Lab, outcome: &Outcome) -> Result<()> {
+    for index in SEPARATED {
+        let extends = outcome.tpm()?.extends(index);
+        ensure!(
+            extends.last() == Some(&separator()),
+            "PCR {index} does not end in the separator but in {:?}",
+            extends.last().map(|digest| hex(digest))
+        );
+    }
+    let (read, predicted) = (outcome.evidence()?.pcr("pcrs", 7)?, lab.pcr7()?);
+    ensure!(read == predicted, "PCR 7 reads {read}, but {predicted} was predicted");
+    Ok(())
+}
+
+/// systemd-pcrosseparator.service(8), systemd 262.
+const SEPARATED: [u32; 12] = [0, 1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 14];
