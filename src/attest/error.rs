@@ -158,6 +158,14 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// Whether the time ran out.
+    #[must_use]
+    pub const fn is_timeout(&self) -> bool {
+        matches!(self, Self::Http { source: HttpError::TimedOut(_), .. })
+    }
+}
+
 impl Failure for Fault {
     fn slug(&self) -> &'static str {
         match self {

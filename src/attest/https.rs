@@ -39,6 +39,8 @@ impl Https {
             .proxy(None)
             .max_redirects(0)
             .max_redirects_will_error(false)
+            // A TPM may take its time for the quote between two calls.
+            .max_idle_age(settings.deadline_seconds.duration())
             .max_response_header_size(HEADER_LIMIT)
             .user_agent(concat!("cvm-unlock/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(settings.connect_timeout_seconds.duration()))

@@ -28,31 +28,38 @@ impl Clock for Until {
     }
 }
 
-/// Asks `servers` in their order, round after round.
+/// Asks `servers` in their order, round after round. Each is given its share of the time that is left, so that one that accepts a
+/// connection and says nothing does not use up the others'.
 ///
 /// # Errors
 /// The answer that is final, or the last fault.
 pub(super) fn in_turn<T>(
     servers: &[Server],
     clock: &mut dyn Clock,
-    mut ask: impl FnMut(&Server) -> Result<T, Fault>,
+    mut ask: impl FnMut(&Server, Duration) -> Result<T, Fault>,
 ) -> Result<T, AttestError> {
     let mut candidates: Vec<&Server> = servers.iter().collect();
     let mut pause = FIRST_PAUSE;
     let mut last = AttestError::NoTime;
     loop {
         let mut again = Vec::new();
+        let mut waiting = u32::try_from(candidates.len()).unwrap_or(u32::MAX);
         for server in candidates {
-            if clock.left().is_zero() {
+            let share = clock.left() / waiting.max(1);
+            waiting = waiting.saturating_sub(1);
+            if share.is_zero() {
                 return Err(last);
             }
-            let fault = match ask(server) {
+            let fault = match ask(server, share) {
                 Ok(wanted) => return Ok(wanted),
                 Err(fault) => fault,
             };
             let next = fault.next();
             log::warn!("Key broker {}: {} [{}]", server.url, chain(&fault), fault.slug());
-            last = AttestError::AtServer { server: server.url.to_string(), fault };
+            // That the time ran out says less than what went wrong before.
+            if !fault.is_timeout() || !clock.left().is_zero() || matches!(last, AttestError::NoTime) {
+                last = AttestError::AtServer { server: server.url.to_string(), fault };
+            }
             match next {
                 Next::GiveUp => return Err(last),
                 Next::OtherServer => {}
@@ -115,7 +122,7 @@ mod tests {
     ) -> (Result<(), AttestError>, Vec<String>, Vec<Duration>) {
         let mut clock = Simulated { left: Duration::from_secs(seconds), pauses: Vec::new() };
         let mut asked = Vec::new();
-        let outcome = in_turn(&servers(count), &mut clock, |server| {
+        let outcome = in_turn(&servers(count), &mut clock, |server, _| {
             asked.push(server.url.to_string());
             answer(asked.len(), server.url.as_str())
         });
@@ -158,6 +165,26 @@ mod tests {
             run(2, 5, |_, url| Err(if url.ends_with('0') { redirect() } else { unreachable() }));
         assert_eq!(asked.iter().filter(|url| url.ends_with('0')).count(), 1);
         assert!(asked.iter().filter(|url| url.ends_with('1')).count() > 1);
+    }
+
+    #[test]
+    fn a_server_that_says_nothing_uses_up_its_share_only() {
+        let clock = std::cell::RefCell::new(Duration::from_secs(60));
+        struct Shared<'a>(&'a std::cell::RefCell<Duration>);
+        impl Clock for Shared<'_> {
+            fn left(&self) -> Duration {
+                *self.0.borrow()
+            }
+            fn sleep(&mut self, _pause: Duration) {}
+        }
+        let outcome = in_turn(&servers(2), &mut Shared(&clock), |server, share| {
+            if server.url.as_str().ends_with('1') {
+                return Ok(share);
+            }
+            *clock.borrow_mut() -= share;
+            Err(Fault::Http { step: Step::Attest, source: HttpError::TimedOut(String::new()) })
+        });
+        assert_eq!(outcome.unwrap(), Duration::from_secs(30));
     }
 
     #[test]

@@ -101,8 +101,8 @@ fn with_servers<T>(
 ) -> Result<T, AttestError> {
     let deadline = Instant::now() + settings.deadline_seconds.duration();
     let mut clock: Box<dyn Clock> = Box::new(Until(deadline));
-    in_turn(settings.servers.as_slice(), &mut *clock, |server| {
-        let mut https = https::Https::new(server, settings, deadline)
+    in_turn(settings.servers.as_slice(), &mut *clock, |server, share| {
+        let mut https = https::Https::new(server, settings, Instant::now() + share)
             .map_err(|source| Fault::Http { step: error::Step::Challenge, source })?;
         ask(server, &mut https)
     })

@@ -5,6 +5,7 @@
 #[cfg(feature = "native")]
 pub mod bench;
 pub mod gpt_disk;
+pub mod kbs;
 #[cfg(feature = "native")]
 pub mod library;
 pub mod snapshot;
