@@ -184,7 +184,7 @@ fn a_clock_that_is_set_back_does_not_revive_an_expired_certificate() {
     let by_key = json!({"url": broker.url(), "spki": bench.pki.spki("leaf")});
     // The image is from a time when the certificate had expired: 2100.
     for server in [bench.pinned(&broker.url()), by_key] {
-        bench.is_refused_with(&[server.clone()], "kbs-certificate", |settings| {
+        bench.is_refused_with(std::slice::from_ref(&server), "kbs-certificate", |settings| {
             settings["not_before"] = json!(4_102_444_800_u64);
         });
         assert!(bench.fetch(&[server]).is_ok());
@@ -226,8 +226,13 @@ fn what_a_hostile_server_answers_is_refused_by_its_name_and_asked_once() {
 #[test]
 fn a_server_that_is_slow_or_silent_ends_at_the_deadline() {
     let bench = Bench::new();
-    for fault in ["hang", "drip"] {
-        let broker = bench.broker(|config| config["faults"] = json!({"auth": fault}));
+    for (place, fault) in [
+        ("faults", json!({"auth": "hang"})),
+        ("faults", json!({"auth": "drip"})),
+        ("tls_fault", json!("silent")),
+        ("tls_fault", json!("drip")),
+    ] {
+        let broker = bench.broker(|config| config[place] = fault);
         let servers = [bench.pinned(&broker.url())];
         bench.is_refused_with(&servers, "kbs-timeout", |settings| settings["deadline_seconds"] = json!(3));
     }

@@ -153,8 +153,8 @@ impl<In: Transport> Connector<In> for TlsConnector {
             .map_err(|_| ureq::Error::Tls("the host is no name for a certificate"))?
             .to_owned();
         let mut connection = ClientConnection::new(Arc::clone(tls), name).map_err(io)?;
-        let mut socket =
-            TransportAdapter::new(Box::new(tcp) as Box<dyn Transport>, details.current_time.clone());
+        let tcp: Box<dyn Transport> = Box::new(tcp);
+        let mut socket = TransportAdapter::new(tcp, details.current_time.clone());
         socket.set_timeout(details.timeout);
         // The whole handshake now, so that it falls under the time for connecting.
         connection.complete_io(&mut socket)?;

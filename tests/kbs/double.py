@@ -383,9 +383,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
-    tls = None
+    tls = tls_fault = None
 
     def finish_request(self, request, client_address):
+        if self.tls_fault:
+            self.stall(request)
+            return
         # In the connection's own thread: a client that hangs up during the handshake stops nobody else.
         if self.tls:
             try:
@@ -393,6 +396,18 @@ class Server(http.server.ThreadingHTTPServer):
             except (OSError, ssl.SSLError):
                 return
         super().finish_request(request, client_address)
+
+    def stall(self, request):
+        """A handshake that never gets anywhere: nothing at all, or a record of 16 KiB byte by byte."""
+        try:
+            if self.tls_fault == "drip":
+                request.sendall(b"\x16\x03\x03\x40\x00")
+            for _ in range(6000):
+                if self.tls_fault == "drip":
+                    request.sendall(b"\x02")
+                time.sleep(0.1)
+        except OSError:
+            pass
 
     def handle_error(self, request, client_address):
         pass
@@ -405,6 +420,7 @@ def serve(config):
     if "certificate" in config:
         server.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         server.tls.load_cert_chain(config["certificate"], config["key"])
+        server.tls_fault = config.get("tls_fault")
         if config.get("tls12"):
             server.tls.maximum_version = ssl.TLSVersion.TLSv1_2
     threading.Thread(target=server.serve_forever, daemon=True).start()
