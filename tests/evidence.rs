@@ -68,6 +68,26 @@ fn shown_evidence_is_a_quote_that_tpm2_tools_verify() {
 }
 
 #[test]
+fn evidence_costs_eight_commands_at_most() {
+    let swtpm = Swtpm::new();
+    let before = swtpm.commands().len();
+    assert_eq!(attest(&swtpm, &[]).code, 0);
+    // TPM2_CreatePrimary, Quote, FlushContext, and PCR_Read for each eight PCRs.
+    let sent = swtpm.commands().len() - before;
+    assert!(sent <= 8, "{sent}");
+}
+
+#[test]
+fn an_endorsement_hierarchy_with_a_password_is_named() {
+    let swtpm = Swtpm::new();
+    swtpm.tool("tpm2_changeauth -c endorsement secret");
+    let refused = attest(&swtpm, &[]);
+    assert_eq!(refused.code, 77, "{}", refused.stderr);
+    assert!(refused.stderr.contains("[tpm-endorsement-auth]"), "{}", refused.stderr);
+    swtpm.holds_nothing();
+}
+
+#[test]
 fn a_broker_refuses_another_selection_and_a_replayed_nonce() {
     let swtpm = Swtpm::new();
     let nonces = [[1; 32], [2; 32]].map(|bytes| Base64::encode_string(&bytes));

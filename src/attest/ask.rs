@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use super::error::{AttestError, Fault, Step};
+use super::error::AttestError;
 use super::evidence::Attester;
+use super::fault::{Fault, Step};
 use super::handshake::{Attested, Challenged};
 use super::http::Http;
 use super::https::Https;

@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use super::error::{Fault, Step};
 use super::evidence::Attester;
+use super::fault::{Fault, Step};
 use super::http::{Answer, Call, Http};
 use super::protocol::messages::{self, Attestation};
 use super::protocol::version::Expected;

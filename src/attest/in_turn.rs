@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::error::{AttestError, Fault, Next};
+use super::error::AttestError;
+use super::fault::{Fault, Next};
 use super::server::Server;
 use crate::error::{Failure, chain};
 
@@ -81,7 +82,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attest::error::Step;
+    use crate::attest::fault::Step;
     use crate::attest::http::HttpError;
     use serde_json::json;
 

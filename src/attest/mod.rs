@@ -15,6 +15,7 @@ mod ask;
 pub mod certificate;
 pub mod error;
 pub mod evidence;
+pub mod fault;
 #[cfg(any(feature = "native", test))]
 mod handshake;
 pub mod http;
@@ -24,6 +25,7 @@ mod https;
 mod in_turn;
 pub mod protocol;
 pub mod server;
+pub mod server_url;
 pub mod settings;
 #[cfg(feature = "native")]
 mod tls;
@@ -32,8 +34,9 @@ use serde::Serialize;
 
 #[cfg(feature = "native")]
 pub use ask::{fetch_key, rehearse};
-pub use error::{AttestError, Fault};
+pub use error::AttestError;
 pub use evidence::{Attester, Evidence, EvidenceError};
+pub use fault::Fault;
 pub use protocol::{ReportData, ResourcePath};
 pub use settings::Settings;
 

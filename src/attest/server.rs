@@ -2,12 +2,12 @@
 //! no certificate authority of a distribution counts.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::certificate::Certificate;
+use super::server_url::ServerUrl;
 use crate::hex;
 
 /// A server of the configuration.
@@ -19,10 +19,6 @@ pub struct Server {
     /// What it is recognised by.
     pub pin: Pin,
 }
-
-/// `https://HOST` or `https://HOST:PORT`; HOST is a name, an IPv4 address or an IPv6 address in brackets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerUrl(String);
 
 /// What a server is recognised by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,47 +68,6 @@ impl Authorities {
     }
 }
 
-impl ServerUrl {
-    /// Parses the address of a server; `None` for anything else: paths, queries, user names.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let authority = Self::scheme(text)?;
-        let (host, port) = match authority.strip_prefix('[') {
-            Some(rest) => {
-                let (host, port) = rest.split_once(']')?;
-                host.parse::<Ipv6Addr>().ok()?;
-                (host, port)
-            }
-            None => {
-                let colon = authority.find(':').unwrap_or(authority.len());
-                let (host, port) = authority.split_at_checked(colon)?;
-                (is_name(host) || host.parse::<Ipv4Addr>().is_ok()).then_some((host, port))?
-            }
-        };
-        let port_fits = match port.strip_prefix(':') {
-            None => port.is_empty(),
-            Some(digits) => {
-                digits.parse::<u16>().is_ok_and(|port| port > 0) && digits.bytes().all(|b| b.is_ascii_digit())
-            }
-        };
-        (port_fits && host.len() <= 253).then(|| Self(text.to_owned()))
-    }
-
-    /// As it was written: no slash at the end.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    fn scheme(text: &str) -> Option<&str> {
-        #[cfg(feature = "test-double")]
-        if let Some(rest) = text.strip_prefix("http://") {
-            return Some(rest);
-        }
-        text.strip_prefix("https://")
-    }
-}
-
 impl fmt::Display for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -127,12 +82,6 @@ impl fmt::Display for Pin {
             #[cfg(feature = "test-double")]
             Self::Nothing => f.write_str("nothing"),
         }
-    }
-}
-
-impl fmt::Display for ServerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
@@ -159,7 +108,7 @@ impl TryFrom<Text> for Server {
                 hex::decode(&digest).ok_or("kbs.servers: spki is SHA-256 in 64 hexadecimal digits")?,
             ),
             #[cfg(feature = "test-double")]
-            (None, None) if url.0.starts_with("http:") => Pin::Nothing,
+            (None, None) if url.as_str().starts_with("http:") => Pin::Nothing,
             _ => return Err("kbs.servers: each has either ca (PEM) or spki (SHA-256 of its public key)"),
         };
         Ok(Self { url, pin })
@@ -168,7 +117,7 @@ impl TryFrom<Text> for Server {
 
 impl From<Server> for Text {
     fn from(server: Server) -> Self {
-        let url = server.url.0;
+        let url = server.url.to_string();
         match server.pin {
             Pin::Ca(authorities) => Self { url, ca: Some(authorities.pem), spki: None },
             Pin::Spki(digest) => Self { url, ca: None, spki: Some(hex::encode(&digest)) },
@@ -178,21 +127,12 @@ impl From<Server> for Text {
     }
 }
 
-fn is_name(text: &str) -> bool {
-    let plain = |label: &str| {
-        !label.is_empty()
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    text.split('.').all(plain)
-}
-
 /// RFC 7468, 5.1.
 const PEM_END: &str = "-----END CERTIFICATE-----";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
     use serde_json::json;
 
     fn server(value: serde_json::Value) -> Result<Server, serde_json::Error> {
@@ -223,48 +163,6 @@ mod tests {
             json!({"url": "https://kbs.example", "spki": digest, "insecure": true}),
         ] {
             assert!(server(bad.clone()).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn an_address_is_a_host_and_perhaps_a_port() {
-        for good in
-            ["https://a", "https://a.b-c:1", "https://1.2.3.4:65535", "https://[::1]", "https://[::1]:443"]
-        {
-            assert_eq!(ServerUrl::parse(good).unwrap().as_str(), good);
-        }
-        for bad in [
-            "",
-            "https://",
-            "ftp://a",
-            "HTTPS://a",
-            "https://a/",
-            "https://a/kbs",
-            "https://u@a",
-            "https://a:0",
-            "https://a:65536",
-            "https://a:",
-            "https://a:+1",
-            "https://a:1:2",
-            "https://a b",
-            "https://a?x",
-            "https://::1",
-            "https://[::1",
-            "https://[a]",
-            "https://[::1]x",
-            "https://a..b",
-            "https://a\n",
-        ] {
-            assert_eq!(ServerUrl::parse(bad), None, "{bad}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_gives_an_answer(text in "(https://)?[a-z0-9.:\\[\\]/@-]{0,20}|.{0,20}") {
-            if let Some(url) = ServerUrl::parse(&text) {
-                prop_assert!(url.as_str().bytes().all(|byte| byte.is_ascii_graphic()));
-            }
         }
     }
 }

@@ -219,6 +219,9 @@ impl Failure for TpmError {
             Self::ForeignTpm { .. } | Self::SrkAbsent | Self::SrkOther => {
                 "the disk was enrolled with another TPM, or this one was cleared: enrol again"
             }
+            Self::EndorsementAuth { .. } => {
+                "attestation derives its key in the endorsement hierarchy: remove that password"
+            }
             Self::Lockout { .. } => {
                 "wait, or reset the lockout with its authorisation; retrying makes it worse"
             }

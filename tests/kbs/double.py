@@ -10,30 +10,26 @@ attestation key is registered, and a policy on PCR values. `self-test` makes it 
 """
 
 import base64
-import hashlib
 import http.server
 import json
 import os
 import ssl
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
 
-from cryptography.hazmat.primitives import serialization
+sys.dont_write_bytecode = True
+
+# pylint: disable=wrong-import-position
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.keywrap import aes_key_unwrap, aes_key_wrap
+
+from envelope import compact, seal, url_encode
+from evidence import Refused, judge
+from recordings import self_test
 
 ERRORS = "https://github.com/confidential-containers/kbs/errors/"
 PREFIX = "/kbs/v0"
-ALGORITHM = "ECDH-ES+A256KW"
-
-
-class Refused(Exception):
-    """Evidence that proves nothing; the text says why, for the log only."""
 
 
 class Failure(Exception):
@@ -42,168 +38,6 @@ class Failure(Exception):
     def __init__(self, kind, detail, status=401, why=""):
         super().__init__(why or detail)
         self.kind, self.detail, self.status = kind, detail, status
-
-
-# Encodings
-
-
-def compact(value):
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-
-def canonical(value):
-    """RFC 8785 for strings and objects with ASCII names."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode()
-
-
-def url_encode(data):
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def url_decode(text):
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-# JWE (RFC 7516, RFC 7518)
-
-
-def wrapping_key(shared):
-    name = ALGORITHM.encode()
-    info = len(name).to_bytes(4, "big") + name + bytes(4) + bytes(4) + (256).to_bytes(4, "big")
-    return hashlib.sha256((1).to_bytes(4, "big") + shared + info).digest()
-
-
-def protected_header(x, y):
-    header = {"alg": ALGORITHM, "enc": "A256GCM", "epk": {"crv": "P-256", "kty": "EC", "x": x, "y": y}}
-    return url_encode(compact(header).encode())
-
-
-def seal(plaintext, jwk):
-    ours = ec.generate_private_key(ec.SECP256R1())
-    numbers = ours.public_key().public_numbers()
-    protected = protected_header(*(url_encode(c.to_bytes(32, "big")) for c in (numbers.x, numbers.y)))
-    shared = ours.exchange(ec.ECDH(), point(jwk))
-    content_key, iv = os.urandom(32), os.urandom(12)
-    sealed = AESGCM(content_key).encrypt(iv, plaintext, protected.encode())
-    return {
-        "protected": protected,
-        "encrypted_key": url_encode(aes_key_wrap(wrapping_key(shared), content_key)),
-        "iv": url_encode(iv),
-        "ciphertext": url_encode(sealed[:-16]),
-        "tag": url_encode(sealed[-16:]),
-    }
-
-
-def unseal(envelope, private):
-    header = json.loads(url_decode(envelope["protected"]))
-    shared = private.exchange(ec.ECDH(), point(header["epk"]))
-    content_key = aes_key_unwrap(wrapping_key(shared), url_decode(envelope["encrypted_key"]))
-    sealed = url_decode(envelope["ciphertext"]) + url_decode(envelope["tag"])
-    return AESGCM(content_key).decrypt(url_decode(envelope["iv"]), sealed, envelope["protected"].encode())
-
-
-def point(jwk):
-    if jwk.get("kty") != "EC" or jwk.get("crv") != "P-256":
-        raise Refused("tee-pubkey is not on P-256")
-    x, y = (int.from_bytes(url_decode(jwk[name]), "big") for name in ("x", "y"))
-    return ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
-
-
-# Evidence
-
-
-def judge(version, tee, nonce, attestation):
-    """The session's key and the platform's claims, if the attestation holds."""
-    if version == "0.2.0":
-        jwk, evidence = attestation["tee-pubkey"], attestation["tee-evidence"]
-        runtime = {"nonce": nonce, "tee-pubkey": jwk}
-        if set(attestation) != {"tee-pubkey", "tee-evidence"}:
-            raise Refused("members of another version")
-    else:
-        runtime_data, tee_evidence = attestation["runtime-data"], attestation["tee-evidence"]
-        jwk, evidence = runtime_data["tee-pubkey"], tee_evidence["primary_evidence"]
-        additional = tee_evidence["additional_evidence"]
-        runtime = {"additional-evidence": additional, "nonce": nonce, "tee-pubkey": jwk}
-        if runtime_data["nonce"] != nonce:
-            raise Refused("nonce of another session")
-        if additional != "":
-            raise Refused("additional evidence is not judged here")
-    if jwk.get("alg") != ALGORITHM or set(jwk) != {"kty", "crv", "alg", "x", "y"}:
-        raise Refused("tee-pubkey is not for " + ALGORITHM)
-    point(jwk)
-    report_data = hashlib.sha384(canonical(runtime)).digest()
-    return jwk, {"tpm": judge_tpm, "sample": judge_sample}[tee](evidence, report_data)
-
-
-def judge_sample(evidence, report_data):
-    if base64.b64decode(evidence["report_data"]) != report_data:
-        raise Refused("report data")
-    return {"tee": "sample"}
-
-
-def judge_tpm(evidence, report_data):
-    quote = evidence["tpm_quote"]
-    if set(evidence) != {"tpm_quote", "ak_public"} or set(quote) != {"signature", "message", "pcrs"}:
-        raise Refused("members")
-    message, signature, spki = (
-        base64.b64decode(text, validate=True) for text in (quote["message"], quote["signature"], evidence["ak_public"])
-    )
-    check_signature(message, signature, spki, report_data[:32])
-    facts = read_attest(message)
-    if facts["extra_data"] != report_data[:32]:
-        raise Refused("nonce of the quote")
-    if facts["selection"] != [(0x000B, bytes([255, 255, 255]))]:
-        raise Refused("selection of the quote")
-    values = [bytes.fromhex(value) for value in quote["pcrs"]]
-    if len(values) != 24 or any(len(value) != 32 for value in values):
-        raise Refused("number of PCRs")
-    if hashlib.sha256(b"".join(values)).digest() != facts["digest"]:
-        raise Refused("PCR digest")
-    pcrs = {f"pcr{number:02}": value.hex() for number, value in enumerate(values)}
-    return {"tee": "tpm", "ak_public": evidence["ak_public"], "report_data": report_data[:32].hex(), **pcrs}
-
-
-def check_signature(message, signature, spki, nonce):
-    """By tpm2-tools: signature, magic number and nonce."""
-    key = serialization.load_der_public_key(spki)
-    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    with tempfile.TemporaryDirectory() as folder:
-        for name, data in (("key.pem", pem), ("message", message), ("signature", signature)):
-            with open(os.path.join(folder, name), "wb") as file:
-                file.write(data)
-        command = ["tpm2_checkquote", "-u", "key.pem", "-m", "message", "-s", "signature", "-q", nonce.hex(), "-g", "sha256"]
-        checked = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if checked.returncode != 0:
-        raise Refused("tpm2_checkquote: " + checked.stderr.strip())
-
-
-def read_attest(message):
-    """TPMS_ATTEST of a quote (TPM 2.0 Part 2, 10.12.12)."""
-    rest = message
-
-    def take(count):
-        nonlocal rest
-        if len(rest) < count:
-            raise Refused("quote is cut off")
-        head, rest = rest[:count], rest[count:]
-        return head
-
-    def number(count):
-        return int.from_bytes(take(count), "big")
-
-    if take(4) != b"\xffTCG" or number(2) != 0x8018:
-        raise Refused("not a quote")
-    take(number(2))
-    extra_data = take(number(2))
-    take(8 + 4 + 4 + 1 + 8)
-    selection = [(number(2), take(number(1))) for _ in range(number(4))]
-    digest = take(number(2))
-    if rest:
-        raise Refused("bytes behind the quote")
-    return {"extra_data": extra_data, "selection": selection, "digest": digest}
-
-
-# The broker
 
 
 class Broker:
@@ -285,9 +119,6 @@ class Broker:
     def cookie(session):
         expires = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 300))
         return ("set-cookie", f"kbs-session-id={session}; Expires={expires}")
-
-
-# Serving, and faults on demand
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -437,130 +268,10 @@ def judge_one(config):
         print(compact({"accepted": False, "why": str(refused)}))
 
 
-# Recordings
-
-
-def message(folder, name):
-    with open(os.path.join(folder, name), encoding="utf-8", newline="") as file:
-        head, _, body = file.read().replace("\r\n", "\n").partition("\n\n")
-    start, *lines = head.split("\n")
-    headers = {key.lower(): value for key, value in (line.split(": ", 1) for line in lines)}
-    return start, headers, body.rstrip("\n")
-
-
-def same(what, ours, recorded):
-    assert ours == recorded, f"{what}:\n ours     {ours}\n recorded {recorded}"
-    print("ok", what)
-
-
-def self_test(folder):
-    for case, tee, auth, attest, get in (
-        ("tpm-affirming", "tpm", "01-post-auth", "02-post-attest", "03-get-resource_default_disk_root"),
-        ("sample-affirming", "sample", "04-post-auth", "05-post-attest", "06-get-resource_default_disk_root2"),
-        ("policy-deny", "sample", "09-post-auth", "10-post-attest", "11-get-resource_default_disk_root2"),
-    ):
-        where = os.path.join(folder, case)
-        denied = case == "policy-deny"
-        broker = Broker({
-            "tees": [tee], "resources": {"default/disk/root": "eA==", "default/disk/root2": "eA=="},
-            **({"registered_aks": []} if denied else {}),
-        })
-        start, headers, body = message(where, auth + ".response.txt")
-        broker.next_nonce = json.loads(body)["nonce"]
-        broker.next_session = headers["set-cookie"].partition("kbs-session-id=")[2].partition(";")[0]
-
-        def play(name):
-            request, request_headers, request_body = message(where, name + ".request.txt")
-            method, path, _ = request.split(" ")
-            cookie = request_headers.get("cookie", "").partition("kbs-session-id=")[2]
-            status, headers, answer, why = broker.answer(method, path, cookie, request_body)
-            return status, dict(headers), answer.decode(), why
-
-        status, ours, answer, why = play(auth)
-        same(f"{case}: challenge", (status, answer), (200, body))
-        same(f"{case}: cookie", ours["set-cookie"].split(";")[0], headers["set-cookie"].split(";")[0])
-        status, _, answer, why = play(attest)
-        assert status == 200, why
-        _, _, body = message(where, attest + ".response.txt")
-        same(f"{case}: members of the token's answer", list(json.loads(answer)), list(json.loads(body)))
-        payload = json.loads(url_decode(json.loads(body)["token"].split(".")[1]))
-        theirs = payload["submods"]["cpu0"]["ear.veraison.annotated-evidence"]
-        if tee == "tpm":
-            claims = dict(broker.sessions[broker.next_session]["claims"])
-            same(f"{case}: report data", claims.pop("report_data"), theirs["report_data"])
-            del claims["tee"]
-            same(f"{case}: claims", claims, theirs["tpm"])
-        start, _, body = message(where, get + ".response.txt")
-        status, _, answer, why = play(get)
-        if denied:
-            same(f"{case}: denial", (status, answer), (int(start.split(" ")[1]), body))
-        else:
-            assert status == 200, why
-            theirs = json.loads(body)
-            same(f"{case}: members of the envelope", list(json.loads(answer)), list(theirs))
-            epk = json.loads(url_decode(theirs["protected"]))["epk"]
-            same(f"{case}: protected header", protected_header(epk["x"], epk["y"]), theirs["protected"])
-    where = os.path.join(folder, "tpm-affirming")
-    with open(os.path.join(where, "tee-key.pem"), "rb") as file:
-        private = serialization.load_pem_private_key(file.read(), None)
-    envelope = json.loads(message(where, "03-get-resource_default_disk_root.response.txt")[2])
-    same("the recorded envelope opens", unseal(envelope, private), b"this-is-the-luks-passphrase-for-root\n")
-    jwk = json.loads(message(where, "02-post-attest.request.txt")[2])["runtime-data"]["tee-pubkey"]
-    same("an envelope of ours opens", unseal(seal(b"x", jwk), private), b"x")
-    start, _, body = message(os.path.join(folder, "sample-affirming"), "03-get-resource_default_disk_root2.response.txt")
-    status, _, answer, _ = Broker({}).answer("GET", PREFIX + "/resource/default/disk/root2", "", b"")
-    same("without a session", (status, answer.decode()), (int(start.split(" ")[1]), body))
-    refuses_forgeries(os.path.join(folder, "tpm-affirming"))
-
-
-def refuses_forgeries(where):
-    """Each part of recorded evidence, changed: a judge that accepts it is none."""
-    recorded = json.loads(message(where, "02-post-attest.request.txt")[2])
-    nonce = recorded["runtime-data"]["nonce"]
-    judge("0.4.0", "tpm", nonce, recorded)
-
-    def change_text(text):
-        return ("B" if text[0] == "A" else "A") + text[1:]
-
-    def changed(change):
-        copy = json.loads(json.dumps(recorded))
-        change(copy, copy["tee-evidence"]["primary_evidence"])
-        return copy
-
-    def set_pcr(_, evidence):
-        evidence["tpm_quote"]["pcrs"][11] = "00" * 32
-
-    def set_message(_, evidence):
-        evidence["tpm_quote"]["message"] = change_text(evidence["tpm_quote"]["message"])
-
-    def set_signature(_, evidence):
-        quote = evidence["tpm_quote"]
-        quote["signature"] = quote["signature"][:40] + change_text(quote["signature"][40:])
-
-    def set_key(copy, _):
-        other = ec.generate_private_key(ec.SECP256R1()).public_key().public_numbers()
-        copy["runtime-data"]["tee-pubkey"]["x"] = url_encode(other.x.to_bytes(32, "big"))
-        copy["runtime-data"]["tee-pubkey"]["y"] = url_encode(other.y.to_bytes(32, "big"))
-
-    for what, change in (("PCR value", set_pcr), ("message", set_message), ("signature", set_signature), ("key", set_key)):
-        try:
-            judge("0.4.0", "tpm", nonce, changed(change))
-        except Refused as refused:
-            print("ok", f"another {what} is refused:", str(refused).split("\n", 1)[0][:60])
-        else:
-            raise AssertionError(f"another {what} is accepted")
-    try:
-        judge("0.4.0", "tpm", base64.b64encode(bytes(32)).decode(), recorded)
-    except Refused as refused:
-        print("ok another nonce is refused:", refused)
-    else:
-        raise AssertionError("another nonce is accepted")
-
-
 def main():
     command, argument = sys.argv[1:]
     if command == "self-test":
-        self_test(argument)
+        self_test(argument, Broker)
         return
     with open(argument, encoding="utf-8") as file:
         config = json.load(file)

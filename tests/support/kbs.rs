@@ -24,7 +24,7 @@ impl Pki {
             ));
         }
         pki.openssl(&format!("req {NEW_KEY} -keyout leaf.key -out leaf.csr -subj /CN=kbs"));
-        std::fs::write(pki.path("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();
+        std::fs::write(pki.path("names"), "subjectAltName=IP:127.0.0.1,IP:::1\n").unwrap();
         pki.openssl(
             "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile names -out leaf.pem",
         );
