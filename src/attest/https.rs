@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use ureq::config::Config;
-use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, TcpConnector, Transport,
     TransportAdapter,
@@ -19,6 +18,7 @@ use ureq::unversioned::transport::{
 use ureq::{Agent, Body};
 
 use super::http::{Answer, Call, Http, HttpError};
+use super::resolver::ServerResolver;
 use super::server::{Pin, Server};
 use super::settings::Settings;
 use super::tls;
@@ -52,8 +52,10 @@ impl Https {
         } else {
             None
         };
-        let connector = ().chain(TcpConnector::default()).chain(TlsConnector { tls });
-        let agent = Agent::with_parts(config, connector, DefaultResolver::default());
+        let name = ServerName::try_from(server.url.host().to_owned())
+            .map_err(|_| HttpError::Malformed("the host is no name for a certificate".to_owned()))?;
+        let connector = ().chain(TcpConnector::default()).chain(TlsConnector { tls, name });
+        let agent = Agent::with_parts(config, connector, ServerResolver::new(&server.url));
         Ok(Self { agent, base: server.url.to_string(), deadline })
     }
 
@@ -131,6 +133,8 @@ const fn is_tls(pin: &Pin) -> bool {
 /// Puts TLS on a TCP connection.
 struct TlsConnector {
     tls: Option<Arc<ClientConfig>>,
+    /// What the server's certificate has to say.
+    name: ServerName<'static>,
 }
 
 impl<In: Transport> Connector<In> for TlsConnector {
@@ -148,11 +152,7 @@ impl<In: Transport> Connector<In> for TlsConnector {
         if !details.needs_tls() {
             return Err(ureq::Error::TlsRequired);
         }
-        let host = details.uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-        let name = ServerName::try_from(host)
-            .map_err(|_| ureq::Error::Tls("the host is no name for a certificate"))?
-            .to_owned();
-        let mut connection = ClientConnection::new(Arc::clone(tls), name).map_err(io)?;
+        let mut connection = ClientConnection::new(Arc::clone(tls), self.name.clone()).map_err(io)?;
         let tcp: Box<dyn Transport> = Box::new(tcp);
         let mut socket = TransportAdapter::new(tcp, details.current_time.clone());
         socket.set_timeout(details.timeout);

@@ -24,6 +24,8 @@ mod https;
 #[cfg(any(feature = "native", test))]
 mod in_turn;
 pub mod protocol;
+#[cfg(feature = "native")]
+mod resolver;
 pub mod server;
 pub mod server_url;
 pub mod settings;

@@ -5,7 +5,11 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// `https://HOST` or `https://HOST:PORT`; HOST is a name, an IPv4 address or an IPv6 address in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerUrl(String);
+pub struct ServerUrl {
+    text: String,
+    host: String,
+    port: u16,
+}
 
 impl ServerUrl {
     /// Parses the address of a server; `None` for anything else: paths, queries, user names.
@@ -24,19 +28,34 @@ impl ServerUrl {
                 (is_name(host) || host.parse::<Ipv4Addr>().is_ok()).then_some((host, port))?
             }
         };
-        let port_fits = match port.strip_prefix(':') {
-            None => port.is_empty(),
-            Some(digits) => {
-                digits.parse::<u16>().is_ok_and(|port| port > 0) && digits.bytes().all(|b| b.is_ascii_digit())
-            }
+        let port = match port.strip_prefix(':') {
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
+            None if port.is_empty() => Self::default_port(text),
+            _ => return None,
         };
-        (port_fits && host.len() <= 253).then(|| Self(text.to_owned()))
+        (port > 0 && host.len() <= 253).then(|| Self { text: text.to_owned(), host: host.to_owned(), port })
+    }
+
+    /// A name, or an address without brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The TCP port.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
     }
 
     /// As it was written: no slash at the end.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    fn default_port(text: &str) -> u16 {
+        if text.starts_with("https:") { 443 } else { 80 }
     }
 
     fn scheme(text: &str) -> Option<&str> {
@@ -50,7 +69,7 @@ impl ServerUrl {
 
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -98,6 +117,13 @@ mod tests {
         ] {
             assert_eq!(ServerUrl::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn host_and_port_are_what_is_connected_to() {
+        let parts = |text| ServerUrl::parse(text).map(|url| (url.host().to_owned(), url.port()));
+        assert_eq!(parts("https://kbs.example"), Some(("kbs.example".into(), 443)));
+        assert_eq!(parts("https://[::1]:8080"), Some(("::1".into(), 8080)));
     }
 
     proptest! {

@@ -92,7 +92,6 @@ mod tests {
             let value = json!({"inner": members, "z": "\u{0}\u{1f}"});
             let text = text(&value).unwrap();
             prop_assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
-            prop_assert!(!text.contains(": "));
         }
     }
 }
