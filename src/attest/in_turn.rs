@@ -51,12 +51,15 @@ pub(super) fn in_turn<T>(
             if share.is_zero() {
                 return Err(last);
             }
+            // The last one is the caller's to report.
+            if let AttestError::AtServer { fault, .. } = &last {
+                log::warn!("{} [{}]", chain(&last), fault.slug());
+            }
             let fault = match ask(server, share) {
                 Ok(wanted) => return Ok(wanted),
                 Err(fault) => fault,
             };
             let next = fault.next();
-            log::warn!("Key broker {}: {} [{}]", server.url, chain(&fault), fault.slug());
             // That the time ran out says less than what went wrong before.
             if !fault.is_timeout() || !clock.left().is_zero() || matches!(last, AttestError::NoTime) {
                 last = AttestError::AtServer { server: server.url.to_string(), fault };
