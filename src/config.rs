@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::attest::Settings;
 use crate::error::{Class, Failure};
 use crate::luks::FlagSet;
 use crate::luks::binding::VolumeKeyDigest;
@@ -39,6 +40,9 @@ pub struct Config {
     /// LUKS2 flags (dm-crypt options such as `allow-discards`) that a header may carry. They are the host's to
     /// write, so none is allowed by default.
     pub allow_luks_flags: FlagSet,
+    /// Which key brokers to ask when the TPM will not unseal; without it, none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kbs: Option<Settings>,
 }
 
 /// Whether a TPM has to be there. A host can hide one, so its absence is final unless the image says otherwise.

@@ -9,9 +9,12 @@
 //!   Candidate   Snapshot  Unsealed   Verified   Fenced    Mapped       Published   Report
 //! ```
 //!
+//! Beside `unseal` stands `attest`: a key from a key broker, where the TPM gives none. The pipeline does not ask it yet.
+//!
 //! Each stage consumes the value of the one before; skipping a stage does not compile. A stage never imports a
 //! later one.
 
+pub mod attest;
 pub mod authentic;
 pub mod config;
 pub mod discover;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use lexopt::prelude::*;
 
-use super::{Command, Common, bind, config, enroll, help, inspect, unlock};
+use super::{Command, Common, attest, bind, config, enroll, help, inspect, unlock};
 use crate::error::{Class, Failure};
 
 /// Parses the arguments, the program's name first.
@@ -65,6 +65,12 @@ pub(super) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(Common,
                 Value(path) if options.volume.is_none() => options.volume = Some(path.into()),
                 other => return Err(other.unexpected().into()),
             },
+            (Some(Command::Attest(options)), argument) => match argument {
+                Long("tpm2-device") => options.tpm = parser.value()?.parse_with(str::parse)?,
+                Long("show-ak") => options.show_key = true,
+                Long("connect") => options.connect = true,
+                other => return Err(other.unexpected().into()),
+            },
             (Some(Command::Config(action)), Value(name)) => *action = config::Action::named(&name.string()?)?,
             (Some(Command::Help(topic)), Value(name)) => *topic = help::Topic::of(&named(&name.string()?)?),
             (_, other) => return Err(other.unexpected().into()),
@@ -81,6 +87,7 @@ fn named(name: &str) -> Result<Command, UsageError> {
         "enroll" => Ok(Command::Enroll(enroll::Options::default())),
         "bind" => Ok(Command::Bind(bind::Options::default())),
         "inspect" => Ok(Command::Inspect(inspect::Options::default())),
+        "attest" => Ok(Command::Attest(attest::Options::default())),
         "status" => Ok(Command::Status),
         "config" => Ok(Command::Config(config::Action::Unnamed)),
         "fail" => Ok(Command::Fail),
@@ -101,6 +108,9 @@ fn check(command: &Command) -> Result<(), UsageError> {
         Command::Bind(bind::Options { volume: None, .. })
         | Command::Inspect(inspect::Options { volume: None, .. }) => {
             Err(UsageError::Missing("a DEVICE or IMAGE"))
+        }
+        Command::Attest(attest::Options { show_key: true, connect: true, .. }) => {
+            Err(UsageError::Contradiction("--show-ak and --connect"))
         }
         Command::Config(config::Action::Unnamed) => Err(UsageError::Missing("check, show or mount-unit")),
         _ => Ok(()),
@@ -230,6 +240,8 @@ mod tests {
             "inspect",
             "config",
             "config x",
+            "attest disk.img",
+            "attest --show-ak --connect",
         ] {
             assert_eq!(parsed(line).map(|_| ()).unwrap_err().slug(), "usage", "{line}");
         }

@@ -39,6 +39,9 @@ pub(super) fn run(common: &Common, action: Action) -> Result<u8, Error> {
                      nor volume keys"
                 );
             }
+            if config.kbs.is_some() {
+                log::warn!("This version does not ask kbs.servers at boot yet; only `attest` does");
+            }
             print("The configuration is valid\n")
         }
         Action::Show => print_json(&config),

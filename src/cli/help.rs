@@ -10,6 +10,7 @@ pub(super) enum Topic {
     Enroll,
     Bind,
     Inspect,
+    Attest,
     Status,
     Config,
     Fail,
@@ -23,6 +24,7 @@ impl Topic {
             Command::Enroll(_) => Self::Enroll,
             Command::Bind(_) => Self::Bind,
             Command::Inspect(_) => Self::Inspect,
+            Command::Attest(_) => Self::Attest,
             Command::Status => Self::Status,
             Command::Config(_) => Self::Config,
             Command::Fail => Self::Fail,
@@ -39,6 +41,7 @@ impl Topic {
             Self::Enroll => ENROLL,
             Self::Bind => BIND,
             Self::Inspect => INSPECT,
+            Self::Attest => ATTEST,
             Self::Status => STATUS,
             Self::Config => CONFIG,
             Self::Fail => FAIL,
@@ -57,6 +60,7 @@ Commands:
   bind     Give a token of systemd-cryptenroll's its binding and the owner's signature
   inspect  Show what a volume's header says, and whether it is accepted
   status   Show what this boot's unlock came to
+  attest   Show what this machine proves of itself, and try it on the key brokers
   config   Check or show the configuration where an image is built
   fail     End a boot that must not go on (used by the initramfs only)
 
@@ -175,6 +179,28 @@ Options:
   --json                  Print it as JSON
 ";
 
+const ATTEST: &str = "\
+Show what this machine proves of itself to a key broker. A rehearsal: no key is fetched.
+
+Usage: cvm-unlock attest [--json] [--tpm2-device=DEVICE]
+       cvm-unlock attest --show-ak [--json]    The TPM's attestation key, to be registered
+       cvm-unlock attest --connect [--json]    Have the configured key brokers judge the evidence
+
+The evidence is a quote by the TPM over PCRs 0 to 23 of the SHA-256 bank, in the form in which Trustee
+takes it. The attestation key is derived from a fixed template in the endorsement hierarchy: the same at
+every boot and after TPM2_Clear. A server has to know it, since anybody has a TPM: see docs/trustee.
+Without --connect, the quote is over a random number of our own.
+
+Values in a running system are not those of the initramfs: PCR 11 has moved on, PCR 15 is fenced.
+
+Options:
+  --show-ak             Print the attestation key only
+  --connect             Handshake with kbs.servers of the configuration, up to the attestation
+  --tpm2-device=DEVICE  auto (default), /dev/tpm0, /dev/tpmrm0, or swtpm:host=HOST,port=PORT
+  --config=FILE         Another configuration
+  --json                Print it as JSON
+";
+
 const STATUS: &str = "\
 Show what this boot's unlock came to, from /run/cvm-unlock/report.json.
 
@@ -204,6 +230,17 @@ Members and defaults:
    \"root\": {\"fstype\": \"auto\", \"options\": \"rw\"},
    \"allow_luks_flags\": []}              allow-discards, same-cpu-crypt, submit-from-crypt-cpus,
                                         no-read-workqueue, no-write-workqueue
+
+Key brokers, none by default (docs/trustee):
+  {\"kbs\": {\"servers\": [{\"url\": \"https://HOST:PORT\",   asked in this order; each has one of
+                        \"ca\": \"PEM\",              authorities, the only ones that count, or
+                        \"spki\": \"HEX\"}],          SHA-256 of the server's own public key
+           \"resource\": \"default/disk/{uuid}\",  repository/type/tag; {uuid}: the volume's LUKS UUID
+           \"evidence\": \"tpm\",
+           \"connect_timeout_seconds\": 5,
+           \"deadline_seconds\": 60,              all servers and attempts
+           \"not_before\": 0,                     the image's time, seconds since 1970: no clock is earlier
+           \"init_data\": \"TOML\"}}
 ";
 
 const FAIL: &str = "\

@@ -3,6 +3,7 @@
 //! One file per subcommand, thin: they turn options into a call of the library and its result into text or JSON.
 
 mod arguments;
+mod attest;
 mod bind;
 mod config;
 mod enroll;
@@ -37,6 +38,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Enroll(options) => enroll::run(&common, &options),
         Command::Bind(options) => bind::run(&common, &options),
         Command::Inspect(options) => inspect::run(&common, &options),
+        Command::Attest(options) => attest::run(&common, &options),
         Command::Status => status::run(&common),
         Command::Config(action) => config::run(&common, action),
         Command::Fail => fail::run(&common),
@@ -52,6 +54,7 @@ enum Command {
     Enroll(enroll::Options),
     Bind(bind::Options),
     Inspect(inspect::Options),
+    Attest(attest::Options),
     Status,
     Config(config::Action),
     Fail,

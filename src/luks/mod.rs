@@ -10,7 +10,7 @@ mod digest;
 pub mod emit;
 mod error;
 mod flags;
-mod json;
+pub mod json;
 pub mod kdf;
 pub mod keyslot;
 mod members;

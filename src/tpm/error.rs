@@ -92,6 +92,12 @@ pub enum TpmError {
         /// What we asked for.
         verb: Verb,
     },
+    /// The endorsement hierarchy has a password.
+    #[error("{verb}: the endorsement hierarchy of the TPM has a password")]
+    EndorsementAuth {
+        /// What we asked for.
+        verb: Verb,
+    },
     /// A PCR is not implemented in that bank.
     #[error("PCR {pcr} of bank {bank} cannot be read")]
     PcrUnreadable {
@@ -173,6 +179,7 @@ impl Failure for TpmError {
             Self::SrkAbsent => "srk-absent",
             Self::SrkOther => "srk-other",
             Self::OwnerAuth { .. } => "tpm-owner-auth",
+            Self::EndorsementAuth { .. } => "tpm-endorsement-auth",
             Self::PcrUnreadable { .. } => "pcr-unreadable",
             Self::Forged { .. } => "tpm-forged",
             Self::Refused { .. } => "tpm-refused",
@@ -197,6 +204,7 @@ impl Failure for TpmError {
             | Self::SrkAbsent
             | Self::SrkOther
             | Self::OwnerAuth { .. }
+            | Self::EndorsementAuth { .. }
             | Self::PcrUnreadable { .. }
             | Self::Forged { .. }
             | Self::Refused { .. } => Class::Refused,
@@ -210,6 +218,9 @@ impl Failure for TpmError {
             }
             Self::ForeignTpm { .. } | Self::SrkAbsent | Self::SrkOther => {
                 "the disk was enrolled with another TPM, or this one was cleared: enrol again"
+            }
+            Self::EndorsementAuth { .. } => {
+                "attestation derives its key in the endorsement hierarchy: remove that password"
             }
             Self::Lockout { .. } => {
                 "wait, or reset the lockout with its authorisation; retrying makes it worse"

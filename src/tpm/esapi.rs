@@ -10,6 +10,7 @@
 mod approval;
 mod object;
 mod pcr;
+mod quote;
 mod seal;
 mod session;
 
@@ -31,7 +32,7 @@ use super::device::{Device, Opening, is_managed};
 use super::rc::RcClass;
 use super::retry::{History, Next};
 use super::srk::Srk;
-use super::{Banks, Parent, Step, Tpm, TpmError, Verb};
+use super::{AttestationKey, Banks, Parent, Quote, Step, Tpm, TpmError, Verb};
 use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use crate::secret::Secret;
 
@@ -195,6 +196,14 @@ impl Tpm for EsapiTpm {
         parent: Option<u32>,
     ) -> Result<(Sealed, Srk), TpmError> {
         self.cleanly(|tpm| tpm.seal_below(secret, policy, parent))
+    }
+
+    fn attestation_key(&mut self) -> Result<AttestationKey, TpmError> {
+        self.cleanly(|tpm| tpm.derive_attestation_key().map(|(_, key)| key))
+    }
+
+    fn quote(&mut self, nonce: &[u8; 32], bank: Bank, mask: PcrMask) -> Result<Quote, TpmError> {
+        self.cleanly(|tpm| tpm.quote_pcrs(nonce, bank, mask))
     }
 }
 

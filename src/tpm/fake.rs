@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 
 use super::blob::Sealed;
 use super::srk::Srk;
-use super::{Banks, Parent, Step, Tpm, TpmError, Verb, template};
+use super::{AttestationKey, Banks, Parent, Quote, Step, Tpm, TpmError, Verb, template};
 use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use crate::policy::{approved, literal};
 use crate::secret::Secret;
@@ -132,6 +132,15 @@ impl Tpm for FakeTpm {
         self.secrets.push((private.clone(), secret.expose().to_vec()));
         let parent = template::Primary::Srk(super::PrimaryAlg::Ecc).public();
         Ok((Sealed::new(private, public, None).unwrap(), Srk::new(template::SRK_HANDLE, parent).unwrap()))
+    }
+
+    /// Plain memory signs nothing: quotes are tested with an emulator.
+    fn attestation_key(&mut self) -> Result<AttestationKey, TpmError> {
+        Err(TpmError::from_rc(Verb::CreatePrimary, 0x101))
+    }
+
+    fn quote(&mut self, _nonce: &[u8; 32], _bank: Bank, _mask: PcrMask) -> Result<Quote, TpmError> {
+        Err(TpmError::from_rc(Verb::Quote, 0x101))
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The host can hide a TPM, or hand us one of its own: what answers here vouches for nothing by itself.
 
+pub mod attestation_key;
 pub mod blob;
 pub mod device;
 pub mod error;
@@ -9,6 +10,7 @@ pub mod error;
 pub mod esapi;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod quote;
 pub mod rc;
 pub mod readings;
 pub mod retry;
@@ -17,8 +19,10 @@ pub mod template;
 mod verb;
 pub mod wire;
 
+pub use attestation_key::AttestationKey;
 pub use device::Device;
 pub use error::TpmError;
+pub use quote::Quote;
 pub use template::PrimaryAlg;
 pub use verb::Verb;
 
@@ -74,6 +78,18 @@ pub trait Tpm {
         policy: &[u8; 32],
         parent: Option<u32>,
     ) -> Result<(Sealed, Srk), TpmError>;
+
+    /// The key that quotes: the same at every boot, until the TPM's endorsement seed is changed.
+    ///
+    /// # Errors
+    /// The TPM's.
+    fn attestation_key(&mut self) -> Result<AttestationKey, TpmError>;
+
+    /// Signs `nonce` and the present values of PCRs by the attestation key.
+    ///
+    /// # Errors
+    /// The TPM's.
+    fn quote(&mut self, nonce: &[u8; 32], bank: Bank, mask: PcrMask) -> Result<Quote, TpmError>;
 }
 
 /// The banks of a TPM, and what about them would make a fence ineffective.

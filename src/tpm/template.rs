@@ -108,6 +108,26 @@ pub fn sealed_object(policy: &[u8; 32]) -> Vec<u8> {
     bytes
 }
 
+/// The marshalled `TPMT_PUBLIC` of the attestation key, its `unique` empty: RSA with 2048 bits, restricted to sign what the TPM
+/// itself made, by RSASSA with SHA-256 (what Trustee's verifier for TPMs takes).
+///
+/// It belongs into the endorsement hierarchy: a `TPM2_Clear`, after which nothing that was sealed opens and attestation has to
+/// help, changes the owner's seed and not this one. It is derived from the seed at each use, so that it is the same at every boot
+/// without being stored anywhere.
+#[must_use]
+pub fn attestation_key() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.extend_from_slice(&ALG_RSA);
+    bytes.extend_from_slice(&ALG_SHA256);
+    bytes.extend_from_slice(&ATTESTATION_ATTRIBUTES.to_be_bytes());
+    bytes.extend_from_slice(&NO_POLICY);
+    bytes.extend_from_slice(&[0x00, 0x10, 0x00, 0x14]); // No symmetric algorithm; TPM_ALG_RSASSA
+    bytes.extend_from_slice(&ALG_SHA256);
+    bytes.extend_from_slice(&[0x08, 0x00, 0x00, 0x00, 0x00, 0x00]); // 2048 bits, default exponent
+    bytes.extend_from_slice(&[0x00, 0x00]);
+    bytes
+}
+
 /// Where systemd and the TCG put the storage root key.
 pub const SRK_HANDLE: u32 = 0x8100_0001;
 
@@ -122,6 +142,8 @@ const SRK_ATTRIBUTES: u32 = 0x0003_0472;
 const LEGACY_ATTRIBUTES: u32 = 0x0003_0072;
 /// fixedTPM, fixedParent, noDA; only the policy opens it.
 const SEALED_ATTRIBUTES: u32 = 0x0000_0412;
+/// sign, restricted, noDA, userWithAuth, sensitiveDataOrigin, fixedParent, fixedTPM.
+const ATTESTATION_ATTRIBUTES: u32 = 0x0005_0472;
 const NO_POLICY: [u8; 2] = [0x00, 0x00];
 /// `TPMT_SYM_DEF_OBJECT`.
 const AES_128_CFB: [u8; 6] = [0x00, 0x06, 0x00, 0x80, 0x00, 0x43];
@@ -157,5 +179,6 @@ mod tests {
         assert_eq!(Primary::Srk(PrimaryAlg::Ecc).public().len(), 26);
         assert_eq!(Primary::Legacy(PrimaryAlg::Rsa).public().len(), 26);
         assert_eq!(sealed_object(&[7; 32]).len(), 46);
+        assert_eq!(attestation_key().len(), 24);
     }
 }

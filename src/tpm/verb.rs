@@ -39,6 +39,8 @@ pub enum Verb {
     CreatePrimary,
     /// `TPM2_EvictControl`
     EvictControl,
+    /// `TPM2_Quote`
+    Quote,
     /// `TPM2_FlushContext`
     FlushContext,
 }

@@ -114,6 +114,7 @@ impl Next {
                 | TpmError::SrkAbsent
                 | TpmError::SrkOther
                 | TpmError::OwnerAuth { .. }
+                | TpmError::EndorsementAuth { .. }
                 | TpmError::PcrUnreadable { .. }
                 | TpmError::Refused { .. }
                 | TpmError::Library { .. } => Self::Token,

@@ -8,6 +8,7 @@ pub mod commands;
 pub mod forge;
 pub mod gpt_disk;
 pub mod interposer;
+pub mod kbs;
 #[cfg(feature = "native")]
 pub mod library;
 pub mod snapshot;

@@ -141,3 +141,16 @@ pub fn unseal(swtpm: &Swtpm, pcrs: &str) -> bool {
     swtpm.tool("tpm2_flushcontext -t");
     unsealed
 }
+
+/// The attestation key of a TPM in the forms in which servers know it, as the executable prints it.
+pub struct ShownKey {
+    pub pem: String,
+    pub ak_public: String,
+}
+
+pub fn attestation_key(swtpm: &Swtpm) -> ShownKey {
+    let device = format!("--tpm2-device={}", swtpm.device());
+    let shown = super::bench::run(&["attest", "--show-ak", "--json", &device]).json();
+    let text = |name: &str| shown[name].as_str().unwrap().to_owned();
+    ShownKey { pem: text("pem"), ak_public: text("ak_public") }
+}

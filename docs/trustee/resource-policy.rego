@@ -1,0 +1,36 @@
+# Resource policy: a key is released to affirming evidence of one TPM, and to nothing else.
+#
+# Trustee's own default policy releases every resource to every evidence but `sample`: to any machine with any TPM. It has to be
+# replaced before the first key is uploaded.
+
+package policy
+
+import rego.v1
+
+default allow := false
+
+allow if {
+	data.plugin == "resource"
+
+	count(input.submods) > 0
+	not some_do_not_affirm
+
+	# Each machine gets its own key and no other.
+	evidence := input.submods.cpu0["ear.veraison.annotated-evidence"]
+	evidence.tpm.ak_public in owners[path]
+}
+
+some_do_not_affirm if {
+	some _, submod in input.submods
+	submod["ear.status"] != "affirming"
+}
+
+# repository/type/tag; a list of the three in newer versions of Trustee, a text in older ones.
+path := concat("/", data["resource-path"]) if is_array(data["resource-path"])
+
+path := data["resource-path"] if is_string(data["resource-path"])
+
+# The attestation keys (`cvm-unlock attest --show-ak`) of the machines that may open a volume, by the path of its key.
+owners := {
+	"default/disk/00000000-0000-0000-0000-000000000000": ["MIIB..."],
+}

@@ -1,0 +1,79 @@
+//! What proves the state of this machine: report data comes in, a platform's evidence as Trustee wants it goes out.
+//!
+//! This is the seam at which SEV-SNP, TDX and Azure's paravisor follow: each is one more implementation of [`Evidence`].
+
+#[cfg(feature = "test-double")]
+pub mod sample;
+pub mod tpm;
+
+use serde_json::Value;
+use thiserror::Error;
+
+use super::protocol::{ReportData, Tee};
+use crate::error::{Class, Failure};
+use crate::tpm::TpmError;
+
+/// A platform that can prove its state.
+pub trait Evidence {
+    /// Its name in the protocol.
+    fn tee(&self) -> Tee;
+
+    /// Evidence bound to `report_data`, in the JSON of Trustee's verifier for this platform. Certificates (`cert_chain`, `vcek`)
+    /// and event logs (`cc_eventlog`) have their places inside it.
+    ///
+    /// # Errors
+    /// The platform's.
+    fn collect(&mut self, report_data: &ReportData) -> Result<Value, EvidenceError>;
+}
+
+/// All that proves the state of this machine.
+pub struct Attester<'a> {
+    /// What decides which verifier is asked.
+    pub primary: Box<dyn Evidence + 'a>,
+    /// Other devices, a TPM beside a TEE for instance: their evidence is hashed into the report data of the primary.
+    pub additional: Vec<Box<dyn Evidence + 'a>>,
+    /// Init-data whose digest the primary's evidence carries.
+    pub init_data: Option<&'a str>,
+}
+
+impl<'a> Attester<'a> {
+    /// With one evidence only.
+    #[must_use]
+    pub fn new(primary: impl Evidence + 'a) -> Self {
+        Self { primary: Box::new(primary), additional: Vec::new(), init_data: None }
+    }
+
+    /// The name of the primary platform.
+    #[must_use]
+    pub fn tee(&self) -> Tee {
+        self.primary.tee()
+    }
+}
+
+/// Why there is no evidence.
+#[derive(Debug, Error)]
+pub enum EvidenceError {
+    /// The TPM's.
+    #[error("Quoting the PCRs")]
+    Tpm(#[source] TpmError),
+}
+
+impl Failure for EvidenceError {
+    fn slug(&self) -> &'static str {
+        match self {
+            Self::Tpm(error) => error.slug(),
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Tpm(error) => error.class(),
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Tpm(error) => error.hint(),
+        }
+    }
+}

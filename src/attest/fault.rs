@@ -1,0 +1,233 @@
+//! What went wrong at one key broker: an exchange that failed comes in; what to try next, and what the world sees of it, goes
+//! out.
+
+use thiserror::Error;
+
+use super::evidence::EvidenceError;
+use super::http::HttpError;
+use super::protocol::ProtocolError;
+use crate::error::{Class, Failure};
+
+/// What went wrong at one server.
+#[derive(Debug, Error)]
+pub enum Fault {
+    /// No answer.
+    #[error("{step}")]
+    Http {
+        /// What we were doing.
+        step: Step,
+        /// What happened.
+        #[source]
+        source: HttpError,
+    },
+    /// An answer that is not the protocol's.
+    #[error("{step}: the answer makes no sense")]
+    Answer {
+        /// What we were doing.
+        step: Step,
+        /// What is wrong with it.
+        #[source]
+        source: ProtocolError,
+    },
+    /// A status that says that the server is in trouble.
+    #[error("{step}: the server is in trouble (status {status})")]
+    Trouble {
+        /// What we were doing.
+        step: Step,
+        /// HTTP status code.
+        status: u16,
+    },
+    /// A refusal by somebody who does not speak the protocol.
+    #[error("{step}: refused without an explanation (status {status})")]
+    NotAKeyBroker {
+        /// What we were doing.
+        step: Step,
+        /// HTTP status code.
+        status: u16,
+    },
+    /// Protocol 0.1.
+    #[error("The server speaks protocol {0}, which does not authenticate what it sends")]
+    TooOld(String),
+    /// A protocol that we do not speak.
+    #[error("The server speaks protocol {0}, which this version does not")]
+    Version(String),
+    /// The server does not take part, or does not know the platform.
+    #[error("The server does not offer attestation to {tee}: {detail}")]
+    Platform {
+        /// The platform.
+        tee: &'static str,
+        /// The server's words.
+        detail: String,
+    },
+    /// No evidence could be made.
+    #[error("Collecting evidence")]
+    Evidence(#[source] EvidenceError),
+    /// The kernel has no random numbers.
+    #[error("Making a key for the session")]
+    Random,
+    /// The evidence is not accepted.
+    #[error("The server does not accept the evidence: {detail}")]
+    EvidenceRefused {
+        /// The server's words.
+        detail: String,
+    },
+    /// The evidence is accepted, and the policy says no.
+    #[error("The server's policy denies the key to this machine in its present state: {detail}")]
+    Denied {
+        /// The server's words.
+        detail: String,
+    },
+    /// No such resource.
+    #[error("The server has no resource {path}: {detail}")]
+    Missing {
+        /// Its path.
+        path: String,
+        /// The server's words.
+        detail: String,
+    },
+    /// Any other refusal.
+    #[error("{step}: the server refuses with {kind}: {detail}")]
+    Refused {
+        /// What we were doing.
+        step: Step,
+        /// The last part of the error's type.
+        kind: String,
+        /// The server's words.
+        detail: String,
+    },
+    /// An empty resource.
+    #[error("The resource {path} is empty")]
+    Empty {
+        /// Its path.
+        path: String,
+    },
+}
+
+/// What a handshake does at a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// `POST /auth`
+    Challenge,
+    /// `POST /attest`
+    Attest,
+    /// `GET /resource`
+    Fetch,
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Challenge => "Asking for a challenge",
+            Self::Attest => "Sending evidence",
+            Self::Fetch => "Fetching the key",
+        })
+    }
+}
+
+/// What a fault means for what comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It is the answer: nobody else is asked.
+    GiveUp,
+    /// This server is of no use; another may be.
+    OtherServer,
+    /// It may pass: this server is asked again until the deadline.
+    Retry,
+}
+
+impl Fault {
+    /// What to do about it.
+    #[must_use]
+    pub const fn next(&self) -> Next {
+        match self {
+            Self::Denied { .. } | Self::EvidenceRefused { .. } | Self::Evidence(_) | Self::Random => {
+                Next::GiveUp
+            }
+            Self::Trouble { .. }
+            | Self::Http { source: HttpError::Unreachable(_) | HttpError::TimedOut(_), .. } => Next::Retry,
+            Self::Http { .. }
+            | Self::Answer { .. }
+            | Self::NotAKeyBroker { .. }
+            | Self::TooOld(_)
+            | Self::Version(_)
+            | Self::Platform { .. }
+            | Self::Missing { .. }
+            | Self::Refused { .. }
+            | Self::Empty { .. } => Next::OtherServer,
+        }
+    }
+}
+
+impl Fault {
+    /// Whether the time ran out.
+    #[must_use]
+    pub const fn is_timeout(&self) -> bool {
+        matches!(self, Self::Http { source: HttpError::TimedOut(_), .. })
+    }
+}
+
+impl Failure for Fault {
+    fn slug(&self) -> &'static str {
+        match self {
+            Self::Http { source, .. } => match source {
+                HttpError::Unreachable(_) => "kbs-unreachable",
+                HttpError::TimedOut(_) => "kbs-timeout",
+                HttpError::Certificate(_) => "kbs-certificate",
+                HttpError::Tls(_) => "kbs-tls",
+                HttpError::Redirect(_) => "kbs-redirect",
+                HttpError::TooLarge(_) => "kbs-answer-too-large",
+                HttpError::Malformed(_) => "kbs-answer",
+            },
+            Self::Answer { source: ProtocolError::Sealed, .. } => "kbs-envelope",
+            Self::Answer { .. } => "kbs-answer",
+            Self::Trouble { .. } => "kbs-trouble",
+            Self::NotAKeyBroker { .. } => "kbs-not-a-key-broker",
+            Self::TooOld(_) => "kbs-too-old",
+            Self::Version(_) => "kbs-version",
+            Self::Platform { .. } => "kbs-platform",
+            Self::Evidence(error) => error.slug(),
+            Self::Random => "random-failed",
+            Self::EvidenceRefused { .. } => "kbs-evidence-refused",
+            Self::Denied { .. } => "kbs-denied",
+            Self::Missing { .. } => "kbs-resource-missing",
+            Self::Refused { .. } => "kbs-refused",
+            Self::Empty { .. } => "kbs-resource-empty",
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Http { source: HttpError::Unreachable(_) | HttpError::TimedOut(_), .. }
+            | Self::Trouble { .. } => Class::Unavailable,
+            Self::Http { .. } | Self::Answer { .. } | Self::NotAKeyBroker { .. } | Self::Empty { .. } => {
+                Class::Data
+            }
+            Self::Evidence(error) => error.class(),
+            Self::Random => Class::Os,
+            Self::TooOld(_)
+            | Self::Version(_)
+            | Self::Platform { .. }
+            | Self::EvidenceRefused { .. }
+            | Self::Denied { .. }
+            | Self::Missing { .. }
+            | Self::Refused { .. } => Class::Refused,
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Http { source: HttpError::Certificate(_), .. } => {
+                "kbs.servers pins the CA (not a self-signed leaf) or the leaf's key: openssl x509 -pubkey -noout -in \
+                 leaf.pem | openssl pkey -pubin -outform DER | sha256sum"
+            }
+            Self::Http { source: HttpError::Tls(_), .. } => "the server has to offer TLS 1.3",
+            Self::TooOld(_) => "use a Trustee of v0.12 or later",
+            Self::Denied { .. } => {
+                "compare `cvm-unlock attest` with the server's reference values and resource policy"
+            }
+            Self::EvidenceRefused { .. } => "the server's log says why",
+            Self::Evidence(error) => error.hint(),
+            _ => "",
+        }
+    }
+}

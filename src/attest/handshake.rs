@@ -1,0 +1,185 @@
+//! The handshake with one server: challenge, evidence, key. Each step consumes the one before, so that none can be left out, and
+//! each is tried once: a refusal does not become another answer by asking again.
+
+use serde_json::{Map, Value};
+
+use super::evidence::Attester;
+use super::fault::{Fault, Step};
+use super::http::{Answer, Call, Http};
+use super::protocol::messages::{self, Attestation};
+use super::protocol::version::Expected;
+use super::protocol::{
+    Challenge, Envelope, Kind, PREFIX, ProtocolError, Refusal, ReportData, ResourcePath, SessionCookie,
+    TeeKey, Version,
+};
+use crate::secret::Secret;
+
+/// A server that challenged us.
+#[derive(Debug)]
+pub(super) struct Challenged {
+    version: Version,
+    challenge: Challenge,
+    cookie: SessionCookie,
+}
+
+/// A server that accepted our evidence.
+pub(super) struct Attested {
+    /// The version that the server speaks.
+    pub(super) version: Version,
+    cookie: SessionCookie,
+    key: TeeKey,
+}
+
+impl Challenged {
+    /// Asks for a challenge: in the newest version and by the newest name of the platform, then as the server says.
+    pub(super) fn ask(http: &mut dyn Http, attester: &Attester<'_>) -> Result<Self, Fault> {
+        let step = Step::Challenge;
+        let mut version = Version::V0_4_0;
+        let mut names = attester.tee().names(version).iter();
+        let mut name = names.next().copied().unwrap_or_default();
+        // At most one change of version and one of the name.
+        for _ in 0..3 {
+            let call = Call {
+                path: format!("{PREFIX}/auth"),
+                body: Some(messages::request(version, name)),
+                cookie: None,
+                limit: CHALLENGE_LIMIT,
+            };
+            let answer = http.send(&call).map_err(|source| Fault::Http { step, source })?;
+            let refusal = match accepted(step, &answer)? {
+                Ok(()) => {
+                    let challenge =
+                        Challenge::parse(&answer.body).map_err(|source| Fault::Answer { step, source })?;
+                    let cookie = SessionCookie::find(answer.cookies.iter().map(String::as_str))
+                        .ok_or(Fault::Answer { step, source: ProtocolError::NoSession })?;
+                    return Ok(Self { version, challenge, cookie });
+                }
+                Err(refusal) if refusal.kind == Kind::Attestation => refusal,
+                Err(refusal) => return Err(other(step, refusal)),
+            };
+            match Expected::read(&refusal.detail) {
+                Some(Expected::Spoken(expected)) if expected != version => {
+                    version = expected;
+                    names = attester.tee().names(version).iter();
+                }
+                Some(Expected::TooOld(number)) => return Err(Fault::TooOld(number)),
+                Some(Expected::Unknown(number)) => return Err(Fault::Version(number)),
+                // It is not the version: perhaps the name.
+                Some(Expected::Spoken(_)) | None => {}
+            }
+            name = names.next().copied().ok_or_else(|| Fault::Platform {
+                tee: attester.tee().name(),
+                detail: refusal.detail.clone(),
+            })?;
+        }
+        Err(Fault::Platform { tee: attester.tee().name(), detail: String::new() })
+    }
+
+    /// Collects evidence and has it judged.
+    pub(super) fn attest(self, http: &mut dyn Http, attester: &mut Attester<'_>) -> Result<Attested, Fault> {
+        let step = Step::Attest;
+        let key = TeeKey::generate().ok_or(Fault::Random)?;
+        let nonce = &self.challenge.nonce;
+        let (additional, report_data) = match self.version {
+            Version::V0_4_0 => {
+                let additional = additional_evidence(attester, &ReportData::alone(nonce, key.public()))?;
+                let report_data = ReportData::primary(nonce, key.public(), &additional);
+                (additional, report_data)
+            }
+            // There is one evidence, and it is bound to less.
+            Version::V0_2_0 => (String::new(), ReportData::alone(nonce, key.public())),
+        };
+        let primary = attester.primary.collect(&report_data).map_err(Fault::Evidence)?;
+        let attestation = Attestation {
+            nonce,
+            key: key.public(),
+            primary: &primary,
+            additional: &additional,
+            init_data: attester.init_data,
+        };
+        let call = Call {
+            path: format!("{PREFIX}/attest"),
+            body: Some(attestation.body(self.version)),
+            cookie: Some(&self.cookie),
+            limit: TOKEN_LIMIT,
+        };
+        let answer = http.send(&call).map_err(|source| Fault::Http { step, source })?;
+        match accepted(step, &answer)? {
+            Ok(()) => {}
+            Err(Refusal { kind: Kind::Attestation, detail }) => {
+                return Err(Fault::EvidenceRefused { detail });
+            }
+            Err(Refusal { kind: Kind::PolicyDeny, detail }) => return Err(Fault::Denied { detail }),
+            Err(refusal) => return Err(other(step, refusal)),
+        }
+        messages::check_token(&answer.body).map_err(|source| Fault::Answer { step, source })?;
+        Ok(Attested { version: self.version, cookie: self.cookie, key })
+    }
+}
+
+impl Attested {
+    /// Fetches one resource: its key is used once.
+    pub(super) fn fetch(self, http: &mut dyn Http, path: &ResourcePath) -> Result<Secret, Fault> {
+        let step = Step::Fetch;
+        let call = Call {
+            path: format!("{PREFIX}/resource/{path}"),
+            body: None,
+            cookie: Some(&self.cookie),
+            limit: RESOURCE_LIMIT,
+        };
+        let answer = http.send(&call).map_err(|source| Fault::Http { step, source })?;
+        match accepted(step, &answer)? {
+            Ok(()) => {}
+            Err(Refusal { kind: Kind::PolicyDeny, detail }) => return Err(Fault::Denied { detail }),
+            Err(Refusal { kind: Kind::Resource, detail }) => {
+                return Err(Fault::Missing { path: path.to_string(), detail });
+            }
+            Err(refusal) => return Err(other(step, refusal)),
+        }
+        let secret = Envelope::parse(&answer.body)
+            .and_then(|envelope| envelope.open(self.key))
+            .map_err(|source| Fault::Answer { step, source })?;
+        if secret.is_empty() { Err(Fault::Empty { path: path.to_string() }) } else { Ok(secret) }
+    }
+}
+
+/// The evidence of other devices as one text: it is hashed into the primary's report data, and sent, in this form.
+fn additional_evidence(attester: &mut Attester<'_>, report_data: &ReportData) -> Result<String, Fault> {
+    let mut devices = Map::new();
+    for evidence in &mut attester.additional {
+        let collected = evidence.collect(report_data).map_err(Fault::Evidence)?;
+        devices.insert(evidence.tee().name().to_owned(), collected);
+    }
+    Ok(if devices.is_empty() { String::new() } else { Value::Object(devices).to_string() })
+}
+
+/// Whether the answer is one, or a refusal that explains itself.
+fn accepted(step: Step, answer: &Answer) -> Result<Result<(), Refusal>, Fault> {
+    match (answer.status, Refusal::parse(&answer.body)) {
+        (200, _) => Ok(Ok(())),
+        (_, Some(refusal)) => Ok(Err(refusal)),
+        (status @ 500..=599, None) => Err(Fault::Trouble { step, status }),
+        (status, None) => Err(Fault::NotAKeyBroker { step, status }),
+    }
+}
+
+fn other(step: Step, refusal: Refusal) -> Fault {
+    let kind = match refusal.kind {
+        Kind::PolicyDeny => "PolicyDeny".to_owned(),
+        Kind::Attestation => "AttestationError".to_owned(),
+        Kind::NoSession => "TokenNotFound".to_owned(),
+        Kind::Resource => "PluginInternalError".to_owned(),
+        Kind::Other(name) => name,
+    };
+    Fault::Refused { step, kind, detail: refusal.detail }
+}
+
+/// Bytes. A challenge has about 80; `se`, which is not ours, has 10 KiB.
+const CHALLENGE_LIMIT: u64 = 16 << 10;
+/// Bytes. A token carries all claims about the platform: 5 KiB for a TPM, some hundred for composite evidence.
+const TOKEN_LIMIT: u64 = 1 << 20;
+/// Bytes. A key, encrypted and in base64.
+const RESOURCE_LIMIT: u64 = 64 << 10;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! The part of the measured configuration that is about key brokers: which servers, what they are recognised by, where the key
+//! lies, how long to wait. What is out of range does not parse.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::protocol::ResourceTemplate;
+use super::server::Server;
+
+/// The member `kbs` of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Asked in this order.
+    pub servers: Servers,
+    /// Where the key of a volume lies.
+    pub resource: ResourceTemplate,
+    /// What proves the state of this machine.
+    #[serde(default)]
+    pub evidence: EvidenceKind,
+    /// How long one server may take to be reached, TLS included.
+    #[serde(default)]
+    pub connect_timeout_seconds: ConnectTimeout,
+    /// How long all of it may take.
+    #[serde(default)]
+    pub deadline_seconds: Deadline,
+    /// Seconds since 1970: when the image was built. The clock is the host's; certificates are judged at the later of the two.
+    #[serde(default)]
+    pub not_before: u64,
+    /// Init-data (TOML) whose digest the platform's evidence carries: sent along so that policies can read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_data: Option<String>,
+}
+
+impl Settings {
+    /// The earliest time that we believe, in seconds since 1970.
+    #[must_use]
+    pub fn earliest(&self) -> u64 {
+        self.not_before.max(RELEASED)
+    }
+}
+
+/// One to eight servers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Server>", into = "Vec<Server>")]
+pub struct Servers(Vec<Server>);
+
+impl Servers {
+    /// In their order; never empty.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Server] {
+        &self.0
+    }
+}
+
+impl TryFrom<Vec<Server>> for Servers {
+    type Error = &'static str;
+
+    fn try_from(servers: Vec<Server>) -> Result<Self, Self::Error> {
+        if (1..=8).contains(&servers.len()) {
+            Ok(Self(servers))
+        } else {
+            Err("kbs.servers has 1 to 8 servers")
+        }
+    }
+}
+
+impl From<Servers> for Vec<Server> {
+    fn from(servers: Servers) -> Self {
+        servers.0
+    }
+}
+
+/// What makes the evidence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EvidenceKind {
+    /// A quote of the TPM.
+    #[default]
+    Tpm,
+    /// None at all.
+    #[cfg(feature = "test-double")]
+    Sample,
+}
+
+macro_rules! seconds {
+    ($(#[$doc:meta])* $type:ident, $default:literal, $range:expr, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(try_from = "u32", into = "u32")]
+        pub struct $type(u32);
+
+        impl $type {
+            /// As a duration.
+            #[must_use]
+            pub fn duration(self) -> Duration {
+                Duration::from_secs(u64::from(self.0))
+            }
+        }
+
+        impl Default for $type {
+            fn default() -> Self {
+                Self($default)
+            }
+        }
+
+        impl TryFrom<u32> for $type {
+            type Error = &'static str;
+
+            fn try_from(seconds: u32) -> Result<Self, Self::Error> {
+                if $range.contains(&seconds) { Ok(Self(seconds)) } else { Err($what) }
+            }
+        }
+
+        impl From<$type> for u32 {
+            fn from(timeout: $type) -> Self {
+                timeout.0
+            }
+        }
+    };
+}
+
+seconds!(
+    /// Seconds to reach a server: 1 to 60.
+    ConnectTimeout,
+    5,
+    (1..=60),
+    "kbs.connect_timeout_seconds is 1 to 60"
+);
+seconds!(
+    /// Seconds for the whole attestation, all servers and attempts: 1 to 200, below the unit's own limit of 300.
+    Deadline,
+    60,
+    (1..=200),
+    "kbs.deadline_seconds is 1 to 200"
+);
+
+/// 2026-11-01: no clock of a machine that runs this version is earlier. To be raised with every release; a constant, so that the
+/// executable stays reproducible.
+const RELEASED: u64 = 1_793_491_200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn settings(change: impl FnOnce(&mut Value)) -> Result<Settings, serde_json::Error> {
+        let mut value = json!({
+            "servers": [{"url": "https://kbs.example:8080", "spki": "5a".repeat(32)}],
+            "resource": "default/disk/{uuid}"
+        });
+        change(&mut value);
+        serde_json::from_value(value)
+    }
+
+    #[test]
+    fn what_is_not_said_has_its_default() {
+        let settings = settings(|_| ()).unwrap();
+        assert_eq!(settings.evidence, EvidenceKind::Tpm);
+        assert_eq!(settings.deadline_seconds.duration(), Duration::from_secs(60));
+        assert_eq!(settings.earliest(), RELEASED);
+        let again: Settings = serde_json::from_value(serde_json::to_value(&settings).unwrap()).unwrap();
+        assert_eq!(again, settings);
+    }
+
+    #[test]
+    fn what_is_out_of_range_or_unknown_is_refused() {
+        let changes: [fn(&mut Value); 9] = [
+            |value| value["servers"] = json!([]),
+            |value| value["servers"] = vec![value["servers"][0].clone(); 9].into(),
+            |value| value["servers"][0]["verify"] = json!(false),
+            |value| value["resource"] = json!("disk"),
+            |value| value["deadline_seconds"] = json!(0),
+            |value| value["deadline_seconds"] = json!(201),
+            |value| value["connect_timeout_seconds"] = json!(61),
+            |value| value["evidence"] = json!("none"),
+            |value| value["deadline"] = json!(1),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            assert!(settings(change).is_err(), "{number}");
+        }
+    }
+
+    #[test]
+    #[cfg(not(feature = "test-double"))]
+    fn a_release_has_neither_plain_http_nor_sample_evidence() {
+        assert!(settings(|value| value["evidence"] = json!("sample")).is_err());
+        assert!(settings(|value| value["servers"] = json!([{"url": "http://kbs.example"}])).is_err());
+    }
+
+    #[test]
+    fn the_clock_cannot_be_earlier_than_the_image() {
+        assert_eq!(
+            settings(|value| value["not_before"] = json!(RELEASED + 7)).unwrap().earliest(),
+            RELEASED + 7
+        );
+        assert_eq!(settings(|value| value["not_before"] = json!(7)).unwrap().earliest(), RELEASED);
+    }
+}

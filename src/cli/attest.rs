@@ -1,0 +1,145 @@
+//! `attest`: what this machine proves of itself, and whether the key brokers take it.
+
+use std::fmt::Write;
+
+use base64ct::{Base64, Encoding};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Common, print, print_json};
+use crate::attest::evidence::tpm::TpmEvidence;
+use crate::attest::protocol::challenge::Nonce;
+use crate::attest::protocol::{TeeKey, Version};
+use crate::attest::settings::EvidenceKind;
+use crate::attest::{AttestError, Attester, Fault, ReportData, Settings};
+use crate::config::Config;
+use crate::error::Error;
+use crate::hex;
+use crate::tpm::esapi::EsapiTpm;
+use crate::tpm::{AttestationKey, Device, Tpm};
+
+/// Options of `attest`.
+#[derive(Debug, Default)]
+pub(super) struct Options {
+    pub(super) show_key: bool,
+    pub(super) connect: bool,
+    pub(super) tpm: Device,
+}
+
+pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
+    super::lock_memory();
+    let config = Config::load(&common.root, common.config.as_deref())?;
+    if options.show_key {
+        let key = KeyForms::of(&EsapiTpm::open(&options.tpm)?.attestation_key()?);
+        return if common.json { print_json(&key) } else { print(&key.text()) };
+    }
+    if options.connect {
+        let settings = config.kbs.as_ref().ok_or(AttestError::NotConfigured)?;
+        return connect(common, options, settings);
+    }
+    show(common, options, &config)
+}
+
+/// Evidence that no server asked for.
+fn show(common: &Common, options: &Options, config: &Config) -> Result<u8, Error> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|_| Fault::Random)?;
+    let key = TeeKey::generate().ok_or(Fault::Random)?;
+    let report_data = ReportData::primary(&Nonce::from_bytes(&random), key.public(), "");
+    let mut tpm = None;
+    let mut attester = attester(config.kbs.as_ref(), options, &mut tpm)?;
+    let evidence = attester.primary.collect(&report_data).map_err(Fault::Evidence)?;
+    let shown = Shown {
+        protocol: Version::V0_4_0.as_str(),
+        tee: attester.tee().name(),
+        report_data: hex::encode(report_data.field()),
+        evidence,
+    };
+    if common.json { print_json(&shown) } else { print(&shown.text()) }
+}
+
+fn connect(common: &Common, options: &Options, settings: &Settings) -> Result<u8, Error> {
+    let mut tpm = None;
+    let mut attester = attester(Some(settings), options, &mut tpm)?;
+    let accepted = crate::attest::rehearse(settings, &mut attester)?;
+    if common.json {
+        return print_json(&accepted);
+    }
+    print(&format!(
+        "{} accepts the evidence ({}, protocol {}). Recognised by {}. No key was fetched: whether the resource policy\n\
+         releases one is not known.\n",
+        accepted.server, accepted.tee, accepted.protocol, accepted.pin
+    ))
+}
+
+/// The evidence that the configuration names; `tpm` keeps the TPM open.
+fn attester<'a>(
+    settings: Option<&'a Settings>,
+    options: &Options,
+    tpm: &'a mut Option<EsapiTpm>,
+) -> Result<Attester<'a>, Error> {
+    let kind = settings.map(|settings| settings.evidence).unwrap_or_default();
+    let mut attester = match kind {
+        EvidenceKind::Tpm => Attester::new(TpmEvidence::new(tpm.insert(EsapiTpm::open(&options.tpm)?))),
+        #[cfg(feature = "test-double")]
+        EvidenceKind::Sample => Attester::new(crate::attest::evidence::sample::SampleEvidence),
+    };
+    attester.init_data = settings.and_then(|settings| settings.init_data.as_deref());
+    Ok(attester)
+}
+
+/// The attestation key as servers know it.
+#[derive(Serialize)]
+struct KeyForms {
+    /// SHA-256 of the `SubjectPublicKeyInfo`.
+    sha256: String,
+    /// `ak_public` of the evidence: `SubjectPublicKeyInfo` in DER and base64.
+    ak_public: String,
+    pem: String,
+}
+
+impl KeyForms {
+    fn of(key: &AttestationKey) -> Self {
+        Self {
+            sha256: hex::encode(&key.fingerprint()),
+            ak_public: Base64::encode_string(&key.spki()),
+            pem: key.pem(),
+        }
+    }
+
+    fn text(&self) -> String {
+        format!(
+            "{}\nsha256:{}\n\nak_public, for trusted_aks:\n{}\n",
+            self.pem.trim(),
+            self.sha256,
+            self.ak_public
+        )
+    }
+}
+
+/// Evidence, and what it is bound to.
+#[derive(Serialize)]
+struct Shown {
+    protocol: &'static str,
+    tee: &'static str,
+    report_data: String,
+    evidence: Value,
+}
+
+impl Shown {
+    /// The values of the PCRs are what a person compares.
+    fn text(&self) -> String {
+        let mut out =
+            format!("{:>12}: {}\n{:>12}: {}\n", "evidence", self.tee, "report data", self.report_data);
+        let pcrs = self.evidence.pointer("/tpm_quote/pcrs").and_then(Value::as_array);
+        for (number, value) in pcrs.into_iter().flatten().enumerate() {
+            // Writing to a String cannot fail.
+            let _infallible =
+                writeln!(out, "{:>12}: {}", format!("PCR {number}"), value.as_str().unwrap_or_default());
+        }
+        if let Some(key) = self.evidence.get("ak_public").and_then(Value::as_str) {
+            let _infallible = writeln!(out, "{:>12}: {key}", "ak_public");
+        }
+        out
+    }
+}

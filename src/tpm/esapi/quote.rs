@@ -1,0 +1,54 @@
+//! Quotes by a real TPM: a nonce and PCRs come in, a quote that verifies goes out.
+
+use tss_esapi::handles::KeyHandle;
+use tss_esapi::interface_types::reserved_handles::Hierarchy;
+use tss_esapi::interface_types::session_handles::AuthSession;
+use tss_esapi::structures::{Data, Public, SignatureScheme};
+use tss_esapi::traits::{Marshall, UnMarshall};
+
+use super::pcr::selection_list;
+use super::{EsapiTpm, library};
+use crate::pcr::{Bank, PcrMask};
+use crate::tpm::{AttestationKey, Quote, TpmError, Verb, template};
+
+impl EsapiTpm {
+    /// Derives the attestation key as a transient object.
+    pub(super) fn derive_attestation_key(&mut self) -> Result<(KeyHandle, AttestationKey), TpmError> {
+        let doing = "Making the attestation key";
+        let template = Public::unmarshall(&template::attestation_key()).map_err(library(doing))?;
+        let made = self.call(Verb::CreatePrimary, Some(AuthSession::Password), |context| {
+            context.create_primary(Hierarchy::Endorsement, template.clone(), None, None, None, None)
+        });
+        let made = made.map_err(|error| match error {
+            TpmError::OwnerAuth { verb } => TpmError::EndorsementAuth { verb },
+            other => other,
+        })?;
+        self.loaded.push(made.key_handle.into());
+        let public = made.out_public.marshall().map_err(library(doing))?;
+        let key = AttestationKey::from_public(&public).ok_or_else(|| TpmError::Library {
+            doing,
+            what: "the TPM made another key than the template's".to_owned(),
+        })?;
+        Ok((made.key_handle, key))
+    }
+
+    pub(super) fn quote_pcrs(
+        &mut self,
+        nonce: &[u8; 32],
+        bank: Bank,
+        mask: PcrMask,
+    ) -> Result<Quote, TpmError> {
+        let doing = "Quoting PCRs";
+        let (handle, key) = self.derive_attestation_key()?;
+        let data = Data::from_bytes(nonce).map_err(library(doing))?;
+        let selection = selection_list(std::iter::once((bank, mask)))?;
+        // The key's own scheme: RSASSA with SHA-256.
+        let (attest, signature) = self.call(Verb::Quote, Some(AuthSession::Password), |context| {
+            context.quote(handle, data.clone(), SignatureScheme::Null, selection.clone())
+        })?;
+        let message = attest.marshall().map_err(library(doing))?;
+        let signature = signature.marshall().map_err(library(doing))?;
+        Quote::new(message, signature, key)
+            .map_err(|error| TpmError::Library { doing, what: crate::error::chain(&error) })
+    }
+}
