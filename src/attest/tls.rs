@@ -163,6 +163,9 @@ fn judge(leaf: &[u8], pin: &[u8; 32], now: u64) -> Result<(), CertificateError> 
 const SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
     all: &[
         webpki::ring::ECDSA_P256_SHA256,
+        webpki::ring::ECDSA_P256_SHA384,
+        // What `openssl x509 -req` makes with an authority on P-384, unless it is told otherwise.
+        webpki::ring::ECDSA_P384_SHA256,
         webpki::ring::ECDSA_P384_SHA384,
         webpki::ring::ED25519,
         webpki::ring::RSA_PKCS1_2048_8192_SHA256,
