@@ -13,7 +13,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use ureq::config::Config;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, TcpConnector, Transport,
-    TransportAdapter,
+    TransportAdapter, time,
 };
 use ureq::{Agent, Body};
 
@@ -155,13 +155,25 @@ impl<In: Transport> Connector<In> for TlsConnector {
         let mut connection = ClientConnection::new(Arc::clone(tls), self.name.clone()).map_err(io)?;
         let tcp: Box<dyn Transport> = Box::new(tcp);
         let mut socket = TransportAdapter::new(tcp, details.current_time.clone());
-        socket.set_timeout(details.timeout);
+        socket.set_timeout(left_to_connect(details));
         // The whole handshake now, so that it falls under the time for connecting.
         connection.complete_io(&mut socket)?;
         let buffers =
             LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
         Ok(Some(Either::B(TlsTransport { buffers, stream: StreamOwned::new(connection, socket) })))
     }
+}
+
+/// What TCP left of the time for connecting: a server that is slow at both must not take it twice.
+fn left_to_connect(details: &ConnectionDetails<'_>) -> NextTimeout {
+    let mut timeout = details.timeout;
+    if let (time::Instant::Exact(started), time::Instant::Exact(now), time::Duration::Exact(limit)) =
+        (details.now, (details.current_time)(), timeout.after)
+    {
+        let spent = now.saturating_duration_since(started);
+        timeout.after = time::Duration::Exact(limit.saturating_sub(spent));
+    }
+    timeout
 }
 
 /// Without TLS nothing is sent.
