@@ -13,16 +13,15 @@ allow if {
 	data.plugin == "resource"
 
 	count(input.submods) > 0
-	not some_do_not_affirm
+
+	# In this form a device without a status does not pass as one that affirms.
+	every device in input.submods {
+		device["ear.status"] == "affirming"
+	}
 
 	# Each machine gets its own key and no other.
 	evidence := input.submods.cpu0["ear.veraison.annotated-evidence"]
 	evidence.tpm.ak_public in owners[path]
-}
-
-some_do_not_affirm if {
-	some _, submod in input.submods
-	submod["ear.status"] != "affirming"
 }
 
 # repository/type/tag; a list of the three in newer versions of Trustee, a text in older ones.
