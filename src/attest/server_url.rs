@@ -73,12 +73,20 @@ impl fmt::Display for ServerUrl {
     }
 }
 
+/// What can be looked for in a certificate, too. A name that ends in a number is an address in one of its old forms (`1.2`,
+/// `0x7f.1`).
 fn is_name(text: &str) -> bool {
     let plain = |label: &str| {
-        !label.is_empty()
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
-    text.split('.').all(plain)
+    let number = |label: &str| match label.strip_prefix("0x").or_else(|| label.strip_prefix("0X")) {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => label.bytes().all(|byte| byte.is_ascii_digit()),
+    };
+    text.split('.').all(plain) && !text.rsplit('.').next().is_some_and(number)
 }
 
 #[cfg(test)]
@@ -113,10 +121,17 @@ mod tests {
             "https://[a]",
             "https://[::1]x",
             "https://a..b",
+            "https://-a.b",
+            "https://a-.b",
+            "https://1.2.3",
+            "https://1.2.3.256",
+            "https://a.0x7f",
             "https://a\n",
         ] {
             assert_eq!(ServerUrl::parse(bad), None, "{bad}");
         }
+        let label = |length| format!("https://{}.example", "a".repeat(length));
+        assert!(ServerUrl::parse(&label(63)).is_some() && ServerUrl::parse(&label(64)).is_none());
     }
 
     #[test]
