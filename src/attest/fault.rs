@@ -140,9 +140,7 @@ impl Fault {
     #[must_use]
     pub const fn next(&self) -> Next {
         match self {
-            Self::Denied { .. } | Self::EvidenceRefused { .. } | Self::Evidence(_) | Self::Random => {
-                Next::GiveUp
-            }
+            Self::Denied { .. } | Self::Evidence(_) | Self::Random => Next::GiveUp,
             Self::Trouble { .. }
             | Self::Http { source: HttpError::Unreachable(_) | HttpError::TimedOut(_), .. } => Next::Retry,
             Self::Http { .. }
@@ -151,6 +149,8 @@ impl Fault {
             | Self::TooOld(_)
             | Self::Version(_)
             | Self::Platform { .. }
+            // A verifier in trouble says the same as one that does not believe us.
+            | Self::EvidenceRefused { .. }
             | Self::Missing { .. }
             | Self::Refused { .. }
             | Self::Empty { .. } => Next::OtherServer,

@@ -158,7 +158,8 @@ fn accepted(step: Step, answer: &Answer) -> Result<Result<(), Refusal>, Fault> {
     match (answer.status, Refusal::parse(&answer.body)) {
         (200, _) => Ok(Ok(())),
         (_, Some(refusal)) => Ok(Err(refusal)),
-        (status @ 500..=599, None) => Err(Fault::Trouble { step, status }),
+        // 408 and 429 come from proxies, and pass.
+        (status @ (408 | 429 | 500..=599), None) => Err(Fault::Trouble { step, status }),
         (status, None) => Err(Fault::NotAKeyBroker { step, status }),
     }
 }
