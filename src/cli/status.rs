@@ -66,10 +66,9 @@ pub(super) fn text(report: &Report) -> String {
         }
     }
     if let Some(fence) = &report.fence {
-        line(
-            "fence",
-            &format!("PCR {} extended with the {} in {}", fence.pcr, fence.measured, fence.banks.join(", ")),
-        );
+        // The fence of a failure does not say in which banks: in all that can be computed.
+        let banks = if fence.banks.is_empty() { "all banks".to_owned() } else { fence.banks.join(", ") };
+        line("fence", &format!("PCR {} extended with the {} in {banks}", fence.pcr, fence.measured));
     }
     for warning in &report.warnings {
         line("warning", &format!("{} [{}]", warning.message, warning.slug));
