@@ -52,8 +52,12 @@ pub(super) fn text(report: &Report) -> String {
             }
         }
     }
-    // A single one is the failure itself.
-    if report.failure.is_none() || report.refused_volumes.len() > 1 {
+    // A single one is most often the failure itself.
+    let told = match (&report.failure, report.refused_volumes.as_slice()) {
+        (Some(failure), [only]) => only.slug == failure.slug,
+        _ => false,
+    };
+    if !told {
         for volume in &report.refused_volumes {
             line("not ours", &format!("{}: {} [{}]", volume.device, volume.message, volume.slug));
         }
