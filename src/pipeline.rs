@@ -27,7 +27,7 @@ use crate::source::Source;
 use crate::tpm::esapi::EsapiTpm;
 use crate::tpm::readings::Readings;
 use crate::tpm::{Device, TpmError};
-use notes::{described, record};
+use notes::record;
 use search::Trial;
 pub use select::SelectError;
 
@@ -102,7 +102,6 @@ impl Host<'_> {
 
     fn read_headers(&self, candidates: Vec<Candidate>, report: &mut Report) -> Vec<Headed> {
         let read = |candidate: Candidate| {
-            report.volume = Some(described(&candidate));
             let (size, sector) = (candidate.size, candidate.sector.bytes());
             let snapshot = self.read_header(&candidate.file, size, sector, report);
             (candidate, snapshot)

@@ -128,6 +128,21 @@ fn the_first_refusal_is_the_one_that_is_reported() {
 }
 
 #[test]
+fn in_a_fenced_boot_a_dry_run_refuses_as_the_unlock_did() {
+    let (tree, tpm, volume) = prepared();
+    add_disk(&tree, "vda", 0, &vec![0; 1 << 20], "11111111-1111-4111-8111-111111111111");
+    add_disk(&tree, "vdb", 16, &volume, "33333333-3333-4333-8333-333333333333");
+    tpm.extend(11, "another kernel");
+    assert_eq!(unlock(&tree, &tpm, &[]).code, 65);
+    assert_eq!(report(&tree)["failure"]["slug"], "luks-magic");
+    let judged = unlock(&tree, &tpm, &["--dry-run"]);
+    assert_eq!((judged.code, judged.slug().as_str()), (65, "luks-magic"));
+    let report = judged.json();
+    assert!(report["volume"]["device"].as_str().unwrap().ends_with("dev/vda2"), "{report}");
+    assert_eq!(report["refused_volumes"][1]["slug"], "pcr-mismatch");
+}
+
+#[test]
 fn nobody_waits_for_another_disk_when_the_loader_has_said_which_it_is() {
     let esp = "33333333-3333-4333-8333-333333333333";
     for (loader, waits) in [(None, true), (Some(esp), false)] {

@@ -52,8 +52,12 @@ pub(super) fn text(report: &Report) -> String {
             }
         }
     }
-    // A single one is the failure itself.
-    if report.failure.is_none() || report.refused_volumes.len() > 1 {
+    // A single one is most often the failure itself.
+    let told = match (&report.failure, report.refused_volumes.as_slice()) {
+        (Some(failure), [only]) => only.slug == failure.slug,
+        _ => false,
+    };
+    if !told {
         for volume in &report.refused_volumes {
             line("not ours", &format!("{}: {} [{}]", volume.device, volume.message, volume.slug));
         }
@@ -66,10 +70,9 @@ pub(super) fn text(report: &Report) -> String {
         }
     }
     if let Some(fence) = &report.fence {
-        line(
-            "fence",
-            &format!("PCR {} extended with the {} in {}", fence.pcr, fence.measured, fence.banks.join(", ")),
-        );
+        // The fence of a failure does not say in which banks: in all that can be computed.
+        let banks = if fence.banks.is_empty() { "all banks".to_owned() } else { fence.banks.join(", ") };
+        line("fence", &format!("PCR {} extended with the {} in {banks}", fence.pcr, fence.measured));
     }
     for warning in &report.warnings {
         line("warning", &format!("{} [{}]", warning.message, warning.slug));

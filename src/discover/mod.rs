@@ -83,11 +83,11 @@ pub struct Candidate {
 }
 
 impl Candidates {
-    /// Whether no other can come: the loader named its disk, and the kernel shows all root partitions that are on it.
+    /// Whether no other can come: the loader named its disk, and all root partitions that are on it could be opened.
     #[must_use]
     pub fn are_all(&self) -> bool {
         matches!(self.loader, LoaderPartition::Known(_))
-            && !self.notes.iter().any(|note| matches!(note, Note::NotYetThere(..)))
+            && !self.notes.iter().any(|note| matches!(note, Note::NotYetThere(..) | Note::DeviceRefused(..)))
     }
 }
 

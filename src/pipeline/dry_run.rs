@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Host;
-use super::notes::{note, refuse, tokens};
+use super::notes::{described, note, refuse, tokens};
 use super::search::Trial;
 use super::select::SelectError;
 use crate::discover::{Discovery, uevent};
@@ -13,7 +13,7 @@ use crate::fence::{FenceError, Unfenced};
 use crate::luks::Snapshot;
 use crate::luks::token::Token;
 use crate::policy;
-use crate::report::{Outcome, Report, Warning};
+use crate::report::{Outcome, RefusedVolume, Report, VolumeReport, Warning};
 use crate::source::Source;
 use crate::tpm::esapi::EsapiTpm;
 use crate::unseal::Tokens;
@@ -40,10 +40,15 @@ impl Host<'_> {
             }
         };
         let found = candidates.iter().filter_map(|(_, snapshot)| snapshot.as_ref().ok());
-        let snapshots: Vec<&Snapshot> = named.iter().map(|(_, snapshot)| snapshot).chain(found).collect();
-        let tokens = tokens(snapshots.iter().copied());
+        let tokens = tokens(named.iter().map(|(_, snapshot)| snapshot).chain(found));
         match Unfenced::check_and_read(&mut tpm, &policy::at_entry(&tokens)) {
-            Err(error @ FenceError::NotZero(_)) => return self.judge(&snapshots, &tokens, error, report),
+            Err(error @ FenceError::NotZero(_)) => {
+                let named =
+                    named.map(|(_, snapshot)| (report.volume.clone().unwrap_or_default(), Ok(snapshot)));
+                let found =
+                    candidates.into_iter().map(|(candidate, snapshot)| (described(&candidate), snapshot));
+                return self.judge(named.into_iter().chain(found).collect(), &tokens, error, report);
+            }
             Err(error) => return Err(error.into()),
             Ok((unfenced, readings)) => {
                 let state = self.state(&tokens, readings, report)?;
@@ -63,10 +68,11 @@ impl Host<'_> {
         Ok(())
     }
 
-    /// Judges the policies of `snapshots` by the PCR values in the report of this boot; without them it is `fenced`.
+    /// Judges the policies of `volumes` by the PCR values in the report of this boot; without them it is `fenced`. A header
+    /// that is refused is refused here, too.
     fn judge(
         &self,
-        snapshots: &[&Snapshot],
+        volumes: Vec<(VolumeReport, Result<Snapshot, Error>)>,
         tokens: &[Token],
         fenced: FenceError,
         report: &mut Report,
@@ -80,19 +86,29 @@ impl Host<'_> {
         ));
         let mut state = self.state(tokens, readings, report)?;
         let mut refusal = None;
-        for snapshot in snapshots {
-            let mut tokens = Tokens::new(snapshot.tokens());
-            let holds = tokens.evaluate(&self.rules(), &mut state);
-            refuse(&tokens, report);
-            if let Some(token) = holds {
-                let volume = report.volume.get_or_insert_default();
+        for (mut volume, snapshot) in volumes {
+            let judged = snapshot.and_then(|snapshot| {
                 volume.luks_uuid = Some(snapshot.uuid().to_string());
-                volume.opened_by(&token);
-                report.outcome = Outcome::PolicyHolds;
-                return Ok(());
+                let mut tokens = Tokens::new(snapshot.tokens());
+                let holds = tokens.evaluate(&self.rules(), &mut state);
+                refuse(&tokens, report);
+                holds.ok_or_else(|| tokens.into_error().into())
+            });
+            match judged {
+                Ok(token) => {
+                    volume.opened_by(&token);
+                    report.volume = Some(volume);
+                    report.outcome = Outcome::PolicyHolds;
+                    return Ok(());
+                }
+                Err(error) => {
+                    report.refused_volumes.push(RefusedVolume::new(&volume, &error));
+                    refusal.get_or_insert((error, volume));
+                }
             }
-            refusal = refusal.or_else(|| Some(tokens.into_error().into()));
         }
-        Err(refusal.unwrap_or_else(|| SelectError::None.into()))
+        let Some((error, volume)) = refusal else { return Err(SelectError::None.into()) };
+        report.volume = Some(volume);
+        Err(error)
     }
 }
