@@ -169,6 +169,8 @@ pub fn select(disks: &[DiskFacts], loader: LoaderPartition, root_type: Guid) -> 
             }
         }
     }
+    // What may still come decides whether somebody waits: it must not be cut off.
+    notes.sort_by_key(|note| !matches!(note, Note::NotYetThere(..)));
     notes.truncate(NOTES_LIMIT);
     if loader != LoaderPartition::Unknown && boot_disks.len() > 1 {
         notes.push(Note::LoaderPartitionTwice(boot_disks));
