@@ -151,6 +151,10 @@ impl Forge {
     #[must_use]
     pub fn set(self, pointer: &str, value: &Value) -> Self {
         self.json(|json| {
+            if let Some(place) = json.pointer_mut(pointer) {
+                *place = value.clone();
+                return;
+            }
             let (parent, name) = pointer.rsplit_once('/').unwrap();
             let parent = json.pointer_mut(parent).unwrap_or_else(|| panic!("no {pointer}"));
             parent[name] = value.clone();
