@@ -143,21 +143,6 @@ fn in_a_fenced_boot_a_dry_run_refuses_as_the_unlock_did() {
 }
 
 #[test]
-fn nobody_waits_for_another_disk_when_the_loader_has_said_which_it_is() {
-    let esp = "33333333-3333-4333-8333-333333333333";
-    for (loader, waits) in [(None, true), (Some(esp), false)] {
-        let (tree, tpm, volume) = prepared();
-        add_disk(&tree, "vda", 0, &volume, esp);
-        loader.into_iter().for_each(|partition| tree.set_loader_partition(partition));
-        tpm.extend(11, "another kernel");
-        unlock(&tree, &tpm, &[]);
-        let report = report(&tree);
-        assert_eq!(report["failure"]["slug"], "pcr-mismatch", "{report}");
-        assert_eq!(report["stages"].to_string().matches("discover").count() == 2, waits, "{report}");
-    }
-}
-
-#[test]
 fn volumes_full_of_tokens_do_not_buy_endless_attempts() {
     let (_, tpm, ours) = prepared();
     let full = Image::new();

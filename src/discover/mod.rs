@@ -83,9 +83,9 @@ pub struct Candidate {
 }
 
 impl Candidates {
-    /// Whether no other can come: the loader named its disk, and all root partitions that are on it could be opened.
+    /// Whether the loader named its disk, and these are all root partitions on it.
     #[must_use]
-    pub fn are_all(&self) -> bool {
+    pub fn are_the_loaders(&self) -> bool {
         matches!(self.loader, LoaderPartition::Known(_))
             && !self.notes.iter().any(|note| matches!(note, Note::NotYetThere(..) | Note::DeviceRefused(..)))
     }

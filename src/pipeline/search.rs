@@ -1,12 +1,12 @@
 //! The search: disks come in as they appear, the one volume that proves itself goes out. The first disk need not be ours:
-//! what is refused is remembered, and the wait for another one goes on until the deadline, unless the loader has said which
-//! disk it is.
+//! what is refused is remembered, and the wait for another one goes on: until the deadline, or, where the loader has said
+//! which disk it is, for as long as a clone of that disk may take to appear beside it.
 //!
 //! Each step is paid for by the host's disks, so each is bounded: candidates by discovery, tokens here, time by the deadline
 //! and, for key derivations, by the unit.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::notes::{note, record, tokens};
 use super::prove::Proven;
@@ -57,10 +57,10 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// Volumes that were there at one look, and whether others can come.
+/// Volumes that were there at one look, and whether they are all that the loader's disk has.
 pub(super) struct Round {
     candidates: Vec<Headed>,
-    is_last: bool,
+    is_loaders: bool,
 }
 
 impl Round {
@@ -74,8 +74,8 @@ impl Host<'_> {
     /// Reads the headers of what was found.
     pub(super) fn round(&self, found: Candidates, report: &mut Report) -> Round {
         note(&found, report);
-        let is_last = found.are_all();
-        Round { candidates: self.read_headers(found.candidates, report), is_last }
+        let is_loaders = found.are_the_loaders();
+        Round { candidates: self.read_headers(found.candidates, report), is_loaders }
     }
 
     /// Proves the candidates of `round`; if none is ours, those that appear until the deadline, which counts from `start`.
@@ -97,10 +97,10 @@ impl Host<'_> {
             if let Some(proven) = self.prove_one(round.candidates, &mut trial, report)? {
                 return Ok(proven);
             }
-            if round.is_last || trial.hopeless {
+            if trial.hopeless {
                 return Err(trial.into_error(report));
             }
-            let left = deadline.saturating_sub(start.elapsed());
+            let left = patience(round.is_loaders, deadline.saturating_sub(start.elapsed()));
             log::info!("Waiting for another disk, {} s at most", left.as_secs());
             let found = match report.stage("discover", |_| discovery.find_beyond(&tried, left)) {
                 Ok(found) => found,
@@ -124,6 +124,26 @@ impl Host<'_> {
     }
 }
 
+/// How long another disk is waited for when what is there was refused, and `left` remains until the deadline.
+fn patience(is_loaders: bool, left: Duration) -> Duration {
+    if is_loaders { left.min(CLONES_LAG) } else { left }
+}
+
+/// Two disks with the partition that the loader was started from appear one after the other, and the first may be the host's
+/// copy. Ours: ten times what the drivers of two disks take in an emulated machine.
+const CLONES_LAG: Duration = Duration::from_secs(10);
 /// Tokens that one boot tries, over all volumes. Ours: a LUKS2 header has 32 at most, so that one full stranger does not keep
 /// our own full volume from being tried; with a slow TPM that takes 0.5 s for each, 64 take half a minute.
 const TOKENS_LIMIT: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_loader_has_said_which_disk_it_is_a_refusal_waits_for_a_clone_only() {
+        let (long, short) = (Duration::from_secs(60), Duration::from_secs(1));
+        assert_eq!([patience(false, long), patience(false, short)], [long, short]);
+        assert_eq!([patience(true, long), patience(true, short)], [CLONES_LAG, short]);
+    }
+}
