@@ -84,6 +84,18 @@ pub enum EvidenceKind {
     Sample,
 }
 
+impl EvidenceKind {
+    /// Whether there is none without a TPM.
+    #[must_use]
+    pub const fn needs_tpm(self) -> bool {
+        match self {
+            Self::Tpm => true,
+            #[cfg(feature = "test-double")]
+            Self::Sample => false,
+        }
+    }
+}
+
 macro_rules! seconds {
     ($(#[$doc:meta])* $type:ident, $default:literal, $range:expr, $what:literal) => {
         $(#[$doc])*

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
-use super::Host;
+use super::fallback::Fallback;
 use super::notes::{described, note, refuse, tokens};
-use super::search::Trial;
+use super::prove::{Judged, Unproven};
+use super::search::{Chip, Trial};
 use super::select::SelectError;
+use super::{Headed, Host};
 use crate::discover::{Discovery, uevent};
 use crate::error::Error;
 use crate::fence::{FenceError, Unfenced};
@@ -52,20 +54,44 @@ impl Host<'_> {
             Err(error) => return Err(error.into()),
             Ok((unfenced, readings)) => {
                 let state = self.state(&tokens, readings, report)?;
-                let mut trial = Trial::new(&mut tpm, &unfenced, state);
+                let mut trial = Trial::new(Some(Chip { tpm: &mut tpm, unfenced: &unfenced, state }));
                 match named {
                     Some((source, snapshot)) => {
-                        self.prove(&snapshot, source, &mut trial, report)?;
+                        let proved = self.prove(&snapshot, source, &mut trial, report);
+                        proved.map_err(|unproven| self.would_attest(unproven, &snapshot, report))?;
                     }
-                    None if self.prove_one(candidates, &mut trial, report)?.is_none() => {
-                        return Err(trial.into_error(report));
-                    }
-                    None => {}
+                    None => self.prove_any(candidates, trial, report)?,
                 }
             }
         }
         report.outcome = Outcome::WouldUnlock;
         Ok(())
+    }
+
+    /// The same for volumes that were found.
+    fn prove_any(
+        &self,
+        candidates: Vec<Headed>,
+        mut trial: Trial<'_>,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let Judged { proven, undecided } = self.prove_one(candidates, &mut trial, report)?;
+        if proven.is_some() {
+            return Ok(());
+        }
+        if !undecided.is_empty() {
+            report.warn(would_attest());
+        }
+        undecided.into_iter().for_each(|undecided| undecided.refuse(&mut trial, report));
+        Err(trial.into_error(report))
+    }
+
+    /// Where a boot would ask a key broker, a dry run says so: it asks nobody.
+    fn would_attest(&self, unproven: Unproven, snapshot: &Snapshot, report: &mut Report) -> Error {
+        if unproven.fallback == Fallback::Attest && self.may_attest(snapshot) {
+            report.warn(would_attest());
+        }
+        unproven.error
     }
 
     /// Judges the policies of `volumes` by the PCR values in the report of this boot; without them it is `fenced`. A header
@@ -111,4 +137,11 @@ impl Host<'_> {
         report.volume = Some(volume);
         Err(error)
     }
+}
+
+fn would_attest() -> Warning {
+    Warning::new(
+        "would-attest",
+        "The TPM gives no key: a boot would ask the key brokers (cvm-unlock attest --connect tries them)",
+    )
 }
