@@ -283,7 +283,9 @@ impl Failure for VerifyError {
                 "Enrol with --sign-key= and name its public half under \"authentic\" in the image's configuration"
             }
             Self::SignatureInvalid => "The token was edited or taken from another volume; restore the header",
-            Self::OtherVolume => "The header was edited, or the key document at the server is another volume's",
+            Self::OtherVolume => {
+                "The header was edited, or the key document at the server is another volume's"
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The part of the measured configuration that is about key brokers: which servers, what they are recognised by, where the key
 //! lies, how long to wait. What is out of range does not parse.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// When an attestation that begins now has to be over.
+    #[must_use]
+    pub fn until(&self) -> Instant {
+        Instant::now() + self.deadline_seconds.duration()
+    }
+
     /// The earliest time that we believe, in seconds since 1970.
     #[must_use]
     pub fn earliest(&self) -> u64 {

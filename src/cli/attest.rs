@@ -61,7 +61,7 @@ fn show(common: &Common, options: &Options, config: &Config) -> Result<u8, Error
 fn connect(common: &Common, options: &Options, settings: &Settings) -> Result<u8, Error> {
     let mut tpm = None;
     let mut attester = attester(Some(settings), options, &mut tpm)?;
-    let accepted = crate::attest::rehearse(settings, &mut attester)?;
+    let accepted = crate::attest::rehearse(settings, &mut attester, settings.until())?;
     if common.json {
         return print_json(&accepted);
     }

@@ -144,14 +144,13 @@ impl Host<'_> {
         let outside = match &mut trial.outside {
             Some(outside) => outside,
             none => {
-                let until = Instant::now() + settings.deadline_seconds.duration();
+                let until = settings.until();
                 let servers = settings.servers.as_slice();
-                let network =
-                    report.stage("network", |_| Network::bring_up(self.root, servers, until)).inspect_err(
-                        |_| {
-                            trial.hopeless = true;
-                        },
-                    )?;
+                let network = report
+                    .stage("network", |_| Network::bring_up(self.root, servers, until))
+                    .inspect_err(|_| {
+                        trial.hopeless = true;
+                    })?;
                 none.insert(Outside { until, _network: network })
             }
         };

@@ -1,8 +1,8 @@
 //! What the stages learn, on its way into the report: candidates, tokens and PCR values come in, members of the report
 //! go out.
 
-use crate::discover::{Candidate, Candidates};
 use super::search::Trial;
+use crate::discover::{Candidate, Candidates};
 use crate::error::{Error, Failure};
 use crate::hex;
 use crate::luks::Snapshot;

@@ -140,8 +140,8 @@ impl Host<'_> {
         let rules = self.rules();
         let mut tokens = Tokens::new(snapshot.tokens());
         let mut refusal: Option<Unproven> = None;
-        while let Some(unsealed) = report
-            .stage("unseal", |_| tokens.unseal(chip.tpm, chip.unfenced, &rules, &mut chip.state))
+        while let Some(unsealed) =
+            report.stage("unseal", |_| tokens.unseal(chip.tpm, chip.unfenced, &rules, &mut chip.state))
         {
             let token = unsealed.token();
             match report.stage("verify", |_| self.verify(&unsealed, snapshot, source)) {

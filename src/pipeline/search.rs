@@ -114,9 +114,7 @@ impl Host<'_> {
             let Judged { proven, undecided } = self.prove_one(round.candidates, &mut trial, report)?;
             let proven = match proven {
                 Some(proven) => {
-                    let volume = report.volume.take();
                     undecided.into_iter().for_each(|undecided| undecided.refuse(&mut trial, report));
-                    report.volume = volume;
                     Some(proven)
                 }
                 None => self.attest(undecided, &mut trial, report)?,
