@@ -47,6 +47,8 @@ pub(super) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(Common,
                 Long("sign-key") => options.sign_key = Some(parser.value()?.into()),
                 Long("unlock-key-file") => options.key_file = Some(parser.value()?.into()),
                 Long("unlock-tpm2") => options.unlock_tpm = true,
+                Long("kbs") => options.kbs = Some(parser.value()?.into()),
+                Long("kbs-path") => options.kbs_path = Some(enroll::resource(&parser.value()?.string()?)?),
                 Long("recovery-key") => options.recovery = true,
                 Long("wipe-slot") => options.wipe = parser.value()?.parse_with(str::parse)?,
                 Value(path) if options.volume.is_none() => options.volume = Some(path.into()),
@@ -158,6 +160,9 @@ pub enum UsageError {
     /// Not hexadecimal digits.
     #[error("'{0}' is not a handle such as 0x81000001")]
     Handle(String),
+    /// Not three segments.
+    #[error("'{0}' is not a resource such as default/disk/NAME: letters, digits, '.', '_' and '-'")]
+    Resource(String),
     /// `fail` ends the machine: it is the initramfs's alone.
     #[error("'fail' runs inside an initramfs only")]
     NotInInitramfs,
@@ -236,6 +241,9 @@ mod tests {
             "enroll x --unlock-tpm2",
             "enroll x --unlock-tpm2 --unlock-key-file=k --tpm2-pcrs=7",
             "enroll x --unlock-tpm2 --wipe-slot=some",
+            "enroll x --unlock-tpm2 --recovery-key --kbs-path=default/disk/x",
+            "enroll x --unlock-tpm2 --kbs=f --kbs-path=default/disk",
+            "enroll x --unlock-tpm2 --kbs=f --kbs-path=default/../x",
             "bind",
             "inspect",
             "config",

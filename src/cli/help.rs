@@ -55,7 +55,8 @@ Unlocks the disk of a confidential VM, early in boot, unattended, on a host that
 Usage: cvm-unlock COMMAND [OPTIONS]
 
 Commands:
-  enroll   Seal a new key for a volume to the TPM: once, when an image or a VM is made
+  enroll   Make a new key for a volume, sealed to the TPM or for a key broker: once, when an image
+           or a VM is made
   unlock   Find, prove, fence and map the root volume: at every boot, by the initramfs
   bind     Give a token of systemd-cryptenroll's its binding and the owner's signature
   inspect  Show what a volume's header says, and whether it is accepted
@@ -106,10 +107,12 @@ Options:
 ";
 
 const ENROLL: &str = "\
-Seal a new key for a LUKS2 volume to the TPM, add a recovery key, and wipe old keyslots.
+Seal a new key for a LUKS2 volume to the TPM, make one for a key broker, add a recovery key, and wipe
+old keyslots.
 
 Usage: cvm-unlock enroll DEVICE|IMAGE --unlock-key-file=FILE --tpm2-pcrs=PCRS [OPTIONS]
        cvm-unlock enroll DEVICE|IMAGE --unlock-tpm2 --recovery-key [OPTIONS]
+       cvm-unlock enroll DEVICE|IMAGE --unlock-key-file=FILE --kbs=FILE [OPTIONS]
 
 DEVICE or IMAGE is a LUKS2 volume, or a disk (a whole disk image, too) with one in its root
 partition. Nothing needs to be mapped, mounted or booted: with the PCR values of an earlier boot,
@@ -134,18 +137,24 @@ What is added:
                           refused unless PCR 4 is there: any system can extend 11 as this image does
   --sign-key=FILE         The owner's private key (PEM, PKCS#8): signs the keyslot, so that an image whose
                           configuration names the public half can tell whose volume it is
+  --kbs=FILE              A new key for a key broker, which releases it when the TPM does not unseal. FILE,
+                          which must not exist yet, becomes the key document: upload it to the broker
+                          (docs/trustee), then remove it. Needs no TPM
+  --kbs-path=PATH         Where the broker keeps it (repository/type/tag), if not where kbs.resource of
+                          the image's configuration says; inside the same repository and type
   --recovery-key          A new recovery key in systemd's form: shown once, as a QR code, too
 
 What is taken away, after the new keys have proved themselves:
-  --wipe-slot=SLOTS       Keyslots: numbers, all, empty, password, recovery, tpm2, joined by commas;
-                          never the last one that was seen to open
+  --wipe-slot=SLOTS       Keyslots: numbers, all, empty, password, recovery, tpm2, kbs, joined by
+                          commas; never the last one that was seen to open
 
 Other options:
   --tpm2-device=DEVICE    auto (default), /dev/tpm0, /dev/tpmrm0, or swtpm:host=HOST,port=PORT
   --json                  Print what was done as JSON
 
 The volume changes in one step: its header names the new keyslots only when they, their tokens
-and their bindings have been tried. An interrupted enrolment leaves the volume as it was.
+and their bindings have been tried. An interrupted enrolment leaves the volume as it was; a key
+document that it left behind is of no use.
 ";
 
 const BIND: &str = "\

@@ -234,7 +234,8 @@ pub(super) fn try_proof(
     Ok(())
 }
 
-fn random_secret() -> Result<Secret, SealError> {
+/// A secret as systemd makes them.
+pub(super) fn random_secret() -> Result<Secret, SealError> {
     let mut bytes = Zeroizing::new(vec![0; SECRET_SIZE]);
     getrandom::fill(&mut bytes).map_err(SealError::Random)?;
     Ok(Secret::copy_of(&bytes))
