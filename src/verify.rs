@@ -136,7 +136,8 @@ pub(crate) fn check(
     let key = open(&header, &opening.passphrase, snapshot)?;
     let message = binding::message(snapshot, opening.keyslot, &key).map_err(VerifyError::Header)?;
     let bound = match (opening.proof, opening.binding_key) {
-        (None, _) => Bound::No,
+        // A bare passphrase binds nothing, whatever the token claims.
+        (None, _) | (_, None) => Bound::No,
         (Some(proof), Some(secret)) if proof.binding.verify(secret, &message) => Bound::Yes,
         (Some(_), _) => Bound::Violated,
     };

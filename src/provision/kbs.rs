@@ -13,12 +13,12 @@ use super::metadata::Metadata;
 use super::seal::{SealError, prove, random_secret};
 use crate::attest::protocol::ResourceTemplate;
 use crate::attest::{Delivered, ResourcePath, key_document};
-use crate::authentic::{self, Verdict};
-use crate::config::Authentic;
+use crate::authentic::{Authenticity, Missing};
+use crate::config::{Authentic, Config};
 use crate::error::{Class, Error, Failure};
+use crate::luks::Snapshot;
 use crate::luks::binding::{self, VolumeKeyDigest};
 use crate::luks::kbs_token::KbsToken;
-use crate::luks::{Snapshot, emit};
 use crate::owner::{PublicKey, SigningKey};
 use crate::report::Warning;
 use crate::secret::{Secret, VolumeKey};
@@ -154,11 +154,11 @@ impl Made {
     }
 }
 
-/// Opens the token's keyslot with what a broker delivered, and checks everything that the enrolment claims: the binding, the pin
-/// of the volume key, and the signature of `owner`, if there is one.
+/// Opens the token's keyslot with what a broker delivered, as a boot under the strict defaults would, `owner`'s key being the only
+/// one that the configuration names.
 ///
 /// # Errors
-/// `keyslot-not-opened`, `binding-missing`, `binding-violated`, `volume-key-not-pinned`, `owner-signature-invalid` and its like.
+/// Those of [`verify::verify_delivered`], and `owner-unknown` where the signature is not `owner`'s.
 pub fn check(
     token: &KbsToken,
     delivered: &Delivered,
@@ -167,26 +167,12 @@ pub fn check(
     owner: Option<&PublicKey>,
 ) -> Result<(), Error> {
     let area = snapshot.read_area(source, token.keyslot)?;
-    let key = verify::open(&emit::canonical_header(snapshot, &area), &delivered.passphrase, snapshot)?;
-    let (Some(proof), Some(binding_key)) = (&token.proof, &delivered.binding_key) else {
-        return Err(VerifyError::Unbound.into());
-    };
-    let message = binding::message(snapshot, token.keyslot, &key)?;
-    if !proof.binding.verify(binding_key, &message) {
-        return Err(VerifyError::BindingViolated.into());
-    }
-    let pins = Authentic { volume_keys: delivered.volume_key.into_iter().collect(), ..Authentic::default() };
-    proven(authentic::judge(&pins, None, &message, VolumeKeyDigest::of(&key)))?;
-    let Some(owner) = owner else { return Ok(()) };
-    let trusted = Authentic { owner_keys: vec![owner.clone()], ..Authentic::default() };
-    proven(authentic::judge(&trusted, Some(proof), &message, VolumeKeyDigest::of(&key)))
-}
-
-fn proven(verdict: Verdict) -> Result<(), Error> {
-    match verdict {
-        Verdict::Proven(_) => Ok(()),
-        Verdict::Missing(missing) => Err(VerifyError::Unauthenticated(missing).into()),
-        Verdict::Invalid => Err(VerifyError::SignatureInvalid.into()),
+    let owner_keys = owner.cloned().into_iter().collect();
+    let config = Config { authentic: Authentic { owner_keys, ..Authentic::default() }, ..Config::default() };
+    let verified = verify::verify_delivered(token, delivered, snapshot, &area, &config)?;
+    match (owner, verified.proven.authenticity) {
+        (Some(_), Some(Authenticity::Signed(_))) | (None, _) => Ok(()),
+        (Some(_), _) => Err(VerifyError::Unauthenticated(Missing::UnknownSigner).into()),
     }
 }
 
