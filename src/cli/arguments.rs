@@ -86,7 +86,7 @@ pub(super) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(Common,
 fn named(name: &str) -> Result<Command, UsageError> {
     match name {
         "unlock" => Ok(Command::Unlock(unlock::Options::default())),
-        "enroll" => Ok(Command::Enroll(enroll::Options::default())),
+        "enroll" => Ok(Command::Enroll(Box::default())),
         "bind" => Ok(Command::Bind(bind::Options::default())),
         "inspect" => Ok(Command::Inspect(inspect::Options::default())),
         "attest" => Ok(Command::Attest(attest::Options::default())),

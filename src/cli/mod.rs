@@ -51,7 +51,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
 #[derive(Debug)]
 enum Command {
     Unlock(unlock::Options),
-    Enroll(enroll::Options),
+    Enroll(Box<enroll::Options>),
     Bind(bind::Options),
     Inspect(inspect::Options),
     Attest(attest::Options),
