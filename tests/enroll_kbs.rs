@@ -239,7 +239,10 @@ fn a_token_or_a_document_that_was_tampered_with_is_refused_each_by_its_name() {
     // What the broker delivers.
     let other = "A".repeat(43) + "=";
     assert_eq!(slug(said(&with(&document, "/secret", json!(other)))), "keyslot-not-opened");
-    assert_eq!(slug(said(&with(&document, "/volume_key", json!("5a".repeat(32))))), "broker-names-another-volume");
+    assert_eq!(
+        slug(said(&with(&document, "/volume_key", json!("5a".repeat(32))))),
+        "broker-names-another-volume"
+    );
     assert_eq!(slug(said(&with(&document, "/cvm-unlock", json!(2)))), "kbs-key-document");
     let bare = bench.secret();
     assert_eq!(slug(bench.checked(bare.as_bytes(), None)), "binding-missing", "a passphrase binds nothing");

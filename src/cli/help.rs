@@ -90,14 +90,16 @@ Usage: cvm-unlock unlock [OPTIONS]
 The root volume is the LUKS2 partition with the root type GUID of this architecture, on the disk
 whose ESP the firmware booted from, or on any disk where the firmware did not say. Names, labels
 and order decide nothing. Its key is unsealed by the TPM; PCR 15 is extended before anything is
-mapped, so that the key cannot be unsealed again in this boot. On any failure nothing is asked and
-nothing is mapped; the initramfs powers the machine off.
+mapped, so that the key cannot be unsealed again in this boot. Where the TPM gives no key and the
+configuration has kbs, a key broker is asked for one: only then is there a network. On any failure
+nothing is asked and nothing is mapped; the initramfs powers the machine off.
 
 Options:
   --dry-run             Go all the way up to the proof, but extend, map and write nothing.
                         With DEVICE or IMAGE: that volume (a LUKS2 volume, or a disk with one).
                         Says for each token that does not open why not: which PCR differs, from what
-                        to what. In a fenced boot, judges by the PCR values that its unlock recorded
+                        to what. In a fenced boot, judges by the PCR values that its unlock recorded.
+                        No key broker is asked; `attest --connect` does that
   --tpm2-device=DEVICE  auto (default), /dev/tpm0, /dev/tpmrm0, or swtpm:host=HOST,port=PORT
   --tpm2-signature=FILE Signed PCR policies (tpm2-pcr-signature.json) of a dry run. By default they
                         are where systemd-stub and systemd leave them: /.extra and systemd's
@@ -229,7 +231,7 @@ Options:
   --config=FILE  Another file than /etc/cvm-unlock/config.json
 
 Members and defaults:
-  {\"tpm\": \"required\",
+  {\"tpm\": \"required\",                 or none: key brokers alone decide
    \"policy\": {\"require_authentic\": true, \"require_binding\": true, \"require_fence\": true,
               \"allow_unbound\": false},
    \"authentic\": {\"owner_keys\": [],       public keys (PEM) that sign volumes: enroll --sign-key
