@@ -28,6 +28,7 @@ pub mod nbd;
 pub mod outcome;
 pub mod owner;
 pub mod policy;
+pub mod progress;
 pub mod qemu;
 pub mod qmp;
 pub mod scenario;
