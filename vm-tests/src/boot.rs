@@ -16,15 +16,17 @@ use crate::disk::Disk;
 use crate::evidence::Evidence;
 use crate::lab::Lab;
 use crate::nbd::Nbd;
+use crate::net::{Net, Packets};
 use crate::outcome::{End, Outcome};
 use crate::progress::say;
-use crate::qemu::{Machine, Start};
+use crate::qemu::{Machine, Security, Start};
 use crate::qmp::Qmp;
 use crate::serial::{Live, Serial};
 use crate::swtpm_log::TpmLog;
 use crate::tpm::{Swtpm, copy_state};
 use crate::tree::output_of;
 use crate::uki::Uki;
+use crate::wire::Wire;
 
 /// A machine that is about to be switched on.
 #[derive(Debug)]
@@ -37,6 +39,9 @@ pub struct Boot<'a> {
     served: Option<&'a Nbd>,
     late: Option<(&'a Disk, Duration)>,
     tpm: Option<PathBuf>,
+    security: Security,
+    written_through: bool,
+    card: Option<(Net, &'a Wire)>,
     files: Vec<(String, Vec<u8>)>,
     deadline: Duration,
     live: Live,
@@ -57,6 +62,9 @@ impl<'a> Boot<'a> {
             served: None,
             late: None,
             tpm: None,
+            security: Security::SecureBoot,
+            written_through: false,
+            card: None,
             files: Vec::new(),
             deadline: DEADLINE,
             live: lab.live,
@@ -96,6 +104,27 @@ impl<'a> Boot<'a> {
     #[must_use]
     pub fn tpm(mut self, state: PathBuf) -> Self {
         self.tpm = Some(state);
+        self
+    }
+
+    /// Gives the machine a network card, whose other end is on this wire. Without, it has none.
+    #[must_use]
+    pub fn network(mut self, net: Net, wire: &'a Wire) -> Self {
+        self.card = Some((net, wire));
+        self
+    }
+
+    /// Starts from firmware without Secure Boot.
+    #[must_use]
+    pub fn without_secure_boot(mut self) -> Self {
+        self.security = Security::None;
+        self
+    }
+
+    /// Keeps what the guest writes to its disks.
+    #[must_use]
+    pub fn written_through(mut self) -> Self {
+        self.written_through = true;
         self
     }
 
@@ -141,10 +170,13 @@ impl<'a> Boot<'a> {
             None => None,
         };
         let machine = Machine {
-            code: self.lab.firmware.code(),
+            code: self.lab.firmware.code(self.security),
             variables: parts.variables,
             start: self.start.clone(),
+            security: self.security,
             disks: &self.disks,
+            written_through: self.written_through,
+            card: self.card.map(|(net, wire)| (net, wire, parts.packets.clone())),
             served_disk: self.served.map(Nbd::socket),
             late_disk: self.late.map(|(disk, _)| disk.path()),
             input: parts.input,
@@ -177,6 +209,7 @@ impl<'a> Boot<'a> {
             end,
             wall,
             tpm: parts.tpm_log.exists().then(|| TpmLog::read(&parts.tpm_log)).transpose()?,
+            packets: self.card.map(|_| Packets::read(&parts.packets)).transpose()?,
             evidence: Evidence::unpack(&parts.output, &self.dir.join("out"))?,
             serial,
             dir: self.dir.clone(),
@@ -238,6 +271,7 @@ struct Parts {
     input: PathBuf,
     output: PathBuf,
     tpm_log: PathBuf,
+    packets: PathBuf,
     tpm_socket: PathBuf,
     qmp_socket: PathBuf,
 }
@@ -249,15 +283,16 @@ impl Parts {
             input: boot.dir.join("in.img"),
             output: boot.dir.join("out.img"),
             tpm_log: boot.dir.join("swtpm.log"),
+            packets: boot.dir.join("packets.pcap"),
             tpm_socket: boot.lab.cache.socket("tpm"),
             qmp_socket: boot.lab.cache.socket("qmp"),
         };
-        for left in [&parts.tpm_log, &parts.output] {
+        for left in [&parts.tpm_log, &parts.output, &parts.packets] {
             if left.exists() {
                 fs::remove_file(left)?;
             }
         }
-        fs::copy(boot.lab.firmware.variables(), &parts.variables)?;
+        fs::copy(boot.lab.firmware.variables(&boot.lab.tools, boot.security), &parts.variables)?;
         fs::File::create(&parts.output)?.set_len(OUTPUT_SIZE)?;
         let scripts = boot.dir.join("in");
         fs::create_dir_all(&scripts)?;

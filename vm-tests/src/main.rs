@@ -89,6 +89,7 @@ Boots real machines (QEMU, OVMF with Secure Boot, swtpm) and judges cvm-unlock.
 
 Needs root and mmdebstrap (vm-tests/setup). Artefacts are kept in target/vm-tests, by content.
   CVM_UNLOCK_EXECUTABLE      the executable under test
+  CVM_UNLOCK_TEST_DOUBLE     the same, built with the feature test-double
   CVM_UNLOCK_DRACUT_MODULE   the dracut module under test
   CVM_UNLOCK_VM_CACHE        where artefacts and traces of runs are kept
 ";

@@ -77,7 +77,8 @@ fn wanted(extent: Extent, names: &[String]) -> Result<VecDeque<&'static Scenario
         (Extent::Full, []) => known().collect(),
         (_, names) => known().filter(|scenario| names.iter().any(|name| scenario.name == name)).collect(),
     };
-    let rank = |scenario: &&Scenario| LONG.iter().position(|name| scenario.name == *name).unwrap_or(LONG.len());
+    let rank =
+        |scenario: &&Scenario| LONG.iter().position(|name| scenario.name == *name).unwrap_or(LONG.len());
     wanted.sort_by_key(rank);
     Ok(wanted.into())
 }
@@ -102,7 +103,17 @@ fn tell(lab: &Lab, scenario: &Scenario) -> bool {
 }
 
 /// The scenarios of many boots.
-const LONG: &[&str] = &["writers-sid", "debian-sid", "writers", "debian-12", "null-cipher", "signed-policy"];
+const LONG: &[&str] = &[
+    "writers-sid",
+    "debian-sid",
+    "writers",
+    "debian-12",
+    "null-cipher",
+    "no-secure-boot",
+    "stateless-tpm",
+    "network-manager",
+    "signed-policy",
+];
 
 #[cfg(test)]
 mod tests {
@@ -110,7 +121,8 @@ mod tests {
 
     #[test]
     fn all_are_run_once_the_long_ones_first() {
-        let names = |extent| wanted(extent, &[]).unwrap().iter().map(|scenario| scenario.name).collect::<Vec<_>>();
+        let names =
+            |extent| wanted(extent, &[]).unwrap().iter().map(|scenario| scenario.name).collect::<Vec<_>>();
         let (usual, full) = (names(Extent::Usual), names(Extent::Full));
         assert_eq!(usual.first(), Some(&"writers"));
         assert_eq!((usual.len(), full.len()), (ALL.len(), ALL.len() + FULL.len()));

@@ -25,22 +25,28 @@ use crate::tree::Tree;
 /// When swtpm_setup fails.
 pub fn manufacture(cache: &Cache, tools: &Tree) -> Result<Artefact> {
     let key = Key::of("tpm 1").and(tools.root().as_os_str().as_encoded_bytes());
-    cache.artefact("tpm", key, |path| {
-        tools.run(
-            "swtpm_setup",
-            [
-                "--tpm2".as_ref(),
-                "--tpmstate".as_ref(),
-                path.as_os_str(),
-                "--create-ek-cert".as_ref(),
-                "--create-platform-cert".as_ref(),
-                "--pcr-banks".as_ref(),
-                "sha256".as_ref(),
-                "--overwrite".as_ref(),
-            ],
-        )?;
-        Ok(())
-    })
+    cache.artefact("tpm", key, |path| manufacture_at(tools, path))
+}
+
+/// Makes one more TPM, with its state in this directory.
+///
+/// # Errors
+/// When swtpm_setup fails.
+pub fn manufacture_at(tools: &Tree, path: &Path) -> Result<()> {
+    tools.run(
+        "swtpm_setup",
+        [
+            "--tpm2".as_ref(),
+            "--tpmstate".as_ref(),
+            path.as_os_str(),
+            "--create-ek-cert".as_ref(),
+            "--create-platform-cert".as_ref(),
+            "--pcr-banks".as_ref(),
+            "sha256".as_ref(),
+            "--overwrite".as_ref(),
+        ],
+    )?;
+    Ok(())
 }
 
 /// A running emulator; it ends with this value.

@@ -138,7 +138,8 @@ impl Volume {
     /// When cryptsetup fails.
     pub fn key(&self, tools: &Tree) -> Result<Vec<u8>> {
         let (passphrase, volume) = (self.passphrase(), self.path());
-        let args = ["-c".as_ref(), DUMP_KEY.as_ref(), "sh".as_ref(), passphrase.as_os_str(), volume.as_os_str()];
+        let args =
+            ["-c".as_ref(), DUMP_KEY.as_ref(), "sh".as_ref(), passphrase.as_os_str(), volume.as_os_str()];
         crate::unhex(tools.run("sh", args)?.trim())
     }
 }
