@@ -13,6 +13,8 @@ import base64
 import http.server
 import json
 import os
+import socket
+import socketserver
 import ssl
 import sys
 import threading
@@ -215,6 +217,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     tls = tls_fault = None
+
+    def __init__(self, address, handler):
+        # `::` takes IPv4 as well.
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
+
+    def server_bind(self):
+        """Without asking name servers for our own name."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]
 
     def finish_request(self, request, client_address):
         if self.tls_fault:

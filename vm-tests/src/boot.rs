@@ -16,14 +16,17 @@ use crate::disk::Disk;
 use crate::evidence::Evidence;
 use crate::lab::Lab;
 use crate::nbd::Nbd;
+use crate::net::{Net, Packets};
 use crate::outcome::{End, Outcome};
-use crate::qemu::{Machine, Start};
+use crate::progress::say;
+use crate::qemu::{Machine, Security, Start};
 use crate::qmp::Qmp;
 use crate::serial::{Live, Serial};
 use crate::swtpm_log::TpmLog;
 use crate::tpm::{Swtpm, copy_state};
 use crate::tree::output_of;
 use crate::uki::Uki;
+use crate::wire::Wire;
 
 /// A machine that is about to be switched on.
 #[derive(Debug)]
@@ -36,6 +39,9 @@ pub struct Boot<'a> {
     served: Option<&'a Nbd>,
     late: Option<(&'a Disk, Duration)>,
     tpm: Option<PathBuf>,
+    security: Security,
+    written_through: bool,
+    card: Option<(Net, &'a Wire)>,
     files: Vec<(String, Vec<u8>)>,
     deadline: Duration,
     live: Live,
@@ -56,6 +62,9 @@ impl<'a> Boot<'a> {
             served: None,
             late: None,
             tpm: None,
+            security: Security::SecureBoot,
+            written_through: false,
+            card: None,
             files: Vec::new(),
             deadline: DEADLINE,
             live: lab.live,
@@ -98,6 +107,27 @@ impl<'a> Boot<'a> {
         self
     }
 
+    /// Gives the machine a network card, whose other end is on this wire. Without, it has none.
+    #[must_use]
+    pub fn network(mut self, net: Net, wire: &'a Wire) -> Self {
+        self.card = Some((net, wire));
+        self
+    }
+
+    /// Starts from firmware without Secure Boot.
+    #[must_use]
+    pub fn without_secure_boot(mut self) -> Self {
+        self.security = Security::None;
+        self
+    }
+
+    /// Keeps what the guest writes to its disks.
+    #[must_use]
+    pub fn written_through(mut self) -> Self {
+        self.written_through = true;
+        self
+    }
+
     /// Gives the probe in the initramfs a file (`before`, `after` and `beside` are run by it).
     #[must_use]
     pub fn file(mut self, name: &str, content: impl Into<Vec<u8>>) -> Self {
@@ -123,7 +153,7 @@ impl<'a> Boot<'a> {
         if outcome.end != End::Stalled {
             return Ok(outcome);
         }
-        println!("  boot {}: the emulator hung or lost a timer; once more", self.name);
+        say(&format!("boot {}: the emulator hung or lost a timer; once more", self.name));
         self.attempt()
     }
 
@@ -140,10 +170,13 @@ impl<'a> Boot<'a> {
             None => None,
         };
         let machine = Machine {
-            code: self.lab.firmware.code(),
+            code: self.lab.firmware.code(self.security),
             variables: parts.variables,
             start: self.start.clone(),
+            security: self.security,
             disks: &self.disks,
+            written_through: self.written_through,
+            card: self.card.map(|(net, wire)| (net, wire, parts.packets.clone())),
             served_disk: self.served.map(Nbd::socket),
             late_disk: self.late.map(|(disk, _)| disk.path()),
             input: parts.input,
@@ -170,12 +203,13 @@ impl<'a> Boot<'a> {
         let end = end.with_context(|| {
             format!("{}\n{}", fs::read_to_string(errors).unwrap_or_default(), serial.tail(20))
         })?;
-        println!("  boot {}: {end:?} after {:.1} s", self.name, wall.as_secs_f64());
+        say(&format!("boot {}: {end:?} after {:.1} s", self.name, wall.as_secs_f64()));
         Ok(Outcome {
             name: self.name.clone(),
             end,
             wall,
             tpm: parts.tpm_log.exists().then(|| TpmLog::read(&parts.tpm_log)).transpose()?,
+            packets: self.card.map(|_| Packets::read(&parts.packets)).transpose()?,
             evidence: Evidence::unpack(&parts.output, &self.dir.join("out"))?,
             serial,
             dir: self.dir.clone(),
@@ -237,29 +271,28 @@ struct Parts {
     input: PathBuf,
     output: PathBuf,
     tpm_log: PathBuf,
+    packets: PathBuf,
     tpm_socket: PathBuf,
     qmp_socket: PathBuf,
 }
 
 impl Parts {
     fn lay_out(boot: &Boot) -> Result<Self> {
-        // A socket's path may have 107 bytes at most, so the sockets do not lie in the run's directory.
-        let sockets = boot.lab.cache.root().join("s");
-        fs::create_dir_all(&sockets)?;
         let parts = Self {
             variables: boot.dir.join("vars.fd"),
             input: boot.dir.join("in.img"),
             output: boot.dir.join("out.img"),
             tpm_log: boot.dir.join("swtpm.log"),
-            tpm_socket: sockets.join("tpm"),
-            qmp_socket: sockets.join("qmp"),
+            packets: boot.dir.join("packets.pcap"),
+            tpm_socket: boot.lab.cache.socket("tpm"),
+            qmp_socket: boot.lab.cache.socket("qmp"),
         };
-        for left in [&parts.tpm_socket, &parts.qmp_socket, &parts.tpm_log, &parts.output] {
+        for left in [&parts.tpm_log, &parts.output, &parts.packets] {
             if left.exists() {
                 fs::remove_file(left)?;
             }
         }
-        fs::copy(boot.lab.firmware.variables(), &parts.variables)?;
+        fs::copy(boot.lab.firmware.variables(&boot.lab.tools, boot.security), &parts.variables)?;
         fs::File::create(&parts.output)?.set_len(OUTPUT_SIZE)?;
         let scripts = boot.dir.join("in");
         fs::create_dir_all(&scripts)?;
@@ -274,10 +307,10 @@ impl Parts {
     }
 }
 
-/// Under emulation and a loaded host a boot takes up to 90 s.
-const DEADLINE: Duration = Duration::from_secs(300);
-/// The kernel starts its first process after 15 s on an idle host, 60 s on a busy one.
-const KERNEL_DEADLINE: Duration = Duration::from_secs(180);
+/// Under emulation and a loaded host, with other machines beside this one, a boot takes up to 120 s.
+const DEADLINE: Duration = Duration::from_secs(420);
+/// The kernel starts its first process after 15 s on an idle host, 90 s on a busy one.
+const KERNEL_DEADLINE: Duration = Duration::from_secs(240);
 const INPUT_SIZE: u64 = 128 << 20;
 const OUTPUT_SIZE: u64 = 32 << 20;
 /// The last thing that we do.

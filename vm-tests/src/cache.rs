@@ -4,19 +4,26 @@
 //! directory, built now or found from an earlier run. Trusts the file system only: an artefact is
 //! built beside its place and renamed when complete, so a half-built one is never found.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-/// The directory of all artefacts; one process at a time uses it.
+use crate::progress::say;
+
+/// The directory of all artefacts; one process at a time uses it, with as many threads as it likes.
 #[derive(Debug, Clone)]
 pub struct Cache {
     root: PathBuf,
     _lock: Arc<File>,
+    /// One for each artefact that was asked for: who holds it looks for the artefact, and builds it.
+    builders: Arc<Mutex<BTreeMap<String, Arc<Mutex<()>>>>>,
+    sockets: Arc<AtomicU32>,
 }
 
 impl Cache {
@@ -29,16 +36,19 @@ impl Cache {
         let root = root.canonicalize()?;
         let lock = File::create(root.join("lock"))?;
         lock.lock().context("Locking the cache")?;
-        let unfinished = root.join(UNFINISHED);
-        if unfinished.exists() {
-            fs::remove_dir_all(&unfinished).context("Removing what an earlier run left")?;
+        for left in [UNFINISHED, SOCKETS].map(|name| root.join(name)) {
+            if left.exists() {
+                fs::remove_dir_all(&left).context("Removing what an earlier run left")?;
+            }
         }
-        let cache = Self { root, _lock: Arc::new(lock) };
+        fs::create_dir(root.join(SOCKETS))?;
+        let cache = Self { root, _lock: Arc::new(lock), builders: Arc::default(), sockets: Arc::default() };
         cache.forget_the_unused()?;
         Ok(cache)
     }
 
-    /// The artefact `noun` for `key`, built by `recipe` if it is not there yet.
+    /// The artefact `noun` for `key`, built by `recipe` if it is not there yet. Of several threads that ask for the
+    /// same one, one builds it, and the others wait.
     ///
     /// # Errors
     /// The recipe's own.
@@ -50,13 +60,19 @@ impl Cache {
     ) -> Result<Artefact> {
         let id = format!("{noun}-{}", key.finish());
         let path = self.root.join(&id);
+        let builder = self.builder(&id);
+        let _building = builder.lock().unwrap_or_else(PoisonError::into_inner);
         if !path.exists() {
             let started = Instant::now();
             let unfinished = self.root.join(UNFINISHED).join(&id);
+            // A builder that failed has left something.
+            if unfinished.exists() {
+                fs::remove_dir_all(&unfinished)?;
+            }
             fs::create_dir_all(&unfinished)?;
             recipe(&unfinished).with_context(|| format!("Building {id}"))?;
             fs::rename(&unfinished, &path)?;
-            println!("built {id} in {:.1} s", started.elapsed().as_secs_f64());
+            say(&format!("built {id} in {:.1} s", started.elapsed().as_secs_f64()));
         }
         File::open(&path)?.set_modified(SystemTime::now())?;
         Ok(Artefact { path, id })
@@ -73,6 +89,18 @@ impl Cache {
         }
         fs::create_dir_all(&path)?;
         Ok(path)
+    }
+
+    /// A path that no other socket of this process has. It may have 107 bytes at most, so sockets do not lie in the
+    /// directory of their run.
+    pub fn socket(&self, name: &str) -> PathBuf {
+        let number = self.sockets.fetch_add(1, Ordering::Relaxed);
+        self.root.join(SOCKETS).join(format!("{number}-{name}"))
+    }
+
+    fn builder(&self, id: &str) -> Arc<Mutex<()>> {
+        let mut builders = self.builders.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(builders.entry(id.to_owned()).or_default())
     }
 
     /// Where all artefacts lie.
@@ -158,6 +186,7 @@ impl Key {
 }
 
 const UNFINISHED: &str = "unfinished";
+const SOCKETS: &str = "s";
 const UNUSED: Duration = Duration::from_secs(3 * 24 * 3600);
 const ID_BYTES: usize = 8;
 
@@ -177,6 +206,43 @@ mod tests {
         assert_eq!(first.path, again.path);
         assert_eq!(fs::read_to_string(again.file("x")).unwrap(), "1");
         assert_ne!(cache.artefact("thing", Key::of("b"), |_| Ok(())).unwrap().id, first.id);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn of_two_who_want_the_same_artefact_one_builds_and_the_other_waits_and_others_are_not_held_up() {
+        let root = std::env::temp_dir().join(format!("vm-tests-cache-threads-{}", std::process::id()));
+        let cache = Cache::open(&root).unwrap();
+        let (built, meeting) = (AtomicU32::new(0), std::sync::Barrier::new(2));
+        let same = || {
+            cache.artefact("same", Key::of("a"), |path| {
+                built.fetch_add(1, Ordering::Relaxed);
+                // The other artefact is built at the same time, or this waits for ever.
+                meeting.wait();
+                Ok(fs::write(path.join("x"), "1")?)
+            })
+        };
+        let other = || {
+            cache.artefact("other", Key::of("a"), |_| {
+                meeting.wait();
+                Ok(())
+            })
+        };
+        std::thread::scope(|scope| {
+            let wanted = [scope.spawn(same), scope.spawn(same), scope.spawn(other)];
+            for artefact in wanted {
+                assert!(artefact.join().unwrap().unwrap().path.exists());
+            }
+        });
+        assert_eq!(built.into_inner(), 1);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn sockets_have_paths_of_their_own() {
+        let root = std::env::temp_dir().join(format!("vm-tests-cache-sockets-{}", std::process::id()));
+        let cache = Cache::open(&root).unwrap();
+        assert_ne!(cache.socket("tpm"), cache.clone().socket("tpm"));
         fs::remove_dir_all(root).unwrap();
     }
 

@@ -29,6 +29,10 @@ pub enum Enroller {
     Systemd,
     /// The same of another version.
     Version(Writer),
+    /// `cvm-unlock enroll`, by the owner, for the TPM and for a key broker.
+    TpmAndBroker,
+    /// `cvm-unlock enroll`, by the owner, for a key broker alone.
+    Broker,
 }
 
 /// A volume's header with a token, and the TPM that opens it.
@@ -56,7 +60,9 @@ impl Enrolled {
             Key::of(format!("enrolled 1 {enroller:?}")).artefact(volume.artefact()).artefact(factory_tpm);
         key = policy.mark(key);
         key = match enroller {
-            Enroller::CvmUnlock | Enroller::Stranger => key.file(&product.executable)?,
+            Enroller::CvmUnlock | Enroller::Stranger | Enroller::TpmAndBroker | Enroller::Broker => {
+                key.file(&product.executable)?
+            }
             Enroller::Systemd => key,
             Enroller::Version(writer) => key.and(writer.tree(cache)?.root().as_os_str().as_encoded_bytes()),
         };
@@ -66,25 +72,42 @@ impl Enrolled {
             output_of(Command::new("cp").arg("--reflink=auto").args([&volume.path(), &image]), "cp")?;
             let swtpm = Swtpm::on_the_host(tools, &state)?;
             policy.replay(tools, swtpm.address())?;
+            let ours = || {
+                let mut command = Command::new(&product.executable);
+                command.arg("enroll");
+                command
+            };
+            let sign = format!("--sign-key={}", product.owner.key().display());
+            let document = format!("--kbs={}", path.join(DOCUMENT).display());
             let mut command = match enroller {
                 Enroller::CvmUnlock => {
-                    let mut command = Command::new(&product.executable);
-                    command.args(ENROLL).arg(format!("--sign-key={}", product.owner.key().display()));
+                    let mut command = ours();
+                    command.args([PRIVATE_DB, &sign]);
+                    command
+                }
+                Enroller::TpmAndBroker => {
+                    let mut command = ours();
+                    command.args([PRIVATE_DB, &sign, &document]);
+                    command
+                }
+                Enroller::Broker => {
+                    let mut command = ours();
+                    command.args([&sign, &document]);
                     command
                 }
                 Enroller::Stranger => {
-                    let mut command = Command::new(&product.executable);
-                    command.args(ENROLL);
+                    let mut command = ours();
+                    command.arg(PRIVATE_DB);
                     command
                 }
                 Enroller::Systemd => Writer::V257.command(cache)?,
                 Enroller::Version(writer) => writer.command(cache)?,
             };
-            command
-                .arg(format!("--unlock-key-file={}", volume.passphrase().display()))
-                .arg(format!("--tpm2-device={}", swtpm.address()))
-                .args(policy.options())
-                .arg(&image);
+            command.arg(format!("--unlock-key-file={}", volume.passphrase().display()));
+            if enroller != Enroller::Broker {
+                command.arg(format!("--tpm2-device={}", swtpm.address())).args(policy.options());
+            }
+            command.arg(&image);
             fs::write(path.join("enroll.log"), output_of(&mut command, "enroll")?)?;
             drop(swtpm);
             let header = ["-c", HEADER_SIZE];
@@ -98,6 +121,11 @@ impl Enrolled {
     /// The bytes before the encrypted data, with the token.
     pub fn header(&self) -> PathBuf {
         self.artefact.file(HEADER)
+    }
+
+    /// What a key broker has to give out for this volume, if it was enrolled for one.
+    pub fn key_document(&self) -> PathBuf {
+        self.artefact.file(DOCUMENT)
     }
 
     /// The sealed object in the header's token, split into what `tpm2_load` wants: private and public part.
@@ -142,7 +170,9 @@ impl Enrolled {
 }
 
 /// The signature database of our firmware holds our key alone.
-const ENROLL: [&str; 2] = ["enroll", "--private-db"];
+const PRIVATE_DB: &str = "--private-db";
+/// What a key broker has to serve.
+const DOCUMENT: &str = "key-document";
 const IMAGE: &str = "root.luks";
 const HEADER: &str = "header.img";
 /// The data offset that `--reduce-device-size 32M` leads to, in `head`'s notation.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::cache::{Artefact, Cache, Key};
+use crate::qemu::Security;
 use crate::tree::Tree;
 
 /// Firmware and signing key as one artefact.
@@ -25,14 +26,20 @@ impl Firmware {
         Ok(Self(artefact))
     }
 
-    /// The executable half, read-only.
-    pub fn code(&self) -> PathBuf {
-        self.0.file("code.fd")
+    /// The executable half, read-only, as the tools see it.
+    pub fn code(&self, security: Security) -> PathBuf {
+        match security {
+            Security::SecureBoot => self.0.file("code.fd"),
+            Security::None => PLAIN_CODE.into(),
+        }
     }
 
     /// The variable store as it is before the first boot; copy it for each machine.
-    pub fn variables(&self) -> PathBuf {
-        self.0.file("vars.fd")
+    pub fn variables(&self, tools: &Tree, security: Security) -> PathBuf {
+        match security {
+            Security::SecureBoot => self.0.file("vars.fd"),
+            Security::None => tools.root().join(OVMF_VARS.trim_start_matches('/')),
+        }
     }
 
     /// Signs an EFI executable.
@@ -105,6 +112,9 @@ fn build(tools: &Tree, path: &Path) -> Result<()> {
 }
 
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
+/// Knows nothing of Secure Boot.
+const PLAIN_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+/// Without any keys.
 const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 /// Names the owner of the enrolled key; any GUID will do.
 const OWNER: &str = "5ad4ffa0-1d3c-4f0b-9e0a-6f2a4d9c7b10";

@@ -4,6 +4,7 @@
 //! module. Out: an initrd image and its size. The image that is shipped has no probe in it.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::cache::{Artefact, Cache, Key};
 use crate::format::Format;
 use crate::owner::{Owner, Trust};
+use crate::pki::Pki;
 use crate::tree::{Tree, output_of};
 
 /// What unlocks the root volume in this image.
@@ -36,6 +38,19 @@ pub struct Recipe {
     pub trust: Trust,
     /// What our configuration says about the root's file system.
     pub format: Format,
+    /// How the image comes by a network when it wants one.
+    pub network: Network,
+}
+
+/// How an image comes by a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// systemd-networkd, by what the network tells.
+    Automatic,
+    /// systemd-networkd, with an address, a router and a name server from a file of the administrator's.
+    Static,
+    /// NetworkManager, in a distribution without systemd-networkd.
+    NetworkManager,
 }
 
 /// The files that are under test.
@@ -43,10 +58,47 @@ pub struct Recipe {
 pub struct Product {
     /// The static executable.
     pub executable: PathBuf,
+    /// The same with the test double's kind of evidence, which proves nothing.
+    pub test_double: PathBuf,
     /// The directory `dracut-module/50cvm-unlock`.
     pub dracut_module: PathBuf,
     /// Who owns the guests.
     pub owner: Owner,
+    /// Whom their configurations recognise key brokers by.
+    pub pki: Pki,
+}
+
+impl Product {
+    /// The executable for an image that trusts so.
+    fn executable(&self, trust: Trust) -> Result<&Path> {
+        let (executable, how) = match trust {
+            Trust::Owner | Trust::Anybody | Trust::Brokers => (&self.executable, "build --release"),
+            Trust::BrokersAlone => (&self.test_double, "build --profile test-double --features test-double"),
+        };
+        ensure!(executable.exists(), "No executable at {}: cargo {how}", executable.display());
+        Ok(executable)
+    }
+}
+
+impl Network {
+    /// Changes the guest's tree before dracut runs in it.
+    fn prepare(self, tree: &Path) -> Result<()> {
+        match self {
+            Self::Automatic => {}
+            Self::Static => {
+                let directory = tree.join("etc/cvm-unlock/network");
+                fs::create_dir_all(&directory)?;
+                fs::write(directory.join("10-static.network"), STATIC)?;
+            }
+            Self::NetworkManager => {
+                for file in NETWORKD {
+                    let path = tree.join(file);
+                    fs::remove_file(&path).with_context(|| format!("Removing {}", path.display()))?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What an image has more than another one, in bytes.
@@ -84,17 +136,22 @@ impl Initramfs {
             key = key.and("stub");
         }
         if recipe.unlocker == Unlocker::CvmUnlock {
-            ensure!(product.executable.exists(), "No executable to test at {}", product.executable.display());
-            key = key.file(&product.executable)?.file(&product.dracut_module)?;
+            key = key.file(product.executable(recipe.trust)?)?.file(&product.dracut_module)?;
             key = key.file(&product.owner.configuration(recipe.trust, recipe.format))?;
         }
         if recipe.probe {
             key = key.file(&probe_module)?;
         }
+        match recipe.network {
+            Network::Automatic => {}
+            Network::Static => key = key.and(STATIC),
+            Network::NetworkManager => key = key.and(NETWORKD.join(" ")),
+        }
         let artefact = cache.artefact("initramfs", key, |path| {
             let tree = stage(guest, path)?;
+            recipe.network.prepare(&tree)?;
             if recipe.unlocker == Unlocker::CvmUnlock {
-                copy(&product.executable, &tree.join("usr/bin/cvm-unlock"))?;
+                copy(product.executable(recipe.trust)?, &tree.join("usr/bin/cvm-unlock"))?;
                 copy(&product.dracut_module, &tree.join(MODULES).join("50cvm-unlock"))?;
                 fs::create_dir_all(tree.join("etc/cvm-unlock"))?;
                 copy(
@@ -247,7 +304,25 @@ const BASE_MODULES: &[&str] =
 /// What unlocks by the TPM without us: one calls for the other.
 const SYSTEMD_MODULES: &[&str] = &["crypt", "dm", "tpm2-tss", "systemd-cryptsetup", "systemd-pcrphase"];
 /// Only what the test machine has; all drivers would cost seconds at each boot.
-const DRIVERS: &str = "virtio_pci virtio_blk virtio_rng ext4 efivarfs";
+const DRIVERS: &str = "virtio_pci virtio_blk virtio_net virtio_rng ext4 efivarfs";
+
+/// What makes a distribution one without systemd-networkd.
+const NETWORKD: [&str; 2] =
+    ["usr/lib/systemd/systemd-networkd", "usr/lib/systemd/system/systemd-networkd.service"];
+
+/// Another address than QEMU's router gives out.
+pub const STATIC_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 77);
+const STATIC: &str = "[Match]
+Type=ether
+
+[Network]
+Address=10.0.2.77/24
+Gateway=10.0.2.2
+DNS=10.0.2.3
+DHCP=no
+LinkLocalAddressing=no
+IPv6AcceptRA=no
+";
 
 /// Arguments: the base image, the other image, a scratch directory.
 const UNPACK: &str = r#"set -e

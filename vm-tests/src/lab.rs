@@ -15,8 +15,9 @@ use crate::disk::{Disk, Layout, Root};
 use crate::enrolled::{Enrolled, Enroller};
 use crate::firmware::Firmware;
 use crate::format::{Format, disk_tools};
-use crate::initramfs::{Initramfs, Product, Recipe, Unlocker};
+use crate::initramfs::{Initramfs, Network, Product, Recipe, Unlocker};
 use crate::owner::{Owner, Trust};
+use crate::pki::Pki;
 use crate::policy::{Policy, PolicyKey};
 use crate::serial::Live;
 use crate::suite::Suite;
@@ -24,6 +25,7 @@ use crate::tpm::manufacture;
 use crate::tree::{self, Tree, output_of};
 use crate::uki::{COMMAND_LINE, Uki};
 use crate::volume::{Filesystem, Userland, Volume};
+use crate::wire::Wire;
 use crate::{hex, unhex};
 
 /// Trees, keys and the product under test.
@@ -49,7 +51,7 @@ pub struct Lab {
 
 impl Lab {
     /// Finds the product in the checkout and builds the trees that are missing. `CVM_UNLOCK_EXECUTABLE`,
-    /// `CVM_UNLOCK_DRACUT_MODULE` and `CVM_UNLOCK_VM_CACHE` name other places.
+    /// `CVM_UNLOCK_TEST_DOUBLE`, `CVM_UNLOCK_DRACUT_MODULE` and `CVM_UNLOCK_VM_CACHE` name other places.
     ///
     /// # Errors
     /// When we are not root, or a tree cannot be built.
@@ -62,17 +64,23 @@ impl Lab {
         let cache = Cache::open(&place("CVM_UNLOCK_VM_CACHE", checkout.join("target/vm-tests")))?;
         let triple = format!("{}-unknown-linux-gnu", env::consts::ARCH);
         let tools = tree::tools(&cache)?;
+        let pki = Pki::new(&cache, &tools)?;
         Ok(Self {
             suite: Suite::Trixie,
             format: Format::Ext4,
             firmware: Firmware::new(&cache, &tools)?,
             factory_tpm: manufacture(&cache, &tools)?,
             product: Product {
+                test_double: place(
+                    "CVM_UNLOCK_TEST_DOUBLE",
+                    checkout.join("target").join(&triple).join("test-double/cvm-unlock"),
+                ),
                 executable: place(
                     "CVM_UNLOCK_EXECUTABLE",
-                    checkout.join("target").join(triple).join("release/cvm-unlock"),
+                    checkout.join("target").join(&triple).join("release/cvm-unlock"),
                 ),
-                owner: Owner::new(&cache, &tools)?,
+                owner: Owner::new(&cache, &tools, &pki)?,
+                pki,
                 dracut_module: place("CVM_UNLOCK_DRACUT_MODULE", checkout.join("dracut-module/50cvm-unlock")),
             },
             cache,
@@ -114,12 +122,39 @@ impl Lab {
     /// # Errors
     /// When dracut fails.
     pub fn initramfs_trusting(&self, trust: Trust, unlocker: Unlocker, probe: bool) -> Result<Initramfs> {
-        Initramfs::new(
-            &self.cache,
-            &self.guest()?,
-            &self.product,
-            Recipe { unlocker, probe, trust, format: self.format },
-        )
+        let network = Network::Automatic;
+        self.initramfs_of(Recipe { unlocker, probe, trust, format: self.format, network })
+    }
+
+    /// The initramfs of a recipe.
+    ///
+    /// # Errors
+    /// When dracut fails.
+    pub fn initramfs_of(&self, recipe: Recipe) -> Result<Initramfs> {
+        let guest = match recipe.network {
+            Network::Automatic | Network::Static => self.guest()?,
+            Network::NetworkManager => tree::guest_with_network_manager(&self.cache, self.suite)?,
+        };
+        Initramfs::new(&self.cache, &guest, &self.product, recipe)
+    }
+
+    /// Our module in an image that falls back to the key brokers, and comes by its network so.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub fn attesting_uki(&self, network: Network, probe: bool, command_line: &str) -> Result<Uki> {
+        let unlocker = Unlocker::CvmUnlock;
+        let recipe = Recipe { unlocker, probe, trust: Trust::Brokers, format: self.format, network };
+        let initramfs = self.initramfs_of(recipe)?;
+        Uki::new(&self.cache, &self.tools, &self.firmware, &initramfs, command_line, None)
+    }
+
+    /// A network of a scenario's own.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn wire(&self) -> Result<Wire> {
+        Wire::new(&self.cache, &self.tools)
     }
 
     /// The UKI that is shipped: our module, no probe.

@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod boot;
+pub mod broker;
 pub mod cache;
 pub mod disk;
 pub mod enrolled;
@@ -24,10 +25,14 @@ pub mod forged;
 pub mod format;
 pub mod initramfs;
 pub mod lab;
+pub mod nameserver;
 pub mod nbd;
+pub mod net;
 pub mod outcome;
 pub mod owner;
+pub mod pki;
 pub mod policy;
+pub mod progress;
 pub mod qemu;
 pub mod qmp;
 pub mod scenario;
@@ -40,6 +45,7 @@ pub mod tpm;
 pub mod tree;
 pub mod uki;
 pub mod volume;
+pub mod wire;
 pub mod writer;
 
 /// Bytes as lower-case hexadecimal digits.

@@ -26,6 +26,7 @@ fn run() -> Result<ExitCode> {
     let mut words = Vec::new();
     let mut live = Live::Quiet;
     let mut runs = 5;
+    let mut jobs = scenario::usual_jobs();
     let mut extent = Extent::Usual;
     while let Some(arg) = args.next()? {
         match arg {
@@ -35,6 +36,7 @@ fn run() -> Result<ExitCode> {
             }
             Long("live") => live = Live::Everything,
             Long("full") => extent = Extent::Full,
+            Long("jobs") => jobs = args.value()?.parse()?,
             Long("runs") => runs = args.value()?.parse()?,
             Value(word) => words.push(word.to_string_lossy().into_owned()),
             _ => return Err(arg.unexpected().into()),
@@ -54,7 +56,9 @@ fn run() -> Result<ExitCode> {
         }
         ("run", names) => {
             let lab = Lab { live, ..Lab::open()? };
-            let (passed, failed) = scenario::run(&lab, extent, names)?;
+            // Consoles of several machines, mixed, would help nobody.
+            let jobs = if live == Live::Quiet { jobs } else { 1 };
+            let (passed, failed) = scenario::run(&lab, extent, names, jobs)?;
             println!("{passed} passed, {failed} failed");
             Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
@@ -79,11 +83,13 @@ Boots real machines (QEMU, OVMF with Secure Boot, swtpm) and judges cvm-unlock.
   vm-tests bench             time, TPM commands, memory and size beside systemd-cryptsetup
 
   --full                     run also what depends on Debian sid, which moves from day to day
+  --jobs N                   scenarios at once in run (the number of processors, at most 4)
   --runs N                   boots of each unlocker in bench (5)
   --live                     show the consoles while machines run
 
 Needs root and mmdebstrap (vm-tests/setup). Artefacts are kept in target/vm-tests, by content.
   CVM_UNLOCK_EXECUTABLE      the executable under test
+  CVM_UNLOCK_TEST_DOUBLE     the same, built with the feature test-double
   CVM_UNLOCK_DRACUT_MODULE   the dracut module under test
   CVM_UNLOCK_VM_CACHE        where artefacts and traces of runs are kept
 ";

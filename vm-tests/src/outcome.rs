@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::evidence::Evidence;
 use crate::hex;
+use crate::net::{Packet, Packets};
 use crate::serial::Serial;
 use crate::swtpm_log::TpmLog;
 
@@ -42,6 +43,8 @@ pub struct Outcome {
     pub serial: Serial,
     /// The TPM's commands, if there was a TPM.
     pub tpm: Option<TpmLog>,
+    /// What passed its network card, if it had one.
+    pub packets: Option<Packets>,
     /// What the guest handed over, if it did.
     pub evidence: Option<Evidence>,
     /// Where everything lies.
@@ -196,6 +199,34 @@ impl Outcome {
         self.explain(judged())
     }
 
+    /// Not one packet left the network card.
+    ///
+    /// # Errors
+    /// When one did, or there was no card.
+    pub fn sent_no_packet(&self) -> Result<&Self> {
+        let judged = || -> Result<()> {
+            let packets = self.packets.as_ref().context("The machine had no network card")?;
+            let kinds: Vec<_> = packets.sent().iter().map(Packet::kind).collect();
+            ensure!(kinds.is_empty(), "{} packets left the card: {kinds:?}", kinds.len());
+            Ok(())
+        };
+        self.explain(judged())
+    }
+
+    /// Packets of this kind left the network card.
+    ///
+    /// # Errors
+    /// When none did, or there was no card.
+    pub fn sent_packets(&self, kind: &str) -> Result<&Self> {
+        let judged = || -> Result<()> {
+            let packets = self.packets.as_ref().context("The machine had no network card")?;
+            let kinds: Vec<_> = packets.sent().iter().map(Packet::kind).collect();
+            ensure!(kinds.contains(&kind), "No packet left the card that is {kind}: {kinds:?}");
+            Ok(())
+        };
+        self.explain(judged())
+    }
+
     /// The evidence.
     ///
     /// # Errors
@@ -258,6 +289,7 @@ mod tests {
             wall: Duration::ZERO,
             serial: Serial::from(console),
             tpm: None,
+            packets: None,
             evidence: None,
             dir: PathBuf::new(),
         }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::disk::{Bus, Disk, Layout};
+use crate::net::Net;
 use crate::tree::Tree;
+use crate::wire::Wire;
 
 /// How the machine starts.
 #[derive(Debug, Clone)]
@@ -16,6 +18,15 @@ pub enum Start {
     FromDisk,
     /// The host hands the UKI to the firmware, as is usual on TDX and SNP: no boot disk.
     Direct(PathBuf),
+}
+
+/// Whether the firmware starts only what is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Security {
+    /// It does.
+    SecureBoot,
+    /// It is a build that knows nothing of signatures.
+    None,
 }
 
 /// All parts of a machine.
@@ -27,8 +38,14 @@ pub struct Machine<'a> {
     pub variables: PathBuf,
     /// How it starts.
     pub start: Start,
-    /// The disks, changes to which are thrown away.
+    /// What the firmware insists on.
+    pub security: Security,
+    /// The disks.
     pub disks: &'a [&'a Disk],
+    /// Whether changes to the disks are kept; otherwise they are thrown away.
+    pub written_through: bool,
+    /// A network card: what it is connected to, in which network, and where what passes it is recorded.
+    pub card: Option<(Net, &'a Wire, PathBuf)>,
     /// The socket of an NBD server that is one more disk.
     pub served_disk: Option<&'a Path>,
     /// The same, plugged in later as device `late` on bus `late-port`.
@@ -46,12 +63,14 @@ pub struct Machine<'a> {
 impl Machine<'_> {
     /// QEMU's command; the serial console is its standard output.
     pub fn command(&self, tools: &Tree) -> Command {
-        let mut qemu = tools.command("qemu-system-x86_64");
+        let mut qemu = match self.card {
+            None => tools.command("qemu-system-x86_64"),
+            Some((_, wire, _)) => tools.command_on(wire, "qemu-system-x86_64"),
+        };
         // One processor: with two, the second one's timer gets lost in some boots on a busy host.
         qemu.args(["-accel", "tcg", "-cpu", CPU, "-smp", "1", "-m", "1536"])
             .args(["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio", "-monitor", "none"])
-            .args(["-machine", "q35,smm=on", "-global", "ICH9-LPC.disable_s3=1"])
-            .args(["-global", "driver=cfi.pflash01,property=secure,value=on"])
+            .args(["-global", "ICH9-LPC.disable_s3=1"])
             .args([
                 "-drive",
                 &format!("if=pflash,format=raw,unit=0,readonly=on,file={}", self.code.display()),
@@ -60,12 +79,25 @@ impl Machine<'_> {
             .args(["-device", "pcie-root-port,id=late-port,chassis=1,slot=1"])
             .args(["-device", "virtio-rng-pci"])
             .args(["-qmp", &format!("unix:{},server=on,wait=off", self.qmp.display())]);
+        match self.security {
+            // Variables can be written in system management mode only.
+            Security::SecureBoot => {
+                qemu.args(["-machine", "q35,smm=on"]);
+                qemu.args(["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+            }
+            Security::None => {
+                qemu.args(["-machine", "q35,smm=off"]);
+            }
+        }
+        if let Some((net, _, record)) = &self.card {
+            qemu.args(net.options(record));
+        }
         if let Start::Direct(uki) = &self.start {
             qemu.arg("-kernel").arg(uki);
         }
         for (number, disk) in (1..).zip(self.disks) {
             let id = format!("disk{number}");
-            drive(&mut qemu, &id, disk.path(), ",snapshot=on");
+            drive(&mut qemu, &id, disk.path(), if self.written_through { "" } else { ",snapshot=on" });
             let Layout { bus, sector, .. } = disk.layout();
             let device = match bus {
                 Bus::Virtio => "virtio-blk-pci",

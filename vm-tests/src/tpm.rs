@@ -3,10 +3,12 @@
 //! In: a state directory. Out: a running emulator, either behind a TCP port for tools on the host
 //! or behind a socket for QEMU, and its command log. Nothing here knows what the commands mean.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -23,22 +25,28 @@ use crate::tree::Tree;
 /// When swtpm_setup fails.
 pub fn manufacture(cache: &Cache, tools: &Tree) -> Result<Artefact> {
     let key = Key::of("tpm 1").and(tools.root().as_os_str().as_encoded_bytes());
-    cache.artefact("tpm", key, |path| {
-        tools.run(
-            "swtpm_setup",
-            [
-                "--tpm2".as_ref(),
-                "--tpmstate".as_ref(),
-                path.as_os_str(),
-                "--create-ek-cert".as_ref(),
-                "--create-platform-cert".as_ref(),
-                "--pcr-banks".as_ref(),
-                "sha256".as_ref(),
-                "--overwrite".as_ref(),
-            ],
-        )?;
-        Ok(())
-    })
+    cache.artefact("tpm", key, |path| manufacture_at(tools, path))
+}
+
+/// Makes one more TPM, with its state in this directory.
+///
+/// # Errors
+/// When swtpm_setup fails.
+pub fn manufacture_at(tools: &Tree, path: &Path) -> Result<()> {
+    tools.run(
+        "swtpm_setup",
+        [
+            "--tpm2".as_ref(),
+            "--tpmstate".as_ref(),
+            path.as_os_str(),
+            "--create-ek-cert".as_ref(),
+            "--create-platform-cert".as_ref(),
+            "--pcr-banks".as_ref(),
+            "sha256".as_ref(),
+            "--overwrite".as_ref(),
+        ],
+    )?;
+    Ok(())
 }
 
 /// A running emulator; it ends with this value.
@@ -139,16 +147,33 @@ fn swtpm(tools: &Tree, state: &Path) -> Command {
     command
 }
 
-/// A port that is free, and so is the next one: the TCTI takes it for the control channel.
+/// A port that is free, and so is the next one: the TCTI takes it for the control channel. No pair is given out twice,
+/// as it is free again until its swtpm listens.
 fn free_port_pair() -> Result<u16> {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     for _ in 0..100 {
         let first = TcpListener::bind(("127.0.0.1", 0))?;
         let port = first.local_addr()?.port();
-        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+        let taken = (port.saturating_sub(1)..=port.saturating_add(1)).any(|port| given.contains(&port));
+        if port < u16::MAX && !taken && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+            given.insert(port);
             return Ok(port);
         }
     }
     bail!("No two neighbouring TCP ports are free")
 }
 
-const START_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_pairs_of_ports_overlap() {
+        let pairs: BTreeSet<_> = (0..20).map(|_| free_port_pair().unwrap()).collect();
+        assert_eq!(pairs.len(), 20);
+        assert!(pairs.iter().all(|port| !pairs.contains(&(port + 1))), "{pairs:?}");
+    }
+}

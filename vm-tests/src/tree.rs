@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::cache::{Artefact, Cache, Key};
 use crate::suite::Suite;
+use crate::wire::Wire;
 
 /// A tree of files that programs can be run in.
 #[derive(Debug, Clone)]
@@ -33,11 +34,25 @@ impl Tree {
     /// A command in the tree. Its mounts are its own and it dies with us, so nothing is left
     /// behind whatever happens.
     pub fn command(&self, program: &str) -> Command {
+        self.command_in(&[], Path::new(""), program)
+    }
+
+    /// A command in the tree, on a network of its own.
+    pub fn command_on(&self, wire: &Wire, program: &str) -> Command {
+        let namespace = format!("--net={}", wire.path().display());
+        self.command_in(&["nsenter", &namespace, "--"], wire.resolvers(), program)
+    }
+
+    /// A command in the tree, run by the words before it, with this file as `/etc/resolv.conf`.
+    pub fn command_in(&self, before: &[&str], resolvers: &Path, program: &str) -> Command {
         let mut command = Command::new("setpriv");
         command
-            .args(["--pdeathsig", "KILL", "unshare", "--mount", "--"])
+            .args(["--pdeathsig", "KILL"])
+            .args(before)
+            .args(["unshare", "--mount", "--"])
             .args(["sh", "-c", ENTER, "sh"])
             .args([&self.root, &self.shared])
+            .arg(resolvers)
             .arg(program)
             .env_clear()
             .env("PATH", PATH)
@@ -87,6 +102,15 @@ pub fn tools(cache: &Cache) -> Result<Tree> {
 /// When mmdebstrap fails.
 pub fn guest(cache: &Cache, suite: Suite) -> Result<Artefact> {
     debian(cache, "guest", suite, &suite.guest_packages())
+}
+
+/// The same with NetworkManager.
+///
+/// # Errors
+/// When mmdebstrap fails.
+pub fn guest_with_network_manager(cache: &Cache, suite: Suite) -> Result<Artefact> {
+    let packages = [suite.guest_packages().as_slice(), &["network-manager"]].concat();
+    debian(cache, "guest", suite, &packages)
 }
 
 /// A tree whose systemd-cryptenroll writes tokens on the host, against swtpm.
@@ -200,11 +224,15 @@ const BACKPORTS: &[&str] = &[
 
 const EXCLUDED: &[&str] = &["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*"];
 
-/// Arguments: tree, shared directory, program and its arguments.
+/// Arguments: tree, shared directory, a file to be seen as /etc/resolv.conf or nothing, program and its arguments.
 const ENTER: &str = r#"set -e
-tree=$1 shared=$2; shift 2
+tree=$1 shared=$2 resolvers=$3; shift 3
 for dir in dev proc sys; do mount --rbind "/$dir" "$tree/$dir"; done
 mkdir -p "$tree$shared"
 mount --bind "$shared" "$tree$shared"
+if [ -n "$resolvers" ]; then
+    [ -e "$tree/etc/resolv.conf" ] || : > "$tree/etc/resolv.conf"
+    mount --bind "$resolvers" "$tree/etc/resolv.conf"
+fi
 exec chroot "$tree" "$@"
 "#;

@@ -137,26 +137,20 @@ impl Volume {
     /// # Errors
     /// When cryptsetup fails.
     pub fn key(&self, tools: &Tree) -> Result<Vec<u8>> {
-        let file = self.0.path.with_extension("key");
-        tools.run(
-            "cryptsetup",
-            [
-                "luksDump".as_ref(),
-                "--batch-mode".as_ref(),
-                "--dump-volume-key".as_ref(),
-                "--key-file".as_ref(),
-                self.passphrase().as_os_str(),
-                "--volume-key-file".as_ref(),
-                file.as_os_str(),
-                self.path().as_os_str(),
-            ],
-        )?;
-        let key = fs::read(&file)?;
-        fs::remove_file(file)?;
-        Ok(key)
+        let (passphrase, volume) = (self.passphrase(), self.path());
+        let args =
+            ["-c".as_ref(), DUMP_KEY.as_ref(), "sh".as_ref(), passphrase.as_os_str(), volume.as_os_str()];
+        crate::unhex(tools.run("sh", args)?.trim())
     }
 }
 
+/// Arguments: the file with the passphrase, the volume. The file for the key must not exist before.
+const DUMP_KEY: &str = r#"set -e
+dir=$(mktemp -d)
+cryptsetup luksDump --batch-mode --dump-volume-key --key-file "$1" --volume-key-file "$dir/key" "$2" > /dev/null
+od -An -v -tx1 "$dir/key" | tr -d ' \n'
+rm -r "$dir"
+"#;
 const FILESYSTEM: &str = "root.img";
 const VOLUME: &str = "root.luks";
 const PASSPHRASE: &str = "passphrase";

@@ -16,6 +16,7 @@ use crate::forged::{in_clear, keyslot_area};
 use crate::lab::Lab;
 use crate::nbd::Nbd;
 use crate::outcome::Outcome;
+use crate::progress::say;
 use crate::volume::Userland;
 
 /// One boot.
@@ -29,7 +30,7 @@ pub fn run(lab: &Lab) -> Result<()> {
     let header = std::fs::read(enrolled.header())?;
     // Everything before the data, with the null cipher in the segment and a label to know it by.
     let forged = in_clear(&header).field(Field::Label, FORGED.as_bytes()).volume();
-    let server = Nbd::serve(disk.path(), lab.cache.root().join("s/nbd"), (PARTITION, &forged))?;
+    let server = Nbd::serve(disk.path(), lab.cache.socket("nbd"), (PARTITION, &forged))?;
 
     let boot = Boot::new(lab, "changing-disk")?.served(&server).tpm(enrolled.tpm());
     let outcome = boot.file("after", LOOK_AGAIN).run()?;
@@ -46,7 +47,7 @@ fn read_once(server: &Nbd, header: &[u8]) -> Result<()> {
         let sectors = (range.end - range.start) / 512;
         ensure!(u64::try_from(reads.len())? == sectors, "The {what} was not read as a whole: {reads:?}");
         let count = reads.values().copied().max().unwrap_or_default();
-        println!("  {what}: {sectors} sectors, none read more than {count} times");
+        say(&format!("{what}: {sectors} sectors, none read more than {count} times"));
         ensure!(count <= most, "The {what} was read {count} times: {reads:?}");
     }
     Ok(())

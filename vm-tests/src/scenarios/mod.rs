@@ -2,6 +2,7 @@
 
 use crate::scenario::Scenario;
 
+pub mod attested;
 pub mod changing_disk;
 pub mod cloned_boot_disk;
 pub mod debian_12;
@@ -11,10 +12,14 @@ pub mod direct_boot;
 pub mod fence;
 pub mod foreign_disk_first;
 pub mod full_userspace;
+pub mod hostile_servers;
 pub mod killed;
 pub mod late_disk;
 pub mod missing_disk;
+pub mod networks;
+pub mod no_secure_boot;
 pub mod no_tpm;
+pub mod no_tpm_attested;
 pub mod null_cipher;
 pub mod opened_by_systemd;
 pub mod other_command_line;
@@ -151,6 +156,66 @@ pub const ALL: &[Scenario] = &[
         run: debian_12::run,
     },
     Scenario { name: "no-tpm", about: "a host that hides the TPM gets a refusal", run: no_tpm::run },
+    Scenario {
+        name: "attested",
+        about: "where the TPM gives nothing, a key broker opens the root; where it does, no packet is sent",
+        run: attested::run,
+    },
+    Scenario {
+        name: "attested-denied",
+        about: "a UKI that the key broker does not know gets no key, and the machine ends fenced",
+        run: attested::denied,
+    },
+    Scenario {
+        name: "other-volumes-key",
+        about: "what a key broker gives out for another volume is refused",
+        run: attested::other_volumes_key,
+    },
+    Scenario {
+        name: "stateless-tpm",
+        about: "a TPM that is new at every boot needs the key broker every time, and nothing is written to the header",
+        run: attested::stateless_tpm,
+    },
+    Scenario {
+        name: "no-secure-boot",
+        about: "without Secure Boot, a key broker decides by PCRs 4, 11 and 12",
+        run: no_secure_boot::run,
+    },
+    Scenario {
+        name: "no-tpm-attested",
+        about: "an image for machines without a TPM opens its root by other evidence, and warns that there is no fence",
+        run: no_tpm_attested::run,
+    },
+    Scenario {
+        name: "hostile-servers",
+        about: "servers that are down, silent, expired, strangers or lying are each refused by name in the initramfs",
+        run: hostile_servers::run,
+    },
+    Scenario {
+        name: "two-servers",
+        about: "a dead key broker does not keep the machine from the next, which it finds by name",
+        run: networks::two_servers,
+    },
+    Scenario {
+        name: "ipv6-only",
+        about: "a network without IPv4 suffices to attest",
+        run: networks::ipv6_only,
+    },
+    Scenario {
+        name: "static-network",
+        about: "a network that gives out no addresses is used with the administrator's",
+        run: networks::fixed,
+    },
+    Scenario {
+        name: "no-dhcp",
+        about: "a network on which nobody answers ends in a fenced power-off",
+        run: networks::nobody,
+    },
+    Scenario {
+        name: "network-manager",
+        about: "an image with NetworkManager instead of systemd-networkd attests",
+        run: networks::network_manager,
+    },
 ];
 
 /// In a full run only: what stands on a distribution that moves from day to day.

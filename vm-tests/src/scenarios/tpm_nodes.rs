@@ -9,6 +9,7 @@ use crate::boot::Boot;
 use crate::disk::Root;
 use crate::lab::Lab;
 use crate::outcome::Outcome;
+use crate::progress::say;
 use crate::volume::Userland;
 
 /// Two boots of one image: `/dev/tpm0` is free, then somebody else holds it.
@@ -60,11 +61,11 @@ fn judge(outcome: &Outcome, managed: bool) -> Result<()> {
         .sum();
     let unit =
         stamp(&journal, "Finished cvm-unlock.service")? - stamp(&journal, "Starting cvm-unlock.service")?;
-    println!(
-        "  {}: {} commands at the chip, unseal and fence {microseconds} us, unit {unit:.3} s; {counts:?}",
+    say(&format!(
+        "{}: {} commands at the chip, unseal and fence {microseconds} us, unit {unit:.3} s; {counts:?}",
         if managed { "/dev/tpmrm0" } else { "/dev/tpm0" },
         tpm.commands().len(),
-    );
+    ));
     Ok(())
 }
 

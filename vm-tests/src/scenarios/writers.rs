@@ -22,6 +22,7 @@ use crate::lab::Lab;
 use crate::outcome::Outcome;
 use crate::owner::Trust;
 use crate::policy::Policy;
+use crate::progress::say;
 use crate::tokens::{Cell, Tokens};
 use crate::tpm::{Swtpm, copy_state};
 use crate::tree::output_of;
@@ -93,7 +94,7 @@ fn judge(outcome: &Outcome, tokens: &Tokens) -> Result<()> {
         let report: Value = serde_json::from_str(&text).with_context(|| format!("{name}: {text}"))?;
         let said = |pointer: &str| report.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let (code, said) = (code.trim(), (said("/outcome"), said("/failure/slug")));
-        println!("  {name:24} exit {code:3} {} {}", said.0, said.1);
+        say(&format!("{name:24} exit {code:3} {} {}", said.0, said.1));
         let expected = match (cell.stale, cell.kind) {
             (false, _) => ("0", ("would-unlock", "")),
             (true, Kind::Signed) => ("77", ("failed", "signature-missing")),

@@ -1,0 +1,146 @@
+//! Attacks by servers, and by who sits between: each kind meets `cvm-unlock attest --connect` in the initramfs of one boot,
+//! and is told by its own name. The good server among them is the control.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use crate::boot::Boot;
+use crate::broker::{Broker, FIRST, Service};
+use crate::disk::Root;
+use crate::initramfs::Network;
+use crate::lab::Lab;
+use crate::nameserver::IPV4;
+use crate::net::Net;
+use crate::outcome::Outcome;
+use crate::owner::brokers;
+use crate::pki::Certificate;
+use crate::progress::say;
+use crate::scenarios::attested::{FIRST_URL, Fixture, says_who};
+use crate::uki::COMMAND_LINE;
+
+/// A server, and what becomes of a handshake with it.
+struct Case {
+    name: &'static str,
+    /// None, if nobody listens.
+    service: Option<Service>,
+    /// The guest's clock, if it is set back: `date -s`.
+    clock: &'static str,
+    /// The name of the refusal; empty if it is none.
+    slug: &'static str,
+}
+
+/// One boot, with a script before our unit, which then gets its key from the good server.
+///
+/// # Errors
+/// When a case ends otherwise, or the root is not reached.
+pub fn run(lab: &Lab) -> Result<()> {
+    let fixture = Fixture::new(lab)?;
+    let uki = lab.attesting_uki(Network::Automatic, true, COMMAND_LINE)?;
+    let wire = lab.wire()?;
+    let good = fixture.service(lab, FIRST, &uki)?;
+    let _good = Broker::start(lab, &wire, "hostile-servers-good", &good)?;
+    let mut running = Vec::new();
+    let disk = lab.disk("hostile-servers", Some(&uki), &Root::Encrypted(fixture.enrolled.clone()))?;
+    let mut boot = Boot::new(lab, "hostile-servers")?.network(Net::User, &wire).disk(&disk);
+    boot = boot.tpm(fixture.enrolled.tpm()).file("before", BEFORE);
+    let cases = cases();
+    for (port, case) in (PORTS..).zip(&cases) {
+        let port = if case.slug.is_empty() { FIRST } else { port };
+        if let Some(service) = &case.service {
+            let name = format!("hostile-servers-{}", case.name);
+            running.push(Broker::start(lab, &wire, &name, &service.clone().on(port))?);
+        }
+        let config = configuration(&lab.product.pki.authority()?, port);
+        boot = boot.file(&format!("{}.config", case.name), config.to_string());
+        boot = boot.file(&format!("{}.clock", case.name), case.clock);
+    }
+    let outcome = boot.run()?;
+    outcome.reached_real_root()?;
+    outcome.explain(judge(&outcome, &cases).and_then(|()| says_who(&outcome, FIRST_URL)))?;
+    disk.discard()
+}
+
+fn cases() -> Vec<Case> {
+    let case = |name, slug, service| Case { name, service: Some(service), clock: "", slug };
+    let fault = |step: &str, fault: &str| Service::at(0).with("faults", json!({step: fault}));
+    let certified = |certificate| Service::at(0).certified(certificate);
+    vec![
+        Case { name: "good", service: None, clock: "", slug: "" },
+        Case { name: "down", service: None, clock: "", slug: "kbs-unreachable" },
+        case("hang", "kbs-timeout", fault("auth", "hang")),
+        case("silent", "kbs-timeout", Service::at(0).with("tls_fault", json!("silent"))),
+        case("html", "kbs-answer", fault("auth", "html")),
+        case("not-http", "kbs-answer", fault("attest", "not-http")),
+        case("redirect", "kbs-redirect", fault("auth", "redirect")),
+        case("huge", "kbs-answer-too-large", fault("attest", "huge")),
+        case("stranger", "kbs-certificate", certified(Certificate::Stranger)),
+        case("expired", "kbs-certificate", certified(Certificate::Expired)),
+        Case {
+            clock: PAST,
+            ..case("expired-in-the-past", "kbs-certificate", certified(Certificate::Expired))
+        },
+        Case { name: "good-in-the-past", service: None, clock: PAST, slug: "" },
+    ]
+}
+
+/// What `attest --connect` needs to know.
+fn configuration(authority: &str, port: u16) -> Value {
+    let mut brokers = brokers(authority);
+    let members = [
+        ("servers", json!([{"url": format!("https://{IPV4}:{port}"), "ca": authority}])),
+        ("deadline_seconds", json!(8)),
+        ("connect_timeout_seconds", json!(8)),
+    ];
+    if let Some(all) = brokers.as_object_mut() {
+        all.extend(members.map(|(name, value)| (name.to_owned(), value)));
+    }
+    json!({"kbs": brokers})
+}
+
+fn judge(outcome: &Outcome, cases: &[Case]) -> Result<()> {
+    let evidence = outcome.evidence()?;
+    let mut wrong = Vec::new();
+    for case in cases {
+        let code = evidence.text(&format!("{}.code", case.name))?;
+        let log = evidence.text(&format!("{}.log", case.name))?;
+        let expected = if case.slug.is_empty() {
+            code.trim() == "0"
+        } else {
+            code.trim() != "0" && log.contains(&format!("[{}]", case.slug))
+        };
+        say(&format!("{:20} exit {:3} {}", case.name, code.trim(), log.lines().last().unwrap_or_default()));
+        if !expected {
+            wrong.push(format!("{}: exit {}, not `{}`: {log}", case.name, code.trim(), case.slug));
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// Ports of the hostile servers, from here on.
+const PORTS: u16 = 8500;
+/// When the expired certificate was valid.
+const PAST: &str = "2020-06-01 12:00:00";
+
+/// Runs in the initramfs, before our unit: asks for the network as our unit would, and waits for a default route.
+const BEFORE: &str = r#"
+mkdir -p /run/cvm-unlock
+: > /run/cvm-unlock/network-wanted
+for second in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+    while read -r device destination rest; do
+        [ "$destination" != 00000000 ] || break 2
+    done < /proc/net/route
+    sleep 1
+done
+cat /proc/net/route > routes
+for config in ../in/*.config; do
+    name=${config##*/}; name=${name%.config}
+    read -r clock < "../in/$name.clock"
+    now=$(date -u +@%s)
+    [ -z "$clock" ] || date -u -s "$clock" > /dev/null
+    cvm-unlock attest --connect --json --config="$config" > "$name.json" 2> "$name.log"
+    echo $? > "$name.code"
+    [ -z "$clock" ] || date -u -s "$now" > /dev/null
+done
+rm -f /run/cvm-unlock/network-wanted
+"#;

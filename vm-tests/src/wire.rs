@@ -1,0 +1,75 @@
+//! A network of one scenario's own: the loopback of a network namespace, where key brokers and the name server listen and
+//! where QEMU's router has its other end.
+//!
+//! In: nothing. Out: a namespace that lives as long as the value, and commands in it. Nothing in it reaches the host's
+//! network, and nobody else's ports are taken, so that the addresses in measured configurations can be constants.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cache::Cache;
+use crate::nameserver::NameServer;
+use crate::tree::Tree;
+
+/// A namespace with its loopback up and a name server at port 53, which knows [`crate::nameserver::NAME`].
+#[derive(Debug)]
+pub struct Wire {
+    // First, so that it ends before the namespace's holder does.
+    names: Option<NameServer>,
+    holder: Child,
+    resolvers: PathBuf,
+}
+
+impl Wire {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// When the kernel or the tools refuse.
+    pub fn new(cache: &Cache, tools: &Tree) -> Result<Self> {
+        let resolvers = cache.socket("resolv.conf");
+        fs::write(&resolvers, RESOLVERS)?;
+        let mut command = tools.command_in(&["unshare", "--net", "--"], Path::new(""), "sh");
+        command.args(["-c", HOLD]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut holder = command.spawn().context("Making a network namespace")?;
+        let mut line = String::new();
+        let stdout = holder.stdout.take().context("The namespace's holder has no output")?;
+        BufReader::new(stdout).read_line(&mut line)?;
+        let mut this = Self { names: None, holder, resolvers };
+        ensure!(line == "ready\n", "The namespace's holder did not become ready: `{line}`");
+        this.names = Some(NameServer::start(File::open(this.path())?)?);
+        Ok(this)
+    }
+
+    /// The namespace.
+    pub fn path(&self) -> PathBuf {
+        format!("/proc/{}/ns/net", self.holder.id()).into()
+    }
+
+    /// What QEMU's router has to find in `/etc/resolv.conf`, to hand the guest's questions to our name server.
+    pub fn resolvers(&self) -> &Path {
+        &self.resolvers
+    }
+
+    /// What was asked of the name server so far, like `AAAA kbs.test`.
+    pub fn questions(&self) -> Vec<String> {
+        self.names.as_ref().map(NameServer::questions).unwrap_or_default()
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        drop(self.names.take());
+        // It may have ended by itself.
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+const RESOLVERS: &str = "nameserver 127.0.0.1\nnameserver ::1\n";
+
+/// Ends with its standard input.
+const HOLD: &str = "busybox ip link set lo up && echo ready && exec cat";
