@@ -24,6 +24,7 @@ pub mod hex;
 pub mod journal;
 pub mod log;
 pub mod luks;
+pub mod network;
 pub mod owner;
 pub mod pcr;
 pub mod policy;

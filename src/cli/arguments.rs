@@ -91,6 +91,7 @@ fn named(name: &str) -> Result<Command, UsageError> {
         "status" => Ok(Command::Status),
         "config" => Ok(Command::Config(config::Action::Unnamed)),
         "fail" => Ok(Command::Fail),
+        "network-down" => Ok(Command::NetworkDown),
         "help" => Ok(Command::Help(help::Topic::Overview)),
         other => Err(UsageError::UnknownCommand(other.to_owned())),
     }
@@ -112,7 +113,7 @@ fn check(command: &Command) -> Result<(), UsageError> {
         Command::Attest(attest::Options { show_key: true, connect: true, .. }) => {
             Err(UsageError::Contradiction("--show-ak and --connect"))
         }
-        Command::Config(config::Action::Unnamed) => Err(UsageError::Missing("check, show or mount-unit")),
+        Command::Config(config::Action::Unnamed) => Err(UsageError::Missing(config::ACTIONS)),
         _ => Ok(()),
     }
 }
@@ -158,9 +159,9 @@ pub enum UsageError {
     /// Not hexadecimal digits.
     #[error("'{0}' is not a handle such as 0x81000001")]
     Handle(String),
-    /// `fail` ends the machine: it is the initramfs's alone.
-    #[error("'fail' runs inside an initramfs only")]
-    NotInInitramfs,
+    /// What ends the machine, or its network, is the initramfs's alone.
+    #[error("'{0}' runs inside an initramfs only")]
+    NotInInitramfs(&'static str),
     /// `reboot(2)`.
     #[error("Ending the machine")]
     End(#[source] nix::Error),

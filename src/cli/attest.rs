@@ -1,6 +1,7 @@
 //! `attest`: what this machine proves of itself, and whether the key brokers take it.
 
 use std::fmt::Write;
+use std::time::Instant;
 
 use base64ct::{Base64, Encoding};
 use serde::Serialize;
@@ -15,6 +16,7 @@ use crate::attest::{AttestError, Attester, Fault, ReportData, Settings};
 use crate::config::Config;
 use crate::error::Error;
 use crate::hex;
+use crate::network::Network;
 use crate::tpm::esapi::EsapiTpm;
 use crate::tpm::{AttestationKey, Device, Tpm};
 
@@ -61,6 +63,8 @@ fn show(common: &Common, options: &Options, config: &Config) -> Result<u8, Error
 fn connect(common: &Common, options: &Options, settings: &Settings) -> Result<u8, Error> {
     let mut tpm = None;
     let mut attester = attester(Some(settings), options, &mut tpm)?;
+    let until = Instant::now() + settings.deadline_seconds.duration();
+    let _network = Network::bring_up(&common.root, settings.servers.as_slice(), until)?;
     let accepted = crate::attest::rehearse(settings, &mut attester)?;
     if common.json {
         return print_json(&accepted);
