@@ -147,7 +147,8 @@ seconds!(
     "kbs.connect_timeout_seconds is 1 to 60"
 );
 seconds!(
-    /// Seconds for the whole attestation, all servers and attempts: 1 to 200, below the unit's own limit of 300.
+    /// Seconds for the whole attestation, all servers and attempts: 1 to 200. With a disk's 240, below
+    /// the unit's own limit of 480.
     Deadline,
     60,
     (1..=200),

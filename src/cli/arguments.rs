@@ -93,6 +93,7 @@ fn named(name: &str) -> Result<Command, UsageError> {
         "status" => Ok(Command::Status),
         "config" => Ok(Command::Config(config::Action::Unnamed)),
         "fail" => Ok(Command::Fail),
+        "network-down" => Ok(Command::NetworkDown),
         "help" => Ok(Command::Help(help::Topic::Overview)),
         other => Err(UsageError::UnknownCommand(other.to_owned())),
     }
@@ -114,7 +115,7 @@ fn check(command: &Command) -> Result<(), UsageError> {
         Command::Attest(attest::Options { show_key: true, connect: true, .. }) => {
             Err(UsageError::Contradiction("--show-ak and --connect"))
         }
-        Command::Config(config::Action::Unnamed) => Err(UsageError::Missing("check, show or mount-unit")),
+        Command::Config(config::Action::Unnamed) => Err(UsageError::Missing(config::ACTIONS)),
         _ => Ok(()),
     }
 }
@@ -163,9 +164,9 @@ pub enum UsageError {
     /// Not three segments.
     #[error("'{0}' is not a resource such as default/disk/NAME: letters, digits, '.', '_' and '-'")]
     Resource(String),
-    /// `fail` ends the machine: it is the initramfs's alone.
-    #[error("'fail' runs inside an initramfs only")]
-    NotInInitramfs,
+    /// What ends the machine, or its network, is the initramfs's alone.
+    #[error("'{0}' runs inside an initramfs only")]
+    NotInInitramfs(&'static str),
     /// `reboot(2)`.
     #[error("Ending the machine")]
     End(#[source] nix::Error),

@@ -13,9 +13,7 @@ use crate::error::Error;
 use crate::tpm::Device;
 
 pub(super) fn run(common: &Common) -> Result<u8, Error> {
-    if !common.root.join("etc/initrd-release").exists() || common.root.as_os_str() != "/" {
-        return Err(UsageError::NotInInitramfs.into());
-    }
+    super::only_in_initramfs(common, "fail")?;
     // A configuration that cannot be read still has to end the machine.
     let config = Config::load(&common.root, common.config.as_deref()).unwrap_or_default();
     if config.tpm.waiver().is_none()

@@ -14,6 +14,7 @@ pub(super) enum Topic {
     Status,
     Config,
     Fail,
+    NetworkDown,
 }
 
 impl Topic {
@@ -28,6 +29,7 @@ impl Topic {
             Command::Status => Self::Status,
             Command::Config(_) => Self::Config,
             Command::Fail => Self::Fail,
+            Command::NetworkDown => Self::NetworkDown,
             Command::Help(topic) => *topic,
             Command::Version => Self::Overview,
         }
@@ -45,6 +47,7 @@ impl Topic {
             Self::Status => STATUS,
             Self::Config => CONFIG,
             Self::Fail => FAIL,
+            Self::NetworkDown => NETWORK_DOWN,
         }
     }
 }
@@ -64,6 +67,7 @@ Commands:
   attest   Show what this machine proves of itself, and try it on the key brokers
   config   Check or show the configuration where an image is built
   fail     End a boot that must not go on (used by the initramfs only)
+  network-down  Take the network down before the root is switched (used by the initramfs only)
 
 Options of every command:
   --json         Machine-readable output
@@ -203,6 +207,7 @@ every boot and after TPM2_Clear. A server has to know it, since anybody has a TP
 Without --connect, the quote is over a random number of our own.
 
 Values in a running system are not those of the initramfs: PCR 11 has moved on, PCR 15 is fenced.
+Inside an initramfs, --connect asks for the network first.
 
 Options:
   --show-ak             Print the attestation key only
@@ -226,6 +231,7 @@ Check or show the configuration where an image is built.
 Usage: cvm-unlock config check       Say whether it is valid; unknown members are errors
        cvm-unlock config show        Print it with all defaults filled in
        cvm-unlock config mount-unit  Print sysroot.mount as the dracut module installs it
+       cvm-unlock config needs       Print what the initramfs needs, one word a line: network
 
 Options:
   --config=FILE  Another file than /etc/cvm-unlock/config.json
@@ -260,4 +266,13 @@ End a boot that must not go on: fence PCR 15, say so once, power off (or what `o
 Usage: cvm-unlock fail
 
 Run by cvm-unlock-fail.service inside the initramfs; refuses to run anywhere else.
+";
+
+const NETWORK_DOWN: &str = "\
+Take the network down that was up for a key broker: no address, no route, every interface down.
+
+Usage: cvm-unlock network-down
+
+Run by cvm-unlock-network.service inside the initramfs, when systemd-networkd or NetworkManager has
+stopped; refuses to run anywhere else.
 ";
