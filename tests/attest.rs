@@ -9,6 +9,7 @@ use cvm_unlock::attest::evidence::tpm::TpmEvidence;
 use cvm_unlock::attest::{AttestError, Attester, Key, ResourcePath, Settings, fetch_key};
 use cvm_unlock::error::Failure;
 use serde_json::{Value, json};
+use support::commands::names;
 use support::kbs::{Kbs, Pki, dead_url};
 use support::library::open;
 use support::swtpm::Swtpm;
@@ -84,6 +85,11 @@ impl Bench {
             Err(error) => assert_eq!(error.slug(), slug, "{}", chain(&error)),
         }
     }
+}
+
+/// Without what the test's own look at the TPM sends.
+fn evidence(commands: &[String]) -> Vec<&str> {
+    commands.iter().map(String::as_str).filter(|name| *name != "GetCapability").collect()
 }
 
 fn settings(servers: &[Value], change: impl FnOnce(&mut Value)) -> Settings {
@@ -246,6 +252,39 @@ fn a_server_in_trouble_is_asked_again_until_the_deadline() {
     let servers = [bench.pinned(&broker.url())];
     bench.is_refused_with(&servers, "kbs-trouble", |settings| settings["deadline_seconds"] = json!(6));
     assert!(broker.count("/kbs/v0/auth") > 1);
+}
+
+#[test]
+fn a_server_that_is_starting_up_is_asked_again_and_then_gives_the_key() {
+    let bench = Bench::new();
+    let broker = bench.broker(|config| config["starting"] = json!(2));
+    bench.gets_the_key(&broker);
+    assert_eq!((broker.count("/kbs/v0/auth"), broker.count("/kbs/v0/attest")), (3, 1));
+    let never = bench.broker(|config| config["starting"] = json!(1000));
+    bench.is_refused_with(&[bench.pinned(&never.url())], "kbs-no-challenge", |settings| {
+        settings["deadline_seconds"] = json!(4);
+    });
+    assert!(never.count("/kbs/v0/auth") > 1);
+}
+
+#[test]
+fn the_attestation_key_is_derived_once_for_all_servers_and_before_any_is_asked() {
+    let bench = Bench::new();
+    let good = bench.broker(|_| ());
+    let stranger = bench.broker(|config| config["tees"] = json!(["snp"]));
+    let starting = bench.broker(|config| config["starting"] = json!(1));
+    let servers: Vec<_> =
+        [stranger.url(), starting.url(), good.url()].iter().map(|url| bench.pinned(url)).collect();
+    let sent = |servers: &[Value]| {
+        let before = bench.tpm.commands().len();
+        let _outcome = bench.fetch_with(servers, |settings| settings["deadline_seconds"] = json!(4));
+        let commands = bench.tpm.commands();
+        names(&commands[before..]).iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()
+    };
+    let whole = ["CreatePrimary", "Quote", "PCR_Read", "PCR_Read", "PCR_Read", "FlushContext"];
+    assert_eq!(evidence(&sent(&servers)), whole);
+    // Of no use, but it was made before anybody was asked, and nothing stays.
+    assert_eq!(evidence(&sent(&[bench.pinned(&dead_url())])), ["CreatePrimary", "FlushContext"]);
 }
 
 #[test]

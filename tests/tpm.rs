@@ -15,7 +15,7 @@ use cvm_unlock::secret::{Secret, VolumeKey};
 use cvm_unlock::tpm::blob::Sealed;
 use cvm_unlock::tpm::esapi::EsapiTpm;
 use cvm_unlock::tpm::{Device, Parent, Tpm};
-use support::library::{Enrolled, SECRET, mask, open};
+use support::library::{Enrolled, SECRET, current, mask, open};
 use support::swtpm::Swtpm;
 use support::tools::{tpm2b, unseal};
 
@@ -187,6 +187,12 @@ fn a_bank_without_pcr_15_cannot_be_fenced_and_is_refused() {
 fn sessions_of_killed_processes_are_flushed_when_there_is_no_room_left() {
     let swtpm = Swtpm::new();
     let enrolled = Enrolled::new(&swtpm, Bank::Sha256);
+    fill_with_sessions(&swtpm);
+    enrolled.opens(&swtpm);
+}
+
+/// As processes do that are killed: until there is no room for one more.
+fn fill_with_sessions(swtpm: &Swtpm) {
     // TPM2_StartAuthSession: policy, unsalted, unbound, nonce of 32 zero bytes, no symmetric algorithm, SHA-256.
     let start = [
         &[0x80, 0x01, 0, 0, 0, 0x3b, 0, 0, 1, 0x76, 0x40, 0, 0, 7, 0x40, 0, 0, 7, 0, 0x20][..],
@@ -196,7 +202,28 @@ fn sessions_of_killed_processes_are_flushed_when_there_is_no_room_left() {
     .concat();
     let codes: Vec<Vec<u8>> = (0..4).map(|_| swtpm.raw(&start)[6..10].to_vec()).collect();
     assert_eq!(codes.last().unwrap(), &[0, 0, 0x09, 0x03], "the TPM has room for more: {codes:?}");
-    enrolled.opens(&swtpm);
+}
+
+#[test]
+fn a_key_that_is_held_for_quotes_is_not_taken_for_a_stray_and_is_released() {
+    let swtpm = Swtpm::new();
+    let enrolled = Enrolled::new(&swtpm, Bank::Sha256);
+    fill_with_sessions(&swtpm);
+    let before = swtpm.commands().len();
+    let mut tpm = open(&swtpm);
+    tpm.hold_attestation_key().unwrap();
+    // Makes room by flushing the strays.
+    assert_eq!(tpm.unseal(&enrolled.sealed, &enrolled.parent, &enrolled.steps).unwrap().expose(), SECRET);
+    tpm.hold_attestation_key().unwrap();
+    let quote = tpm.quote(&[7; 32], Bank::Sha256, mask(&[7, 15])).unwrap();
+    assert!(quote.is_over(&[7; 32], &current(&mut tpm, Bank::Sha256, mask(&[7, 15]))));
+    assert_eq!(*quote.key(), tpm.attestation_key().unwrap());
+    tpm.release();
+    tpm.release();
+    drop(tpm);
+    let sent = support::commands::names(&swtpm.commands()[before..]);
+    assert_eq!(sent.iter().filter(|name| **name == "CreatePrimary").count(), 1, "{sent:?}");
+    swtpm.holds_nothing();
 }
 
 #[test]

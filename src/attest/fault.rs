@@ -51,7 +51,14 @@ pub enum Fault {
     /// A protocol that we do not speak.
     #[error("The server speaks protocol {0}, which this version does not")]
     Version(String),
-    /// The server does not take part, or does not know the platform.
+    /// The server cannot challenge, or keeps changing its mind about the version: it is starting up, or one of several behind a
+    /// balancer is of another version.
+    #[error("The server gives no challenge: {detail}")]
+    NoChallenge {
+        /// The server's words.
+        detail: String,
+    },
+    /// The server does not know the platform.
     #[error("The server does not offer attestation to {tee}: {detail}")]
     Platform {
         /// The platform.
@@ -142,6 +149,7 @@ impl Fault {
         match self {
             Self::Denied { .. } | Self::Evidence(_) | Self::Random => Next::GiveUp,
             Self::Trouble { .. }
+            | Self::NoChallenge { .. }
             | Self::Http { source: HttpError::Unreachable(_) | HttpError::TimedOut(_), .. } => Next::Retry,
             Self::Http { .. }
             | Self::Answer { .. }
@@ -184,6 +192,7 @@ impl Failure for Fault {
             Self::NotAKeyBroker { .. } => "kbs-not-a-key-broker",
             Self::TooOld(_) => "kbs-too-old",
             Self::Version(_) => "kbs-version",
+            Self::NoChallenge { .. } => "kbs-no-challenge",
             Self::Platform { .. } => "kbs-platform",
             Self::Evidence(error) => error.slug(),
             Self::Random => "random-failed",
@@ -198,7 +207,8 @@ impl Failure for Fault {
     fn class(&self) -> Class {
         match self {
             Self::Http { source: HttpError::Unreachable(_) | HttpError::TimedOut(_), .. }
-            | Self::Trouble { .. } => Class::Unavailable,
+            | Self::Trouble { .. }
+            | Self::NoChallenge { .. } => Class::Unavailable,
             Self::Http { .. } | Self::Answer { .. } | Self::NotAKeyBroker { .. } | Self::Empty { .. } => {
                 Class::Data
             }
@@ -221,6 +231,9 @@ impl Failure for Fault {
                  leaf.pem | openssl pkey -pubin -outform DER | sha256sum"
             }
             Self::Http { source: HttpError::Tls(_), .. } => "the server has to offer TLS 1.3",
+            Self::NoChallenge { .. } => {
+                "the server's log says why; its attestation service may not be running"
+            }
             Self::TooOld(_) => "use a Trustee of v0.12 or later",
             Self::Denied { .. } => {
                 "compare `cvm-unlock attest` with the server's reference values and resource policy"

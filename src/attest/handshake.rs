@@ -31,9 +31,11 @@ pub(super) struct Attested {
 }
 
 impl Challenged {
-    /// Asks for a challenge: in the newest version and by the newest name of the platform, then as the server says.
-    pub(super) fn ask(http: &mut dyn Http, attester: &Attester<'_>) -> Result<Self, Fault> {
+    /// Asks for a challenge: in the newest version and by the newest name of the platform, then as the server says. What of the
+    /// evidence does not need the challenge is made before: the server's session runs from there on.
+    pub(super) fn ask(http: &mut dyn Http, attester: &mut Attester<'_>) -> Result<Self, Fault> {
         let step = Step::Challenge;
+        attester.prepare().map_err(Fault::Evidence)?;
         let mut version = Version::V0_4_0;
         let mut names = attester.tee().names(version).iter();
         let mut name = names.next().copied().unwrap_or_default();
@@ -65,14 +67,17 @@ impl Challenged {
                 Some(Expected::TooOld(number)) => return Err(Fault::TooOld(number)),
                 Some(Expected::Unknown(number)) => return Err(Fault::Version(number)),
                 // It is not the version: perhaps the name.
-                Some(Expected::Spoken(_)) | None => {}
+                None if refusal.detail.contains(UNREADABLE) => {}
+                Some(Expected::Spoken(_)) | None => {
+                    return Err(Fault::NoChallenge { detail: refusal.detail });
+                }
             }
             name = names.next().copied().ok_or_else(|| Fault::Platform {
                 tee: attester.tee().name(),
                 detail: refusal.detail.clone(),
             })?;
         }
-        Err(Fault::Platform { tee: attester.tee().name(), detail: String::new() })
+        Err(Fault::NoChallenge { detail: "it accepts neither of two versions".to_owned() })
     }
 
     /// Collects evidence and has it judged.
@@ -175,6 +180,8 @@ fn other(step: Step, refusal: Refusal) -> Fault {
     Fault::Refused { step, kind, detail: refusal.detail }
 }
 
+/// In the detail of a refusal by a server that does not know the platform's name (Trustee, `kbs/src/attestation/backend.rs`).
+const UNREADABLE: &str = "deserialize Request";
 /// Bytes. A challenge has about 80; `se`, which is not ours, has 10 KiB.
 const CHALLENGE_LIMIT: u64 = 16 << 10;
 /// Bytes. A token carries all claims about the platform: 5 KiB for a TPM, some hundred for composite evidence.

@@ -3,14 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::protocol::ResourceTemplate;
 use super::server::Server;
 
 /// The member `kbs` of the configuration.
+// The derived code is called by the implementations below, which add what one member alone cannot know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct Settings {
     /// Asked in this order.
     pub servers: Servers,
@@ -25,10 +26,11 @@ pub struct Settings {
     /// How long all of it may take.
     #[serde(default)]
     pub deadline_seconds: Deadline,
-    /// Seconds since 1970: when the image was built. The clock is the host's; certificates are judged at the later of the two.
+    /// When the image was built. The clock is the host's; certificates are judged at the later of the two.
     #[serde(default)]
-    pub not_before: u64,
-    /// Init-data (TOML) whose digest the platform's evidence carries: sent along so that policies can read it.
+    pub not_before: ImageTime,
+    /// Init-data (TOML) whose digest the platform's evidence carries: sent along so that policies can read it. A TPM's quote
+    /// carries none, so that beside it init-data would prove nothing and is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_data: Option<String>,
 }
@@ -43,7 +45,48 @@ impl Settings {
     /// The earliest time that we believe, in seconds since 1970.
     #[must_use]
     pub fn earliest(&self) -> u64 {
-        self.not_before.max(RELEASED)
+        self.not_before.0.max(RELEASED)
+    }
+}
+
+impl<'de> Deserialize<'de> for Settings {
+    fn deserialize<D: Deserializer<'de>>(text: D) -> Result<Self, D::Error> {
+        let settings = Self::deserialize(text)?;
+        if settings.init_data.is_some() && settings.evidence == EvidenceKind::Tpm {
+            return Err(serde::de::Error::custom(
+                "kbs.init_data proves nothing with evidence \"tpm\": a quote does not carry its digest",
+            ));
+        }
+        Ok(settings)
+    }
+}
+
+impl Serialize for Settings {
+    fn serialize<S: Serializer>(&self, text: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, text)
+    }
+}
+
+/// Seconds since 1970, up to the year 2100. Milliseconds, taken for seconds, would make every certificate an expired one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub struct ImageTime(u64);
+
+impl TryFrom<u64> for ImageTime {
+    type Error = &'static str;
+
+    fn try_from(seconds: u64) -> Result<Self, Self::Error> {
+        if seconds <= LATEST {
+            Ok(Self(seconds))
+        } else {
+            Err("kbs.not_before is seconds since 1970, at most 4102444800 (the year 2100): date +%s")
+        }
+    }
+}
+
+impl From<ImageTime> for u64 {
+    fn from(time: ImageTime) -> Self {
+        time.0
     }
 }
 
@@ -158,6 +201,8 @@ seconds!(
 /// 2026-11-01: no clock of a machine that runs this version is earlier. To be raised with every release; a constant, so that the
 /// executable stays reproducible.
 const RELEASED: u64 = 1_793_491_200;
+/// 2100-01-01.
+const LATEST: u64 = 4_102_444_800;
 
 #[cfg(test)]
 mod tests {
@@ -185,7 +230,7 @@ mod tests {
 
     #[test]
     fn what_is_out_of_range_or_unknown_is_refused() {
-        let changes: [fn(&mut Value); 9] = [
+        let changes: [fn(&mut Value); 11] = [
             |value| value["servers"] = json!([]),
             |value| value["servers"] = vec![value["servers"][0].clone(); 9].into(),
             |value| value["servers"][0]["verify"] = json!(false),
@@ -195,10 +240,42 @@ mod tests {
             |value| value["connect_timeout_seconds"] = json!(61),
             |value| value["evidence"] = json!("none"),
             |value| value["deadline"] = json!(1),
+            |value| value["not_before"] = json!(-1),
+            |value| value["not_before"] = json!(4_102_444_801_u64),
         ];
         for (number, change) in changes.into_iter().enumerate() {
             assert!(settings(change).is_err(), "{number}");
         }
+    }
+
+    #[test]
+    fn milliseconds_are_not_taken_for_the_images_time() {
+        let said = |time: u64| settings(|value| value["not_before"] = json!(time));
+        let error = said(1_793_491_200_000).unwrap_err().to_string();
+        assert!(error.contains("kbs.not_before is seconds since 1970"), "{error}");
+        let again = serde_json::to_value(said(1_793_491_201).unwrap()).unwrap();
+        assert_eq!(again["not_before"], 1_793_491_201);
+    }
+
+    #[test]
+    fn init_data_beside_a_tpms_evidence_is_refused() {
+        let error =
+            settings(|value| value["init_data"] = json!("version = \"0.1.0\"")).unwrap_err().to_string();
+        assert!(error.contains("kbs.init_data proves nothing with evidence \"tpm\""), "{error}");
+        #[cfg(feature = "test-double")]
+        assert!(
+            settings(|value| {
+                value["init_data"] = json!("version = \"0.1.0\"");
+                value["evidence"] = json!("sample");
+            })
+            .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_new_version_has_a_new_earliest_time() {
+        let pair = (env!("CARGO_PKG_VERSION"), RELEASED);
+        assert_eq!(pair, ("0.1.0", 1_793_491_200), "raise RELEASED with every version, then this pair");
     }
 
     #[test]

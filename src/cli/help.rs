@@ -256,8 +256,7 @@ Key brokers, none by default (docs/trustee):
            \"evidence\": \"tpm\",
            \"connect_timeout_seconds\": 5,
            \"deadline_seconds\": 60,              all servers and attempts
-           \"not_before\": 0,                     the image's time, seconds since 1970: no clock is earlier
-           \"init_data\": \"TOML\"}}
+           \"not_before\": 0}}                   the image's time, seconds since 1970: no clock is earlier
 ";
 
 const FAIL: &str = "\

@@ -21,7 +21,7 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use tss_esapi::constants::{CapabilityType, StartupType};
-use tss_esapi::handles::{ObjectHandle, TpmHandle};
+use tss_esapi::handles::{KeyHandle, ObjectHandle, TpmHandle};
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::CapabilityData;
 use tss_esapi::tcti_ldr::{DeviceConfig, ServerAddress, TctiNameConf, TpmSimulatorConfig};
@@ -41,6 +41,8 @@ pub struct EsapiTpm {
     context: Context,
     /// What this verb loaded and has to flush.
     loaded: Vec<ObjectHandle>,
+    /// The key that quotes, while somebody holds it.
+    held: Option<(KeyHandle, AttestationKey)>,
     raw: bool,
     startable: bool,
 }
@@ -84,7 +86,7 @@ impl EsapiTpm {
             Error::TssError(code) => TpmError::Transport { verb: Verb::Startup, rc: code.into() },
             Error::WrapperError(_) => library("Connecting to the TPM")(error),
         })?;
-        Ok(Self { context, loaded: Vec::new(), raw, startable })
+        Ok(Self { context, loaded: Vec::new(), held: None, raw, startable })
     }
 
     /// Sends one command, again where [`Next`] says so.
@@ -126,17 +128,22 @@ impl EsapiTpm {
     fn cleanly<T>(&mut self, verb: impl FnOnce(&mut Self) -> Result<T, TpmError>) -> Result<T, TpmError> {
         let outcome = verb(self);
         for handle in std::mem::take(&mut self.loaded).into_iter().rev() {
-            if let Err(error) = self.call(Verb::FlushContext, None, |context| context.flush_context(handle)) {
-                log::warn!("Object stays in the TPM: {error}");
-            }
+            self.flush(handle);
         }
         outcome
     }
 
+    fn flush(&mut self, handle: ObjectHandle) {
+        if let Err(error) = self.call(Verb::FlushContext, None, |context| context.flush_context(handle)) {
+            log::warn!("Object stays in the TPM: {error}");
+        }
+    }
+
     /// Flushes the sessions and objects that processes killed before us left in a device that nobody manages.
     fn flush_strays(&mut self) {
-        let ours: Option<Vec<TpmHandle>> =
-            self.loaded.clone().into_iter().map(|own| self.tpm_handle(own)).collect();
+        let mut own = self.loaded.clone();
+        own.extend(self.held.iter().map(|(handle, _)| ObjectHandle::from(*handle)));
+        let ours: Option<Vec<TpmHandle>> = own.into_iter().map(|own| self.tpm_handle(own)).collect();
         // Rather no room than to flush what we are working with.
         let Some(ours) = ours else { return };
         for range in STRAYS {
@@ -199,7 +206,17 @@ impl Tpm for EsapiTpm {
     }
 
     fn attestation_key(&mut self) -> Result<AttestationKey, TpmError> {
-        self.cleanly(|tpm| tpm.derive_attestation_key().map(|(_, key)| key))
+        self.cleanly(|tpm| tpm.attestation_key_pair().map(|(_, key)| key))
+    }
+
+    fn hold_attestation_key(&mut self) -> Result<(), TpmError> {
+        self.cleanly(Self::keep_attestation_key)
+    }
+
+    fn release(&mut self) {
+        if let Some((handle, _)) = self.held.take() {
+            self.flush(handle.into());
+        }
     }
 
     fn quote(&mut self, nonce: &[u8; 32], bank: Bank, mask: PcrMask) -> Result<Quote, TpmError> {

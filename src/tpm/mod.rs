@@ -33,7 +33,8 @@ use crate::secret::Secret;
 use blob::Sealed;
 use srk::Srk;
 
-/// The few things that we ask of a TPM. An implementation leaves nothing behind in the TPM, whatever the outcome.
+/// The few things that we ask of a TPM. An implementation leaves nothing behind in the TPM, whatever the outcome; what
+/// [`Tpm::hold_attestation_key`] keeps there is its caller's to release.
 pub trait Tpm {
     /// Which banks the TPM extends.
     ///
@@ -84,6 +85,18 @@ pub trait Tpm {
     /// # Errors
     /// The TPM's.
     fn attestation_key(&mut self) -> Result<AttestationKey, TpmError>;
+
+    /// Derives the key that quotes and keeps it loaded for the quotes to come, until [`Tpm::release`]. A TPM that keeps nothing
+    /// derives it for each quote.
+    ///
+    /// # Errors
+    /// The TPM's.
+    fn hold_attestation_key(&mut self) -> Result<(), TpmError> {
+        Ok(())
+    }
+
+    /// Flushes the key that quotes, if it is held.
+    fn release(&mut self) {}
 
     /// Signs `nonce` and the present values of PCRs by the attestation key.
     ///

@@ -79,6 +79,9 @@ class Broker:
         if version != self.version:
             mismatch = f"expect ={self.version} while the request is {version}"
             raise Failure("AttestationError", "KBS Client Protocol Version Mismatch: " + mismatch)
+        if self.config.get("starting", 0) > 0:
+            self.config["starting"] -= 1
+            raise Failure("AttestationError", "RCAR handshake Auth failed: generate challenge", why="starting up")
         if tee not in self.config.get("tees", ["tpm"]):
             raise Failure("AttestationError", "RCAR handshake Auth failed: deserialize Request", why="unknown tee")
         nonce = self.next_nonce or base64.b64encode(os.urandom(32)).decode()

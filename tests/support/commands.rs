@@ -19,6 +19,7 @@ const NAMES: &[(u32, &str)] = &[
     (0x153, "Create"),
     (0x156, "Import"),
     (0x157, "Load"),
+    (0x158, "Quote"),
     (0x15e, "Unseal"),
     (0x165, "FlushContext"),
     (0x167, "LoadExternal"),

@@ -61,16 +61,26 @@ impl Pki {
 pub struct Kbs {
     folder: TempDir,
     process: Child,
+    scheme: &'static str,
     port: u64,
 }
 
 impl Kbs {
     /// Behind the leaf of `pki`; `config` is what `double.py` takes.
     pub fn new(pki: &Pki, config: &Value) -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let mut config = config.clone();
         config["certificate"] = json!(pki.path("leaf.pem"));
         config["key"] = json!(pki.path("leaf.key"));
+        Self::serve("https", config)
+    }
+
+    /// Over plain HTTP: for builds with the feature `test-double`.
+    pub fn plain(config: &Value) -> Self {
+        Self::serve("http", config.clone())
+    }
+
+    fn serve(scheme: &'static str, mut config: Value) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         config["log"] = json!(folder.path().join("log"));
         std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
         let mut process = Command::new(PYTHON)
@@ -84,12 +94,12 @@ impl Kbs {
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let started: Value = serde_json::from_str(&line).expect("the broker starts");
-        Self { folder, process, port: started["port"].as_u64().unwrap() }
+        Self { folder, process, scheme, port: started["port"].as_u64().unwrap() }
     }
 
     /// Its address.
     pub fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", self.scheme, self.port)
     }
 
     /// All exchanges so far.

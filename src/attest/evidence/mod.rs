@@ -18,6 +18,15 @@ pub trait Evidence {
     /// Its name in the protocol.
     fn tee(&self) -> Tee;
 
+    /// Does what takes long and does not need a challenge. Called before each challenge: the second time, there is nothing left
+    /// to do.
+    ///
+    /// # Errors
+    /// The platform's.
+    fn prepare(&mut self) -> Result<(), EvidenceError> {
+        Ok(())
+    }
+
     /// Evidence bound to `report_data`, in the JSON of Trustee's verifier for this platform. Certificates (`cert_chain`, `vcek`)
     /// and event logs (`cc_eventlog`) have their places inside it.
     ///
@@ -41,6 +50,15 @@ impl<'a> Attester<'a> {
     #[must_use]
     pub fn new(primary: impl Evidence + 'a) -> Self {
         Self { primary: Box::new(primary), additional: Vec::new(), init_data: None }
+    }
+
+    /// Prepares all evidence.
+    ///
+    /// # Errors
+    /// A platform's.
+    pub fn prepare(&mut self) -> Result<(), EvidenceError> {
+        self.primary.prepare()?;
+        self.additional.iter_mut().try_for_each(|evidence| evidence.prepare())
     }
 
     /// The name of the primary platform.

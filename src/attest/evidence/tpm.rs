@@ -11,7 +11,7 @@ use crate::hex;
 use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use crate::tpm::{Quote, Tpm, TpmError};
 
-/// The TPM as a platform.
+/// The TPM as a platform. Once prepared, the attestation key stays in the TPM until this is dropped.
 pub struct TpmEvidence<'a> {
     tpm: &'a mut dyn Tpm,
 }
@@ -36,9 +36,20 @@ impl<'a> TpmEvidence<'a> {
     }
 }
 
+impl Drop for TpmEvidence<'_> {
+    fn drop(&mut self) {
+        self.tpm.release();
+    }
+}
+
 impl Evidence for TpmEvidence<'_> {
     fn tee(&self) -> Tee {
         Tee::Tpm
+    }
+
+    /// An RSA key takes a discrete TPM seconds.
+    fn prepare(&mut self) -> Result<(), EvidenceError> {
+        self.tpm.hold_attestation_key().map_err(EvidenceError::Tpm)
     }
 
     fn collect(&mut self, report_data: &ReportData) -> Result<Value, EvidenceError> {

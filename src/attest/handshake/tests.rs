@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::attest::evidence::{Evidence, EvidenceError};
+use crate::attest::fault::Next;
 use crate::attest::http::HttpError;
 use crate::attest::protocol::{Tee, body};
 use crate::error::Failure;
@@ -163,8 +164,43 @@ fn an_older_server_is_spoken_to_in_its_own_version() {
 fn a_server_of_0_1_is_too_old_and_one_that_keeps_changing_its_mind_is_left() {
     refused(&[&mismatch("0.1.1")], "kbs-too-old");
     refused(&[&mismatch("0.5.0")], "kbs-version");
-    refused(&[&mismatch("0.2.0"), &mismatch("0.4.0"), &mismatch("0.2.0")], "kbs-platform");
-    refused(&[&mismatch("0.4.0")], "kbs-platform");
+    refused(&[&mismatch("0.2.0"), &mismatch("0.4.0"), &mismatch("0.2.0")], "kbs-no-challenge");
+    refused(&[&mismatch("0.4.0")], "kbs-no-challenge");
+}
+
+#[test]
+fn a_server_that_is_starting_up_is_not_one_that_does_not_know_the_platform() {
+    let starting = refusal("AttestationError", "RCAR handshake Auth failed: generate challenge failed");
+    for answers in [&[starting.as_str()][..], &[&mismatch("0.2.0"), &starting]] {
+        let mut script = Script::new(answers.iter().copied());
+        let fault = run(&mut script, &mut attester(Tee::AzureSnp)).err().unwrap();
+        assert_eq!((fault.slug(), fault.next()), ("kbs-no-challenge", Next::Retry), "{fault}");
+        assert_eq!(script.sent.len(), answers.len(), "the other name was not tried");
+    }
+}
+
+#[test]
+fn evidence_is_prepared_before_the_challenge_is_asked_for() {
+    struct Slow<'a>(&'a std::cell::Cell<u32>);
+    impl Evidence for Slow<'_> {
+        fn tee(&self) -> Tee {
+            Tee::Tpm
+        }
+        fn prepare(&mut self) -> Result<(), EvidenceError> {
+            self.0.set(self.0.get() + 1);
+            Err(EvidenceError::Tpm(crate::tpm::TpmError::PcrChanged))
+        }
+        fn collect(&mut self, _report_data: &ReportData) -> Result<Value, EvidenceError> {
+            panic!("there was no challenge")
+        }
+    }
+    let prepared = std::cell::Cell::new(0);
+    // That of other devices, too.
+    let mut attester = attester(Tee::Snp);
+    attester.additional.push(Box::new(Slow(&prepared)));
+    let mut script = Script::new([CHALLENGE]);
+    let fault = run(&mut script, &mut attester).err().unwrap();
+    assert_eq!((fault.next(), prepared.get(), script.sent.len()), (Next::GiveUp, 1, 0), "{fault}");
 }
 
 #[test]

@@ -12,8 +12,24 @@ use crate::pcr::{Bank, PcrMask};
 use crate::tpm::{AttestationKey, Quote, TpmError, Verb, template};
 
 impl EsapiTpm {
+    /// The attestation key: the one that is held, or else derived for this verb.
+    pub(super) fn attestation_key_pair(&mut self) -> Result<(KeyHandle, AttestationKey), TpmError> {
+        match &self.held {
+            Some(held) => Ok(held.clone()),
+            None => self.derive_attestation_key(),
+        }
+    }
+
+    /// Takes the attestation key out of what this verb flushes.
+    pub(super) fn keep_attestation_key(&mut self) -> Result<(), TpmError> {
+        let (handle, key) = self.attestation_key_pair()?;
+        self.loaded.retain(|loaded| *loaded != handle.into());
+        self.held = Some((handle, key));
+        Ok(())
+    }
+
     /// Derives the attestation key as a transient object.
-    pub(super) fn derive_attestation_key(&mut self) -> Result<(KeyHandle, AttestationKey), TpmError> {
+    fn derive_attestation_key(&mut self) -> Result<(KeyHandle, AttestationKey), TpmError> {
         let doing = "Making the attestation key";
         let template = Public::unmarshall(&template::attestation_key()).map_err(library(doing))?;
         let made = self.call(Verb::CreatePrimary, Some(AuthSession::Password), |context| {
@@ -39,7 +55,7 @@ impl EsapiTpm {
         mask: PcrMask,
     ) -> Result<Quote, TpmError> {
         let doing = "Quoting PCRs";
-        let (handle, key) = self.derive_attestation_key()?;
+        let (handle, key) = self.attestation_key_pair()?;
         let data = Data::from_bytes(nonce).map_err(library(doing))?;
         let selection = selection_list(std::iter::once((bank, mask)))?;
         // The key's own scheme: RSASSA with SHA-256.
