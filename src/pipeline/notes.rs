@@ -6,12 +6,12 @@ use crate::discover::{Candidate, Candidates};
 use crate::error::{Error, Failure};
 use crate::hex;
 use crate::luks::Snapshot;
-use crate::luks::token::Token;
+use crate::luks::token::{Token, TokenError};
 use crate::policy::mismatch::Mismatch;
 use crate::policy::{self, State};
 use crate::report::{PcrReport, RefusedVolume, Report, TokenReport, VolumeReport, Warning};
 use crate::tpm::Tpm;
-use crate::unseal::Tokens;
+use crate::unseal::{Reason, Skipped, Tokens};
 
 /// The tokens of all snapshots that can be read; of the others nobody asks anything yet.
 pub(super) fn tokens<'a>(snapshots: impl Iterator<Item = &'a Snapshot>) -> Vec<Token> {
@@ -33,9 +33,10 @@ pub(super) fn record(tokens: &[Token], state: &mut State, tpm: &mut dyn Tpm, rep
     report.record(&state.readings);
 }
 
-/// Notes why tokens gave no secret.
+/// Notes why tokens gave no secret. Those of another type (a recovery key's, a key broker's) are not the TPM's to open.
 pub(super) fn refuse(tokens: &Tokens<'_>, report: &mut Report) {
-    for skipped in tokens.skipped() {
+    let other = |skipped: &&Skipped| matches!(skipped.reason, Reason::Token(TokenError::OtherType));
+    for skipped in tokens.skipped().iter().filter(|skipped| !other(skipped)) {
         let mut token = TokenReport::new(skipped.token, skipped.reason.slug(), skipped.text());
         let differences = skipped.mismatch.iter().flat_map(Mismatch::differences);
         token.pcrs = differences
