@@ -18,6 +18,20 @@ pub enum Verdict {
     Missing(Missing),
     /// A signature that should hold does not.
     Invalid,
+    /// The key broker says that the key is another volume's.
+    OtherVolume,
+}
+
+/// Who gave the secret that opened the volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The TPM: it gives whatever was sealed to it, by whomever.
+    Tpm,
+    /// A server that the configuration pins: it has the keys of the owner's volumes and of no others.
+    KeyBroker {
+        /// The volume key that the secret is for, where the server has it on record.
+        volume_key: Option<VolumeKeyDigest>,
+    },
 }
 
 /// What shows that the owner made a volume.
@@ -27,6 +41,8 @@ pub enum Authenticity {
     Pinned,
     /// A key of the configuration signed the binding's message.
     Signed(KeyId),
+    /// The secret came from a key broker that the configuration pins.
+    KeyBroker,
 }
 
 /// Why a volume has no proof.
@@ -40,9 +56,29 @@ pub enum Missing {
     NotPinned,
 }
 
-/// Judges a volume whose key has this digest, by the message that its keyslot's binding is about.
+/// Judges a volume whose key has this digest, by the message that its keyslot's binding is about and by who gave the
+/// secret. A signature that does not hold and a pin that does not fit are never made up for by another proof.
 #[must_use]
 pub fn judge(
+    trusted: &Authentic,
+    origin: Origin,
+    proof: Option<&Proof>,
+    message: &[u8],
+    volume_key: VolumeKeyDigest,
+) -> Verdict {
+    if let Origin::KeyBroker { volume_key: Some(named) } = origin
+        && named != volume_key
+    {
+        return Verdict::OtherVolume;
+    }
+    match (by_configuration(trusted, proof, message, volume_key), origin) {
+        (Verdict::Missing(_), Origin::KeyBroker { .. }) => Verdict::Proven(Authenticity::KeyBroker),
+        (verdict, _) => verdict,
+    }
+}
+
+/// What the configuration's own pins and keys say.
+fn by_configuration(
     trusted: &Authentic,
     proof: Option<&Proof>,
     message: &[u8],
@@ -98,7 +134,12 @@ mod tests {
     }
 
     fn verdict(trusted: &Authentic, proof: Option<&Proof>) -> Verdict {
-        judge(trusted, proof, MESSAGE, digest(1))
+        judge(trusted, Origin::Tpm, proof, MESSAGE, digest(1))
+    }
+
+    fn delivered(trusted: &Authentic, proof: Option<&Proof>, named: Option<u8>) -> Verdict {
+        let origin = Origin::KeyBroker { volume_key: named.map(digest) };
+        judge(trusted, origin, proof, MESSAGE, digest(1))
     }
 
     #[test]
@@ -142,6 +183,25 @@ mod tests {
         assert_eq!(verdict(&trusted, Some(&stolen)), Verdict::Invalid);
         stolen.signature = Signature::new(vec![0; 70]);
         assert_eq!(verdict(&trusted, Some(&stolen)), Verdict::Invalid);
+    }
+
+    #[test]
+    fn a_key_broker_vouches_for_the_volume_whose_key_it_has_and_for_no_other() {
+        let nobody = trusting(vec![], vec![]);
+        for named in [None, Some(1)] {
+            assert_eq!(delivered(&nobody, None, named), Verdict::Proven(Authenticity::KeyBroker));
+        }
+        assert_eq!(delivered(&nobody, None, Some(2)), Verdict::OtherVolume);
+        // What the configuration itself pins is not what the server has on record.
+        assert_eq!(delivered(&trusting(vec![digest(1)], vec![]), None, Some(2)), Verdict::OtherVolume);
+    }
+
+    #[test]
+    fn a_key_broker_does_not_make_up_for_a_signature_that_does_not_hold() {
+        let trusted = trusting(vec![], vec![key().public().clone()]);
+        assert_eq!(delivered(&trusted, Some(&proof(b"another message")), None), Verdict::Invalid);
+        let signed = Verdict::Proven(Authenticity::Signed(key().public().id()));
+        assert_eq!(delivered(&trusted, Some(&proof(MESSAGE)), None), signed);
     }
 
     // openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256; made for this test.

@@ -52,6 +52,23 @@ pub enum TpmRequirement {
     /// Without a TPM the boot fails.
     #[default]
     Required,
+    /// No TPM is asked, even if there is one: the key broker alone decides, by the evidence of another platform.
+    None,
+}
+
+/// The measured configuration's word that no TPM takes part: nothing can be unsealed, and there is no PCR to fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiver(());
+
+impl TpmRequirement {
+    /// The waiver, if the configuration gives one.
+    #[must_use]
+    pub const fn waiver(self) -> Option<Waiver> {
+        match self {
+            Self::Required => None,
+            Self::None => Some(Waiver(())),
+        }
+    }
 }
 
 /// The switches of the design's section on integrity, authenticity and single use.
@@ -111,7 +128,22 @@ impl Config {
     /// # Errors
     /// `config-invalid` with what is wrong and where.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
-        serde_json::from_slice(bytes).map_err(ConfigError::Parse)
+        let config: Self = serde_json::from_slice(bytes).map_err(ConfigError::Parse)?;
+        match config.contradiction() {
+            Some(contradiction) => Err(ConfigError::Contradiction(contradiction)),
+            None => Ok(config),
+        }
+    }
+
+    /// What two members that are each in order make impossible together.
+    fn contradiction(&self) -> Option<&'static str> {
+        match (self.tpm, &self.kbs) {
+            (TpmRequirement::None, None) => Some("tpm is \"none\" and there is no kbs: no volume could open"),
+            (TpmRequirement::None, Some(kbs)) if kbs.evidence.needs_tpm() => {
+                Some("tpm is \"none\" and kbs.evidence is the TPM's")
+            }
+            _ => None,
+        }
     }
 
     /// Reads `file`, or the image's own configuration under `root` if none is named. That one may be missing:
@@ -147,13 +179,16 @@ pub enum ConfigError {
     /// The file is not a configuration.
     #[error("Parsing the configuration")]
     Parse(#[source] serde_json::Error),
+    /// Members that exclude each other.
+    #[error("The configuration contradicts itself: {0}")]
+    Contradiction(&'static str),
 }
 
 impl Failure for ConfigError {
     fn slug(&self) -> &'static str {
         match self {
             Self::Read { .. } => "config-unreadable",
-            Self::Parse(_) => "config-invalid",
+            Self::Parse(_) | Self::Contradiction(_) => "config-invalid",
         }
     }
 
@@ -196,6 +231,23 @@ mod tests {
         {
             assert_eq!(Config::parse(text.as_bytes()).unwrap_err().slug(), "config-invalid", "{text}");
         }
+    }
+
+    #[test]
+    fn without_a_tpm_somebody_else_has_to_give_the_key() {
+        let kbs = serde_json::json!({
+            "servers": [{"url": "https://kbs.example", "spki": "5a".repeat(32)}],
+            "resource": "default/disk/{uuid}"
+        });
+        for (config, explanation) in [
+            (serde_json::json!({"tpm": "none"}), "there is no kbs"),
+            (serde_json::json!({"tpm": "none", "kbs": kbs}), "kbs.evidence is the TPM's"),
+        ] {
+            let error = Config::parse(config.to_string().as_bytes()).unwrap_err();
+            assert_eq!(error.slug(), "config-invalid");
+            assert!(error.to_string().contains(explanation), "{error}");
+        }
+        assert!(Config::parse(serde_json::json!({"kbs": kbs}).to_string().as_bytes()).is_ok());
     }
 
     #[test]

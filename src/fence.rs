@@ -12,6 +12,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use thiserror::Error;
 
+use crate::config::Waiver;
 use crate::error::{Class, Failure};
 use crate::luks::Uuid;
 use crate::pcr::{Bank, Pcr, PcrMask};
@@ -26,7 +27,7 @@ pub struct Unfenced {
     banks: Vec<Bank>,
 }
 
-/// Proof that PCR 15 was extended in every active bank.
+/// Proof that PCR 15 was extended in every active bank, or that the configuration waives the TPM.
 #[derive(Debug)]
 pub struct Fenced {
     digests: Vec<(Bank, Vec<u8>)>,
@@ -111,7 +112,13 @@ impl Unfenced {
 }
 
 impl Fenced {
-    /// What PCR 15 was extended with.
+    /// Without a TPM there is no PCR; that the key is given once is then the key broker's to see to.
+    #[must_use]
+    pub const fn waived(_waiver: Waiver) -> Self {
+        Self { digests: Vec::new(), unlogged: None }
+    }
+
+    /// What PCR 15 was extended with; nothing if the TPM was waived.
     #[must_use]
     pub fn digests(&self) -> &[(Bank, Vec<u8>)] {
         &self.digests

@@ -44,6 +44,10 @@ fn entry(report: &Report) -> Vec<u8> {
     if let Some(uuid) = report.volume.as_ref().and_then(|volume| volume.luks_uuid.as_ref()) {
         lines.push(("CVM_UNLOCK_LUKS_UUID", uuid.clone()));
     }
+    if report.outcome == Outcome::Unlocked {
+        let attested = report.volume.as_ref().is_some_and(|volume| volume.attestation.is_some());
+        lines.push(("CVM_UNLOCK_KEY_FROM", if attested { "key-broker" } else { "tpm" }.to_owned()));
+    }
     let one_line = |(name, value): (&str, String)| format!("{name}={}\n", value.replace('\n', " "));
     lines.into_iter().map(one_line).collect::<String>().into_bytes()
 }
@@ -58,7 +62,7 @@ pub const MESSAGE_DRY_RUN: &str = "8ce8789b93c046a1a91270a93493853c";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::FailureReport;
+    use crate::report::{FailureReport, VolumeReport};
 
     #[test]
     fn an_entry_is_one_line_per_field_whatever_the_message_holds() {
@@ -71,5 +75,22 @@ mod tests {
         let text = String::from_utf8(entry(&Report { failure: Some(failure), ..Report::default() })).unwrap();
         assert_eq!(text.lines().filter(|line| line.starts_with("MESSAGE_ID=")).count(), 1);
         assert!(text.contains("CVM_UNLOCK_SLUG=pcr-mismatch\n"));
+    }
+
+    #[test]
+    fn an_entry_says_who_gave_the_key() {
+        let attestation = crate::report::AttestationReport {
+            server: "https://kbs.example".to_owned(),
+            pin: String::new(),
+            protocol: "0.4.0".to_owned(),
+            tee: "tpm".to_owned(),
+            resource: None,
+        };
+        for (attestation, word) in [(None, "tpm"), (Some(attestation), "key-broker")] {
+            let volume = VolumeReport { attestation, ..VolumeReport::default() };
+            let report = Report { outcome: Outcome::Unlocked, volume: Some(volume), ..Report::default() };
+            let text = String::from_utf8(entry(&report)).unwrap();
+            assert!(text.contains(&format!("CVM_UNLOCK_KEY_FROM={word}\n")), "{text}");
+        }
     }
 }

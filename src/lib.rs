@@ -9,7 +9,7 @@
 //!   Candidate   Snapshot  Unsealed   Verified   Fenced    Mapped       Published   Report
 //! ```
 //!
-//! Beside `unseal` stands `attest`: a key from a key broker, where the TPM gives none. The pipeline does not ask it yet.
+//! Beside `unseal` stands `attest`: a key from a key broker, where the TPM gives none. Only then is there a `network`.
 //!
 //! Each stage consumes the value of the one before; skipping a stage does not compile. A stage never imports a
 //! later one.
@@ -24,6 +24,7 @@ pub mod hex;
 pub mod journal;
 pub mod log;
 pub mod luks;
+pub mod network;
 pub mod owner;
 pub mod pcr;
 pub mod policy;

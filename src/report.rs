@@ -2,6 +2,7 @@
 //!
 //! Facts of all stages come in; nothing secret is among them, and the file is world-readable.
 
+mod attestation;
 mod file;
 mod proof;
 mod token;
@@ -16,6 +17,7 @@ use crate::error::Error;
 use crate::hex;
 use crate::pcr::{Bank, Pcr, PcrValues};
 use crate::tpm::readings::Readings;
+pub use attestation::AttestationReport;
 pub use file::{PATH, ReportError};
 pub use proof::{AuthenticityReport, BindingReport, PolicyReport, ProofReport};
 pub use token::{PcrReport, TokenReport};

@@ -1,13 +1,17 @@
-//! Verify: is what the TPM gave us the key of this volume, and is the volume what we enrolled?
+//! Verify: is what the TPM or a key broker gave us the key of this volume, and is the volume what we enrolled?
 //!
-//! The unsealed secret and the snapshot come in; the volume key goes out, with everything known about how far the
-//! volume has proved itself. Trusted: the secret (the TPM released it under its policy). Not trusted: the header.
+//! A secret with where it is from and the snapshot come in; the volume key goes out, with everything known about how far
+//! the volume has proved itself. Trusted: the secret (the TPM released it under its policy, or the pinned server under
+//! its own). Not trusted: the header.
 
-use crate::authentic::{self, Authenticity, Missing, Verdict};
+use crate::attest::Delivered;
+use crate::authentic::{self, Authenticity, Missing, Origin, Verdict};
 use crate::config::{Authentic, Config, Policy};
 use crate::cryptsetup::{CryptError, Detached};
 use crate::error::{Class, Failure};
 use crate::luks::binding::VolumeKeyDigest;
+use crate::luks::kbs_token::KbsToken;
+use crate::luks::proof::Proof;
 use crate::luks::token::Token;
 use crate::luks::{HeaderError, KeyslotArea, Snapshot, binding, emit};
 use crate::report::Warning;
@@ -46,8 +50,24 @@ pub fn verify(
     area: &KeyslotArea,
     config: &Config,
 ) -> Result<Verified, VerifyError> {
-    let rules = Rules { policy: &config.policy, trusted: &config.authentic };
-    check(unsealed.token(), unsealed.secret(), unsealed.fence_is_effective(), snapshot, area, rules)
+    let opening = Opening::by_tpm(unsealed.token(), unsealed.secret(), unsealed.fence_is_effective());
+    check(&opening, snapshot, area, Rules::of(config))
+}
+
+/// The same for what a key broker delivered: that it did vouches for the volume. Its policy, not the token, decides
+/// whether the key is given out twice.
+///
+/// # Errors
+/// `keyslot-not-opened`, `binding-missing`, `binding-violated`, `broker-names-another-volume`,
+/// `owner-signature-invalid`.
+pub fn verify_delivered(
+    token: &KbsToken,
+    delivered: &Delivered,
+    snapshot: &Snapshot,
+    area: &KeyslotArea,
+    config: &Config,
+) -> Result<Verified, VerifyError> {
+    check(&Opening::by_key_broker(token, delivered), snapshot, area, Rules::of(config))
 }
 
 /// What a volume is measured by.
@@ -59,29 +79,72 @@ pub(crate) struct Rules<'a> {
     pub(crate) trusted: &'a Authentic,
 }
 
-/// The same for a secret that did not come from the TPM: an enrolment's trial knows it already.
+impl<'a> Rules<'a> {
+    const fn of(config: &'a Config) -> Self {
+        Self { policy: &config.policy, trusted: &config.authentic }
+    }
+}
+
+/// What shall open a keyslot, where it is from, and what the token claims.
+pub(crate) struct Opening<'a> {
+    keyslot: u32,
+    proof: Option<&'a Proof>,
+    passphrase: Secret,
+    /// The key of the binding, where there is one: a passphrase that a person chose is never a MAC key.
+    binding_key: Option<&'a Secret>,
+    fence_effective: bool,
+    origin: Origin,
+}
+
+impl<'a> Opening<'a> {
+    /// A token's secret. An enrolment's trial knows it without the TPM.
+    pub(crate) fn by_tpm(token: &'a Token, secret: &'a Secret, fence_effective: bool) -> Self {
+        Self {
+            keyslot: token.keyslot,
+            proof: token.proof.as_ref(),
+            passphrase: passphrase(secret),
+            binding_key: Some(secret),
+            fence_effective,
+            origin: Origin::Tpm,
+        }
+    }
+
+    /// What a key broker has for a token.
+    pub(crate) fn by_key_broker(token: &'a KbsToken, delivered: &'a Delivered) -> Self {
+        Self {
+            keyslot: token.keyslot,
+            proof: token.proof.as_ref(),
+            passphrase: Secret::copy_of(delivered.passphrase.expose()),
+            binding_key: delivered.binding_key.as_ref(),
+            fence_effective: true,
+            origin: Origin::KeyBroker { volume_key: delivered.volume_key },
+        }
+    }
+}
+
+/// Opens the keyslot and judges what the volume shows.
 ///
 /// # Errors
-/// As [`verify`].
+/// As [`verify`] and [`verify_delivered`].
 pub(crate) fn check(
-    token: &Token,
-    secret: &Secret,
-    fence_effective: bool,
+    opening: &Opening<'_>,
     snapshot: &Snapshot,
     area: &KeyslotArea,
     rules: Rules<'_>,
 ) -> Result<Verified, VerifyError> {
     let header = emit::canonical_header(snapshot, area);
-    let key = open(&header, &passphrase(secret), snapshot)?;
-    let message = binding::message(snapshot, token.keyslot, &key).map_err(VerifyError::Header)?;
-    let proof = token.proof.as_ref();
-    let bound = match proof {
-        None => Bound::No,
-        Some(proof) if proof.binding.verify(secret, &message) => Bound::Yes,
-        Some(_) => Bound::Violated,
+    let key = open(&header, &opening.passphrase, snapshot)?;
+    let message = binding::message(snapshot, opening.keyslot, &key).map_err(VerifyError::Header)?;
+    let bound = match (opening.proof, opening.binding_key) {
+        // A bare passphrase binds nothing, whatever the token claims.
+        (None, _) | (_, None) => Bound::No,
+        (Some(proof), Some(secret)) if proof.binding.verify(secret, &message) => Bound::Yes,
+        (Some(_), _) => Bound::Violated,
     };
-    let authentic = authentic::judge(rules.trusted, proof, &message, VolumeKeyDigest::of(&key));
-    let (proven, warnings) = judge(Facts { bound, fence_effective, authentic }, rules.policy)?;
+    let digest = VolumeKeyDigest::of(&key);
+    let authentic = authentic::judge(rules.trusted, opening.origin, opening.proof, &message, digest);
+    let facts = Facts { bound, fence_effective: opening.fence_effective, authentic };
+    let (proven, warnings) = judge(facts, rules.policy)?;
     Ok(Verified { key, header, proven, warnings })
 }
 
@@ -144,6 +207,7 @@ fn judge(facts: Facts, policy: &Policy) -> Result<(Proven, Vec<Warning>), Verify
             None
         }
         Verdict::Invalid => return Err(VerifyError::SignatureInvalid),
+        Verdict::OtherVolume => return Err(VerifyError::OtherVolume),
     };
     Ok((Proven { bound, authenticity }, warnings))
 }
@@ -151,8 +215,8 @@ fn judge(facts: Facts, policy: &Policy) -> Result<(Proven, Vec<Warning>), Verify
 /// Why a volume is not ours, or cannot show that it is.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// The sealed secret does not open the keyslot, or the key does not fit the digest.
-    #[error("Opening the keyslot with the unsealed secret")]
+    /// The secret does not open the keyslot, or the key does not fit the digest.
+    #[error("Opening the keyslot with the secret")]
     Keyslot(#[source] CryptError),
     /// The token's keyslot is not in the header.
     #[error("Collecting what the keyslot is bound to")]
@@ -176,6 +240,9 @@ pub enum VerifyError {
     /// The signature is not over this volume, or not by the key that it names.
     #[error("The owner's signature does not hold for this volume")]
     SignatureInvalid,
+    /// The key document names another volume key.
+    #[error("The key broker names another volume key than the one that the keyslot holds")]
+    OtherVolume,
 }
 
 impl Failure for VerifyError {
@@ -190,14 +257,17 @@ impl Failure for VerifyError {
             Self::Unauthenticated(Missing::UnknownSigner) => "owner-unknown",
             Self::Unauthenticated(Missing::NotPinned) => "volume-key-not-pinned",
             Self::SignatureInvalid => "owner-signature-invalid",
+            Self::OtherVolume => "broker-names-another-volume",
         }
     }
 
     fn class(&self) -> Class {
         match self {
-            Self::Keyslot(_) | Self::Header(_) | Self::BindingViolated | Self::SignatureInvalid => {
-                Class::Data
-            }
+            Self::Keyslot(_)
+            | Self::Header(_)
+            | Self::BindingViolated
+            | Self::SignatureInvalid
+            | Self::OtherVolume => Class::Data,
             Self::Unbound | Self::FenceIneffective | Self::Unauthenticated(_) => Class::Refused,
         }
     }
@@ -214,6 +284,9 @@ impl Failure for VerifyError {
                 "Enrol with --sign-key= and name its public half under \"authentic\" in the image's configuration"
             }
             Self::SignatureInvalid => "The token was edited or taken from another volume; restore the header",
+            Self::OtherVolume => {
+                "The header was edited, or the key document at the server is another volume's"
+            }
         }
     }
 }
@@ -259,10 +332,11 @@ mod tests {
     }
 
     #[test]
-    fn no_configuration_accepts_a_violated_binding_or_signature() {
+    fn no_configuration_accepts_a_violated_binding_signature_or_pin() {
         for (facts, slug) in [
             (Facts { bound: Bound::Violated, ..PROVEN }, "binding-violated"),
             (Facts { authentic: Verdict::Invalid, ..PROVEN }, "owner-signature-invalid"),
+            (Facts { authentic: Verdict::OtherVolume, ..PROVEN }, "broker-names-another-volume"),
         ] {
             assert_eq!(judge(facts, &LAX).unwrap_err().slug(), slug);
         }

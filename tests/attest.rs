@@ -57,7 +57,8 @@ impl Bench {
         let settings = settings(servers, change);
         let mut tpm = open(&self.tpm);
         let mut attester = Attester::new(TpmEvidence::new(&mut tpm));
-        let outcome = fetch_key(&settings, &mut attester, &ResourcePath::parse(PATH).unwrap());
+        let outcome =
+            fetch_key(&settings, &mut attester, &ResourcePath::parse(PATH).unwrap(), settings.until());
         drop(attester);
         drop(tpm);
         self.tpm.holds_nothing();

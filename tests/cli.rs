@@ -10,7 +10,9 @@ use support::bench::run;
 fn help_names_every_command_and_every_command_has_its_own() {
     let overview = run(&["--help"]);
     assert_eq!(overview.code, 0);
-    for command in ["unlock", "enroll", "bind", "inspect", "attest", "status", "config", "fail"] {
+    for command in
+        ["unlock", "enroll", "bind", "inspect", "attest", "status", "config", "fail", "network-down"]
+    {
         assert!(overview.stdout.contains(command), "{command}");
         let help = run(&[command, "--help"]);
         assert!(help.code == 0 && help.stdout.contains(&format!("Usage: cvm-unlock {command}")), "{command}");

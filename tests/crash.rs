@@ -30,15 +30,26 @@ fn run_and_cut(path: &Path, call: &str, cut: usize, arguments: &[String]) -> Out
         .expect("strace")
 }
 
-/// Kills at the first, second, … write, and at each flush, until a run comes through, each from the same image; gives the
-/// number of cuts.
-fn cut_everywhere(image: &Image, arguments: &[String], mut opens: impl FnMut(&str)) -> usize {
+/// Kills at the first, second, … write to the image, and at each flush, until a run comes through, each from the same image;
+/// gives the number of cuts.
+fn cut_everywhere(image: &Image, arguments: &[String], opens: impl FnMut(&str)) -> usize {
+    cut_at(&image.path(), &CALLS, image, arguments, opens)
+}
+
+/// The same at other `calls`, on `path`.
+fn cut_at(
+    path: &Path,
+    calls: &[&str],
+    image: &Image,
+    arguments: &[String],
+    mut opens: impl FnMut(&str),
+) -> usize {
     let before = std::fs::read(image.path()).unwrap();
     let mut cuts = 0;
-    for call in CALLS {
+    for call in calls {
         for cut in 1..LIMIT {
             std::fs::write(image.path(), &before).unwrap();
-            let run = run_and_cut(&image.path(), call, cut, arguments);
+            let run = run_and_cut(path, call, cut, arguments);
             opens(&format!("{call} {cut}"));
             if run.status.success() {
                 break;
@@ -89,6 +100,41 @@ fn a_binding_may_be_killed_at_any_write() {
     });
     // Two headers, each with a flush.
     assert_eq!(cuts, 4);
+}
+
+#[test]
+fn an_enrolment_for_a_key_broker_may_be_killed_at_any_write_to_the_volume_or_the_document() {
+    let (image, folder) = (Image::new(), tempfile::tempdir().unwrap());
+    let document = folder.path().join("document.json");
+    let key = format!("--unlock-key-file={}", image.key_file().display());
+    let enroll = command("enroll", &image, &[&key, &format!("--kbs={}", document.display())]);
+    let sound = std::fs::read(image.path()).unwrap();
+    let (mut with, mut without) = (0, 0);
+    let mut still_opens = |cut: &str| {
+        assert!(image.opens_with(Image::PASSPHRASE), "{cut}");
+        // A keyslot for the broker is on the disk only where its whole secret is in the document.
+        if image.metadata()["tokens"].as_object().unwrap().is_empty() {
+            without += 1;
+        } else {
+            let document: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(&document).unwrap()).unwrap();
+            assert!(image.opens_with(document["secret"].as_str().unwrap()), "{cut}");
+            with += 1;
+        }
+        let _may_be_missing = std::fs::remove_file(&document);
+    };
+    let mut cuts = Vec::new();
+    for (path, calls) in [
+        (image.path(), &CALLS[..]),
+        (document.clone(), &["write", "fsync"]),
+        (folder.path().to_owned(), &["fsync"]),
+    ] {
+        std::fs::write(image.path(), &sound).unwrap();
+        cuts.push(cut_at(&path, calls, &image, &enroll, &mut still_opens));
+    }
+    // New area, flush, two headers with a flush each; the document and its flush; its folder's.
+    assert_eq!((cuts.as_slice(), with > 0, without > 0), (&[6, 2, 1][..], true, true), "{with} {without}");
+    image.repair_finds_nothing();
 }
 
 #[test]

@@ -28,6 +28,12 @@ installkernel() {
     hostonly='' instmods virtio_pci virtio_blk virtio_scsi nvme sd_mod hv_storvsc hv_vmbus pci_hyperv xen_blkfront
     # Root file systems.
     hostonly='' instmods ext4 xfs btrfs
+    if cvm_unlock_needs network; then
+        # The network cards of confidential VMs: virtio, Azure, AWS, Google, VMware, Xen. Azure's virtual functions (mlx5) are
+        # not needed: hv_netvsc carries the packets without them.
+        hostonly='' instmods virtio_net hv_netvsc mana ena gve vmxnet3 e1000e ixgbevf xen_netfront
+        hostonly='' instmods af_packet ipv6
+    fi
 }
 
 install() {
@@ -61,11 +67,14 @@ install() {
     # sysroot.mount binds to this device from the first second of the initrd; systemd's 90 s would cut off a slow
     # unlock. The bound is the unlock unit's own, and half a minute for udev.
     mkdir -p "$initdir$overrides/dev-mapper-root.device.d"
-    printf '[Unit]\nJobRunningTimeoutSec=330\n' > "$initdir$overrides/dev-mapper-root.device.d/50-cvm-unlock.conf"
+    printf '[Unit]\nJobRunningTimeoutSec=510\n' > "$initdir$overrides/dev-mapper-root.device.d/50-cvm-unlock.conf"
 
     cvm_unlock_phases
     cvm_unlock_modules_load
     cvm_unlock_mask
+    if cvm_unlock_needs network; then
+        cvm_unlock_network
+    fi
 }
 
 # The units of systemd that extend PCRs before us (`enter-initrd` into PCR 11; from systemd 261 on `os-separator` into
@@ -111,6 +120,121 @@ cvm_unlock_mount_unit() {
     else
         "$executable" config mount-unit
     fi
+}
+
+# Whether the configuration needs this in the initramfs.
+cvm_unlock_needs() {
+    local config=${dracutsysrootdir-}/etc/cvm-unlock/config.json executable word
+    [[ -e $config ]] && executable=$(find_binary cvm-unlock) || return 1
+    while read -r word; do
+        [[ $word == "$1" ]] && return 0
+    done < <("${dracutsysrootdir-}$executable" config needs --config="$config")
+    return 1
+}
+
+# The network on demand: a path unit waits for a wish of ours. Nothing of the build host's own network goes into the image,
+# only /etc/cvm-unlock/network; nothing on the kernel command line (ip=) or in credentials configures it.
+cvm_unlock_network() {
+    local unit backend files=${dracutsysrootdir-}/etc/cvm-unlock/network units=$systemdsystemunitdir
+    local networkd=$systemdutildir/systemd-networkd
+    if cvm_unlock_any "$files"/*.nmconnection; then
+        backend=network_manager
+    elif cvm_unlock_any "$files"/*.network "$files"/*.netdev "$files"/*.link || [[ -x ${dracutsysrootdir-}$networkd ]]; then
+        backend=networkd
+    else
+        backend=network_manager
+    fi
+    for unit in cvm-unlock-network.path cvm-unlock-network.service; do
+        inst_simple "$moddir/$unit" "$units/$unit"
+    done
+    mkdir -p "$initdir/etc/systemd/system/sysinit.target.wants"
+    ln -sfn "$units/cvm-unlock-network.path" "$initdir/etc/systemd/system/sysinit.target.wants/cvm-unlock-network.path"
+    # Names of cards as the booted system has them.
+    inst_multiple -o "$systemdutildir/network/99-default.link"
+    cvm_unlock_resolver
+    "cvm_unlock_$backend" "$files"
+}
+
+# The C library's resolver in a static executable: no plug-in beside those that are built in.
+cvm_unlock_resolver() {
+    local nsswitch=$initdir/etc/nsswitch.conf others=''
+    [[ -e $nsswitch ]] && others=$(grep -v '^[[:space:]]*hosts:' "$nsswitch")
+    rm -f "$nsswitch"
+    printf '%s\nhosts: files dns\n' "$others" > "$nsswitch"
+}
+
+cvm_unlock_networkd() {
+    local files=$1 file name to=$initdir/etc/systemd/network system=$initdir/etc/systemd/system
+    inst_multiple "$systemdutildir/systemd-networkd" "$systemdsystemunitdir/systemd-networkd.service" \
+        || dfatal_and_stop "cvm-unlock: kbs needs a network, and there is no systemd-networkd"
+    cvm_unlock_user systemd-network
+    mkdir -p "$to"
+    for file in "$files"/*.network "$files"/*.netdev "$files"/*.link; do
+        [[ -f $file ]] || continue
+        name=${file##*/}
+        install -m 0644 "$file" "$to/$name"
+        [[ $name == *.network ]] || continue
+        mkdir -p "$to/$name.d"
+        printf '[Network]\nKeepConfiguration=no\n' > "$to/$name.d/99-cvm-unlock.conf"
+    done
+    cvm_unlock_any "$to"/*.network || install -m 0644 "$moddir/default.network" "$to/90-cvm-unlock.network"
+    cvm_unlock_backend systemd-networkd.service
+    # Whoever else may start it: not without our wish.
+    mkdir -p "$system/systemd-networkd.service.d"
+    printf '[Unit]\nConditionPathExists=/run/cvm-unlock/network-wanted\n' \
+        > "$system/systemd-networkd.service.d/50-cvm-unlock.conf"
+    # The sockets would start it again while it is being stopped; the generator reads the kernel command line and credentials.
+    for name in systemd-networkd.socket systemd-networkd-varlink.socket systemd-networkd-resolve-hook.socket \
+        systemd-networkd-persistent-storage.service systemd-networkd-wait-online.service \
+        systemd-network-generator.service dbus-org.freedesktop.network1.service; do
+        ln -sfn /dev/null "$system/$name"
+    done
+    ln -sfn ../run/cvm-unlock/resolv.conf "$initdir/etc/resolv.conf"
+}
+
+cvm_unlock_network_manager() {
+    local files=$1 file to=$initdir/etc/NetworkManager unit=cvm-unlock-network-manager.service
+    inst_multiple NetworkManager || dfatal_and_stop "cvm-unlock: kbs needs a network, and there is neither systemd-networkd nor NetworkManager"
+    inst_multiple -o /usr/{lib,libexec}/NetworkManager/nm-daemon-helper /usr/{lib,libexec}/nm-daemon-helper
+    mkdir -p "$to/system-connections"
+    for file in "$files"/*.nmconnection; do
+        [[ -f $file ]] || continue
+        install -m 0600 "$file" "$to/system-connections/${file##*/}"
+    done
+    # Without a file of the image's, NetworkManager's own default: automatic configuration of every Ethernet card.
+    printf '[main]\nplugins=keyfile\ndhcp=internal\ndns=default\nrc-manager=symlink\nhostname-mode=none\n' > "$to/NetworkManager.conf"
+    inst_simple "$moddir/$unit" "$systemdsystemunitdir/$unit"
+    cvm_unlock_backend "$unit"
+    ln -sfn ../run/NetworkManager/resolv.conf "$initdir/etc/resolv.conf"
+}
+
+# What cvm-unlock-network.service starts, stops, and cleans up after.
+cvm_unlock_backend() {
+    local folder=$initdir/etc/systemd/system/cvm-unlock-network.service.d
+    mkdir -p "$folder"
+    printf '[Unit]\nWants=%s\nBefore=%s\nPropagatesStopTo=%s\n' "$1" "$1" "$1" > "$folder/50-backend.conf"
+}
+
+# A system user of the distribution's, or the same in a tree where systemd-sysusers has not run.
+cvm_unlock_user() {
+    local user=$1 file entry
+    for file in passwd group; do
+        grep -qs "^$user:" "$initdir/etc/$file" && continue
+        entry=$(grep -s "^$user:" "${dracutsysrootdir-}/etc/$file") || case $file in
+            passwd) entry="$user:x:192:192::/:/usr/sbin/nologin" ;;
+            group) entry="$user:x:192:" ;;
+        esac
+        printf '%s\n' "$entry" >> "$initdir/etc/$file"
+    done
+}
+
+# Whether one of these files is there (a pattern that matches nothing stands for itself).
+cvm_unlock_any() {
+    local file
+    for file; do
+        [[ -f $file ]] && return 0
+    done
+    return 1
 }
 
 # Makes a target require a unit, as `systemctl add-requires` does (which some versions refuse on masked roots).

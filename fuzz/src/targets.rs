@@ -7,14 +7,17 @@
 use std::io;
 
 use crc::{CRC_32_ISO_HDLC, Crc};
+use cvm_unlock::attest::Delivered;
 use cvm_unlock::config::Config;
 use cvm_unlock::discover::gpt::Table;
 use cvm_unlock::discover::sector::SectorSize;
+use cvm_unlock::luks::kbs_token::KbsToken;
 use cvm_unlock::luks::token::Token;
 use cvm_unlock::luks::{Flag, FlagSet, Snapshot, emit, parse_json};
 use cvm_unlock::owner::PublicKey;
 use cvm_unlock::policy::key::PolicyKey;
 use cvm_unlock::policy::signature::Signatures;
+use cvm_unlock::secret::Secret;
 use cvm_unlock::source::Source;
 use cvm_unlock::tpm::blob::Sealed;
 use cvm_unlock::tpm::srk::Srk;
@@ -29,11 +32,13 @@ pub(crate) struct Target {
 }
 
 /// All parsers.
-pub(crate) const ALL: [Target; 9] = [
+pub(crate) const ALL: [Target; 11] = [
     Target { name: "gpt", parse: gpt },
     Target { name: "header", parse: header },
     Target { name: "json", parse: json },
     Target { name: "token", parse: token },
+    Target { name: "kbs-token", parse: kbs_token },
+    Target { name: "key-document", parse: key_document },
     Target { name: "blob", parse: blob },
     Target { name: "srk", parse: srk },
     Target { name: "signature", parse: signature },
@@ -140,7 +145,7 @@ fn header(input: &[u8]) -> bool {
     let Ok(snapshot) = Snapshot::read(&volume, VOLUME, sector, &allowed) else { return false };
     canonical(&snapshot, &volume, &allowed);
     for (id, value) in snapshot.tokens() {
-        let _any = Token::parse(*id, value);
+        let _any = (Token::parse(*id, value), KbsToken::parse(*id, value));
     }
     true
 }
@@ -182,6 +187,30 @@ fn token(input: &[u8]) -> bool {
         let _any = PolicyKey::from_pem(&signed.key);
     }
     true
+}
+
+/// The JSON text of a token whose key a key broker keeps. What is accepted is written as it was, but for the order of members.
+fn kbs_token(input: &[u8]) -> bool {
+    let Ok(value) = parse_json(input) else { return false };
+    let Ok(token) = KbsToken::parse(0, &value) else { return false };
+    let again = KbsToken::parse(0, &token.to_json()).expect("our own form is accepted");
+    assert_eq!((again.keyslot, &again.path), (token.keyslot, &token.path));
+    assert_eq!(again.to_json(), token.to_json(), "written twice, read twice");
+    true
+}
+
+/// A key broker's resource; a bare passphrase is accepted, but of no interest. A key document is strict JSON.
+fn key_document(input: &[u8]) -> bool {
+    let Ok(delivered) = Delivered::parse(&Secret::copy_of(input)) else { return false };
+    let document = input.first() == Some(&b'{');
+    assert_eq!(delivered.binding_key.is_some(), document);
+    if document {
+        assert_eq!(delivered.passphrase.len(), 44);
+        assert!(parse_json(input).is_ok());
+    } else {
+        assert_eq!(delivered.passphrase.expose(), input);
+    }
+    document
 }
 
 /// A sealed object as tokens carry it.

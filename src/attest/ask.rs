@@ -14,7 +14,7 @@ use super::server::Server;
 use super::settings::Settings;
 use super::{Key, Provenance};
 
-/// Gets the key at `path` from the first server that releases it.
+/// Gets the key at `path` from the first server that releases it, before `until`.
 ///
 /// # Errors
 /// A denial, which is final; else the last fault before the deadline.
@@ -22,8 +22,9 @@ pub fn fetch_key(
     settings: &Settings,
     attester: &mut Attester<'_>,
     path: &ResourcePath,
+    until: Instant,
 ) -> Result<Key, AttestError> {
-    with_servers(settings, |server, http| {
+    with_servers(settings, until, |server, http| {
         let attested = Challenged::ask(http, attester)?.attest(http, attester)?;
         let provenance = provenance(server, attester, attested.version, Some(path));
         let secret = attested.fetch(http, path)?;
@@ -31,12 +32,16 @@ pub fn fetch_key(
     })
 }
 
-/// Has the evidence judged by the first server that answers, and fetches nothing.
+/// Has the evidence judged by the first server that answers before `until`, and fetches nothing.
 ///
 /// # Errors
 /// As [`fetch_key`].
-pub fn rehearse(settings: &Settings, attester: &mut Attester<'_>) -> Result<Provenance, AttestError> {
-    with_servers(settings, |server, http| {
+pub fn rehearse(
+    settings: &Settings,
+    attester: &mut Attester<'_>,
+    until: Instant,
+) -> Result<Provenance, AttestError> {
+    with_servers(settings, until, |server, http| {
         let Attested { version, .. } = Challenged::ask(http, attester)?.attest(http, attester)?;
         Ok(provenance(server, attester, version, None))
     })
@@ -44,9 +49,10 @@ pub fn rehearse(settings: &Settings, attester: &mut Attester<'_>) -> Result<Prov
 
 fn with_servers<T>(
     settings: &Settings,
+    until: Instant,
     mut ask: impl FnMut(&Server, &mut dyn Http) -> Result<T, Fault>,
 ) -> Result<T, AttestError> {
-    let mut clock = Until(Instant::now() + settings.deadline_seconds.duration());
+    let mut clock = Until(until);
     in_turn(settings.servers.as_slice(), &mut clock, |server, share| {
         let mut https = Https::new(server, settings, Instant::now() + share)
             .map_err(|source| Fault::Http { step: Step::Challenge, source })?;

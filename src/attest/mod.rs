@@ -23,6 +23,7 @@ pub mod http;
 mod https;
 #[cfg(any(feature = "native", test))]
 mod in_turn;
+pub mod key_document;
 pub mod protocol;
 #[cfg(feature = "native")]
 mod resolver;
@@ -39,6 +40,7 @@ pub use ask::{fetch_key, rehearse};
 pub use error::AttestError;
 pub use evidence::{Attester, Evidence, EvidenceError};
 pub use fault::Fault;
+pub use key_document::{Delivered, KeyDocumentError};
 pub use protocol::{ReportData, ResourcePath};
 pub use settings::Settings;
 

@@ -1,7 +1,7 @@
 //! The part of the measured configuration that is about key brokers: which servers, what they are recognised by, where the key
 //! lies, how long to wait. What is out of range does not parse.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// When an attestation that begins now has to be over.
+    #[must_use]
+    pub fn until(&self) -> Instant {
+        Instant::now() + self.deadline_seconds.duration()
+    }
+
     /// The earliest time that we believe, in seconds since 1970.
     #[must_use]
     pub fn earliest(&self) -> u64 {
@@ -84,6 +90,18 @@ pub enum EvidenceKind {
     Sample,
 }
 
+impl EvidenceKind {
+    /// Whether there is none without a TPM.
+    #[must_use]
+    pub const fn needs_tpm(self) -> bool {
+        match self {
+            Self::Tpm => true,
+            #[cfg(feature = "test-double")]
+            Self::Sample => false,
+        }
+    }
+}
+
 macro_rules! seconds {
     ($(#[$doc:meta])* $type:ident, $default:literal, $range:expr, $what:literal) => {
         $(#[$doc])*
@@ -129,7 +147,8 @@ seconds!(
     "kbs.connect_timeout_seconds is 1 to 60"
 );
 seconds!(
-    /// Seconds for the whole attestation, all servers and attempts: 1 to 200, below the unit's own limit of 300.
+    /// Seconds for the whole attestation, all servers and attempts: 1 to 200. With a disk's 240, below
+    /// the unit's own limit of 480.
     Deadline,
     60,
     (1..=200),

@@ -47,6 +47,8 @@ pub(super) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(Common,
                 Long("sign-key") => options.sign_key = Some(parser.value()?.into()),
                 Long("unlock-key-file") => options.key_file = Some(parser.value()?.into()),
                 Long("unlock-tpm2") => options.unlock_tpm = true,
+                Long("kbs") => options.kbs = Some(parser.value()?.into()),
+                Long("kbs-path") => options.kbs_path = Some(enroll::resource(&parser.value()?.string()?)?),
                 Long("recovery-key") => options.recovery = true,
                 Long("wipe-slot") => options.wipe = parser.value()?.parse_with(str::parse)?,
                 Value(path) if options.volume.is_none() => options.volume = Some(path.into()),
@@ -84,13 +86,14 @@ pub(super) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(Common,
 fn named(name: &str) -> Result<Command, UsageError> {
     match name {
         "unlock" => Ok(Command::Unlock(unlock::Options::default())),
-        "enroll" => Ok(Command::Enroll(enroll::Options::default())),
+        "enroll" => Ok(Command::Enroll(Box::default())),
         "bind" => Ok(Command::Bind(bind::Options::default())),
         "inspect" => Ok(Command::Inspect(inspect::Options::default())),
         "attest" => Ok(Command::Attest(attest::Options::default())),
         "status" => Ok(Command::Status),
         "config" => Ok(Command::Config(config::Action::Unnamed)),
         "fail" => Ok(Command::Fail),
+        "network-down" => Ok(Command::NetworkDown),
         "help" => Ok(Command::Help(help::Topic::Overview)),
         other => Err(UsageError::UnknownCommand(other.to_owned())),
     }
@@ -112,7 +115,7 @@ fn check(command: &Command) -> Result<(), UsageError> {
         Command::Attest(attest::Options { show_key: true, connect: true, .. }) => {
             Err(UsageError::Contradiction("--show-ak and --connect"))
         }
-        Command::Config(config::Action::Unnamed) => Err(UsageError::Missing("check, show or mount-unit")),
+        Command::Config(config::Action::Unnamed) => Err(UsageError::Missing(config::ACTIONS)),
         _ => Ok(()),
     }
 }
@@ -158,9 +161,12 @@ pub enum UsageError {
     /// Not hexadecimal digits.
     #[error("'{0}' is not a handle such as 0x81000001")]
     Handle(String),
-    /// `fail` ends the machine: it is the initramfs's alone.
-    #[error("'fail' runs inside an initramfs only")]
-    NotInInitramfs,
+    /// Not three segments.
+    #[error("'{0}' is not a resource such as default/disk/NAME: letters, digits, '.', '_' and '-'")]
+    Resource(String),
+    /// What ends the machine, or its network, is the initramfs's alone.
+    #[error("'{0}' runs inside an initramfs only")]
+    NotInInitramfs(&'static str),
     /// `reboot(2)`.
     #[error("Ending the machine")]
     End(#[source] nix::Error),
@@ -236,6 +242,9 @@ mod tests {
             "enroll x --unlock-tpm2",
             "enroll x --unlock-tpm2 --unlock-key-file=k --tpm2-pcrs=7",
             "enroll x --unlock-tpm2 --wipe-slot=some",
+            "enroll x --unlock-tpm2 --recovery-key --kbs-path=default/disk/x",
+            "enroll x --unlock-tpm2 --kbs=f --kbs-path=default/disk",
+            "enroll x --unlock-tpm2 --kbs=f --kbs-path=default/../x",
             "bind",
             "inspect",
             "config",

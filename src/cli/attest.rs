@@ -15,6 +15,7 @@ use crate::attest::{AttestError, Attester, Fault, ReportData, Settings};
 use crate::config::Config;
 use crate::error::Error;
 use crate::hex;
+use crate::network::Network;
 use crate::tpm::esapi::EsapiTpm;
 use crate::tpm::{AttestationKey, Device, Tpm};
 
@@ -61,7 +62,9 @@ fn show(common: &Common, options: &Options, config: &Config) -> Result<u8, Error
 fn connect(common: &Common, options: &Options, settings: &Settings) -> Result<u8, Error> {
     let mut tpm = None;
     let mut attester = attester(Some(settings), options, &mut tpm)?;
-    let accepted = crate::attest::rehearse(settings, &mut attester)?;
+    let until = settings.until();
+    let _network = Network::bring_up(&common.root, settings.servers.as_slice(), until)?;
+    let accepted = crate::attest::rehearse(settings, &mut attester, until)?;
     if common.json {
         return print_json(&accepted);
     }

@@ -15,6 +15,8 @@ pub(super) enum Action {
     Show,
     /// Print `sysroot.mount` for the initramfs.
     MountUnit,
+    /// Print what the initramfs needs beside us, one word a line.
+    Needs,
 }
 
 impl Action {
@@ -23,6 +25,7 @@ impl Action {
             "check" => Ok(Self::Check),
             "show" => Ok(Self::Show),
             "mount-unit" => Ok(Self::MountUnit),
+            "needs" => Ok(Self::Needs),
             other => Err(UsageError::UnknownAction(other.to_owned())),
         }
     }
@@ -31,23 +34,29 @@ impl Action {
 pub(super) fn run(common: &Common, action: Action) -> Result<u8, Error> {
     let config = Config::load(&common.root, common.config.as_deref())?;
     match action {
-        Action::Unnamed => Err(UsageError::Missing("check, show or mount-unit").into()),
+        Action::Unnamed => Err(UsageError::Missing(ACTIONS).into()),
         Action::Check => {
-            if config.policy.require_authentic && config.authentic.is_empty() {
+            if config.policy.require_authentic && config.authentic.is_empty() && config.kbs.is_none() {
                 log::warn!(
                     "No volume will open: policy.require_authentic is set, and authentic names neither owner keys \
-                     nor volume keys"
+                     nor volume keys, and there is no kbs"
                 );
-            }
-            if config.kbs.is_some() {
-                log::warn!("This version does not ask kbs.servers at boot yet; only `attest` does");
             }
             print("The configuration is valid\n")
         }
         Action::Show => print_json(&config),
         Action::MountUnit => print(&mount_unit(&config.root)),
+        Action::Needs => print(needs(&config)),
     }
 }
+
+/// What the initramfs needs beside us.
+const fn needs(config: &Config) -> &'static str {
+    if config.kbs.is_some() { "network\n" } else { "" }
+}
+
+/// What can follow `config`.
+pub(super) const ACTIONS: &str = "check, show, mount-unit or needs";
 
 /// `sysroot.mount` for the mapped root volume.
 fn mount_unit(root: &RootMount) -> String {
@@ -76,6 +85,15 @@ fn mount_unit(root: &RootMount) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_network_is_needed_for_key_brokers_only() {
+        assert_eq!(needs(&Config::default()), "");
+        let kbs =
+            r#"{"kbs": {"servers": [{"url": "https://kbs.example", "spki": "SPKI"}], "resource": "a/b/c"}}"#;
+        let config = Config::parse(kbs.replace("SPKI", &"5a".repeat(32)).as_bytes()).unwrap();
+        assert_eq!(needs(&config), "network\n");
+    }
 
     #[test]
     fn root_is_the_mapped_volume_and_nothing_else() {

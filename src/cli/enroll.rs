@@ -1,9 +1,10 @@
-//! `enroll`: a new key sealed to the TPM, a recovery key, old keyslots away.
+//! `enroll`: a new key sealed to the TPM, one for a key broker, a recovery key, old keyslots away.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::{Common, UsageError, keys, print, print_json};
+use crate::attest::ResourcePath;
 use crate::config::Config;
 use crate::error::Error;
 use crate::pcr::{Bank, Pcr};
@@ -11,6 +12,7 @@ use crate::policy::pcrs::{PcrChoice, PcrsError};
 use crate::policy::signature::Signatures;
 use crate::provision::Key;
 use crate::provision::enroll::{Enrolled, Prepared, Request};
+use crate::provision::kbs::{Broker, BrokerSlot};
 use crate::provision::recovery::RecoveryKey;
 use crate::provision::seal::{Seal, SealedSlot, SignedPolicy};
 use crate::provision::wipe::Wipe;
@@ -31,6 +33,8 @@ pub(super) struct Options {
     pub(super) parent: Option<u32>,
     pub(super) private_db: bool,
     pub(super) sign_key: Option<PathBuf>,
+    pub(super) kbs: Option<PathBuf>,
+    pub(super) kbs_path: Option<ResourcePath>,
     pub(super) recovery: bool,
     pub(super) wipe: Wipe,
     pub(super) tpm: Device,
@@ -47,8 +51,13 @@ impl Options {
             Self { key_file: Some(_), unlock_tpm: true, .. } => {
                 Err(UsageError::Contradiction("--unlock-key-file=FILE and --unlock-tpm2"))
             }
-            Self { pcrs: None, public_key: None, recovery: false, wipe, .. } if wipe.is_empty() => {
-                Err(UsageError::Missing("--tpm2-pcrs=PCRS, --recovery-key or --wipe-slot=SLOTS"))
+            Self { pcrs: None, public_key: None, kbs: None, recovery: false, wipe, .. }
+                if wipe.is_empty() =>
+            {
+                Err(UsageError::Missing("--tpm2-pcrs=PCRS, --kbs=FILE, --recovery-key or --wipe-slot=SLOTS"))
+            }
+            Self { kbs: None, kbs_path: Some(_), .. } => {
+                Err(UsageError::Missing("--kbs=FILE for --kbs-path"))
             }
             Self { public_key: None, public_key_pcrs: Some(_), .. } => {
                 Err(UsageError::Missing("--tpm2-public-key=FILE for signed PCRs"))
@@ -99,6 +108,11 @@ pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
         root: &common.root,
         key: passphrase.as_ref().map_or(Key::Tpm(&signatures), Key::Passphrase),
         seal,
+        broker: options.kbs.clone().map(|document| Broker {
+            document,
+            path: options.kbs_path.clone(),
+            template: config.kbs.as_ref().map(|kbs| kbs.resource.clone()),
+        }),
         sign: owner.as_ref(),
         recovery: options.recovery,
         wipe: options.wipe.clone(),
@@ -117,7 +131,7 @@ pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
     // A recovery key that nobody has seen must not become the only way in: it is shown first.
     match &prepared.recovery {
         Some(recovery) => {
-            show(common, &prepared.enrolled, Some(recovery))?;
+            show(common, &prepared.enrolled, Some(recovery)).inspect_err(|_| prepared.give_up())?;
             prepared.commit()?;
             Ok(0)
         }
@@ -132,6 +146,11 @@ pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
 pub(super) fn handle(text: &str) -> Result<u32, UsageError> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     u32::from_str_radix(digits, 16).map_err(|_| UsageError::Handle(text.to_owned()))
+}
+
+/// `--kbs-path=`.
+pub(super) fn resource(text: &str) -> Result<ResourcePath, UsageError> {
+    ResourcePath::parse(text).ok_or_else(|| UsageError::Resource(text.to_owned()))
 }
 
 /// `--tpm2-pcr-bank=`: for PCRs without an explicit value, which names its bank itself.
@@ -182,6 +201,9 @@ fn text(enrolled: &Enrolled) -> String {
     if let Some(slot) = &enrolled.sealed {
         sealed(enrolled, slot, &mut line);
     }
+    if let Some(slot) = &enrolled.kbs {
+        for_broker(enrolled, slot, &mut line);
+    }
     if let Some(keyslot) = enrolled.recovery_keyslot {
         line(format_args!("Keyslot {keyslot} is opened by the recovery key."));
     }
@@ -222,4 +244,24 @@ fn sealed(enrolled: &Enrolled, slot: &SealedSlot, line: &mut impl FnMut(std::fmt
             "The TPM is not in that state now, so a boot will be the first to unseal it."
         }
     ));
+}
+
+fn for_broker(enrolled: &Enrolled, slot: &BrokerSlot, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
+    line(format_args!(
+        "{}: keyslot {} and token {} opened by what a key broker delivers.",
+        enrolled.volume.display(),
+        slot.keyslot,
+        slot.token
+    ));
+    if let Some(signer) = &slot.signer {
+        line(format_args!("Signed by the owner key {signer}."));
+    }
+    // Without a configuration, as docs/trustee has it.
+    let usual = format!("default/disk/{}", enrolled.luks_uuid);
+    let (resource, document) = (slot.resource.as_deref().unwrap_or(&usual), slot.document.display());
+    line(format_args!("The key document is {document}: upload it before the next boot, then remove it:"));
+    line(format_args!("  kbs-client ... set-resource --path {resource} --resource-file {document}"));
+    if slot.resource.is_none() {
+        line(format_args!("  (or another path, where the image's kbs.resource says so)"));
+    }
 }

@@ -13,17 +13,15 @@ use crate::error::Error;
 use crate::tpm::Device;
 
 pub(super) fn run(common: &Common) -> Result<u8, Error> {
-    if !common.root.join("etc/initrd-release").exists() || common.root.as_os_str() != "/" {
-        return Err(UsageError::NotInInitramfs.into());
-    }
+    super::only_in_initramfs(common, "fail")?;
     // A configuration that cannot be read still has to end the machine.
-    let end = Config::load(&common.root, common.config.as_deref())
-        .map(|config| config.on_failure)
-        .unwrap_or_default();
-    if let Err(error) = crate::pipeline::fence_failure(&common.root, &Device::default()) {
+    let config = Config::load(&common.root, common.config.as_deref()).unwrap_or_default();
+    if config.tpm.waiver().is_none()
+        && let Err(error) = crate::pipeline::fence_failure(&common.root, &Device::default())
+    {
         log::error!("PCR 15 could not be fenced: {error} [{}]", error.slug());
     }
-    let (mode, word) = match end {
+    let (mode, word) = match config.on_failure {
         End::Poweroff => (RebootMode::RB_POWER_OFF, "powering off"),
         End::Reboot => (RebootMode::RB_AUTOBOOT, "rebooting"),
         End::Halt => (RebootMode::RB_HALT_SYSTEM, "halting"),

@@ -14,6 +14,7 @@ pub(super) enum Topic {
     Status,
     Config,
     Fail,
+    NetworkDown,
 }
 
 impl Topic {
@@ -28,6 +29,7 @@ impl Topic {
             Command::Status => Self::Status,
             Command::Config(_) => Self::Config,
             Command::Fail => Self::Fail,
+            Command::NetworkDown => Self::NetworkDown,
             Command::Help(topic) => *topic,
             Command::Version => Self::Overview,
         }
@@ -45,6 +47,7 @@ impl Topic {
             Self::Status => STATUS,
             Self::Config => CONFIG,
             Self::Fail => FAIL,
+            Self::NetworkDown => NETWORK_DOWN,
         }
     }
 }
@@ -55,7 +58,8 @@ Unlocks the disk of a confidential VM, early in boot, unattended, on a host that
 Usage: cvm-unlock COMMAND [OPTIONS]
 
 Commands:
-  enroll   Seal a new key for a volume to the TPM: once, when an image or a VM is made
+  enroll   Make a new key for a volume, sealed to the TPM or for a key broker: once, when an image
+           or a VM is made
   unlock   Find, prove, fence and map the root volume: at every boot, by the initramfs
   bind     Give a token of systemd-cryptenroll's its binding and the owner's signature
   inspect  Show what a volume's header says, and whether it is accepted
@@ -63,6 +67,7 @@ Commands:
   attest   Show what this machine proves of itself, and try it on the key brokers
   config   Check or show the configuration where an image is built
   fail     End a boot that must not go on (used by the initramfs only)
+  network-down  Take the network down before the root is switched (used by the initramfs only)
 
 Options of every command:
   --json         Machine-readable output
@@ -89,14 +94,16 @@ Usage: cvm-unlock unlock [OPTIONS]
 The root volume is the LUKS2 partition with the root type GUID of this architecture, on the disk
 whose ESP the firmware booted from, or on any disk where the firmware did not say. Names, labels
 and order decide nothing. Its key is unsealed by the TPM; PCR 15 is extended before anything is
-mapped, so that the key cannot be unsealed again in this boot. On any failure nothing is asked and
-nothing is mapped; the initramfs powers the machine off.
+mapped, so that the key cannot be unsealed again in this boot. Where the TPM gives no key and the
+configuration has kbs, a key broker is asked for one: only then is there a network. On any failure
+nothing is asked and nothing is mapped; the initramfs powers the machine off.
 
 Options:
   --dry-run             Go all the way up to the proof, but extend, map and write nothing.
                         With DEVICE or IMAGE: that volume (a LUKS2 volume, or a disk with one).
                         Says for each token that does not open why not: which PCR differs, from what
-                        to what. In a fenced boot, judges by the PCR values that its unlock recorded
+                        to what. In a fenced boot, judges by the PCR values that its unlock recorded.
+                        No key broker is asked; `attest --connect` does that
   --tpm2-device=DEVICE  auto (default), /dev/tpm0, /dev/tpmrm0, or swtpm:host=HOST,port=PORT
   --tpm2-signature=FILE Signed PCR policies (tpm2-pcr-signature.json) of a dry run. By default they
                         are where systemd-stub and systemd leave them: /.extra and systemd's
@@ -106,10 +113,12 @@ Options:
 ";
 
 const ENROLL: &str = "\
-Seal a new key for a LUKS2 volume to the TPM, add a recovery key, and wipe old keyslots.
+Seal a new key for a LUKS2 volume to the TPM, make one for a key broker, add a recovery key, and wipe
+old keyslots.
 
 Usage: cvm-unlock enroll DEVICE|IMAGE --unlock-key-file=FILE --tpm2-pcrs=PCRS [OPTIONS]
        cvm-unlock enroll DEVICE|IMAGE --unlock-tpm2 --recovery-key [OPTIONS]
+       cvm-unlock enroll DEVICE|IMAGE --unlock-key-file=FILE --kbs=FILE [OPTIONS]
 
 DEVICE or IMAGE is a LUKS2 volume, or a disk (a whole disk image, too) with one in its root
 partition. Nothing needs to be mapped, mounted or booted: with the PCR values of an earlier boot,
@@ -134,18 +143,24 @@ What is added:
                           refused unless PCR 4 is there: any system can extend 11 as this image does
   --sign-key=FILE         The owner's private key (PEM, PKCS#8): signs the keyslot, so that an image whose
                           configuration names the public half can tell whose volume it is
+  --kbs=FILE              A new key for a key broker, which releases it when the TPM does not unseal. FILE,
+                          which must not exist yet, becomes the key document: upload it to the broker
+                          (docs/trustee), then remove it. Needs no TPM
+  --kbs-path=PATH         Where the broker keeps it (repository/type/tag), if not where kbs.resource of
+                          the image's configuration says; inside the same repository and type
   --recovery-key          A new recovery key in systemd's form: shown once, as a QR code, too
 
 What is taken away, after the new keys have proved themselves:
-  --wipe-slot=SLOTS       Keyslots: numbers, all, empty, password, recovery, tpm2, joined by commas;
-                          never the last one that was seen to open
+  --wipe-slot=SLOTS       Keyslots: numbers, all, empty, password, recovery, tpm2, kbs, joined by
+                          commas; never the last one that was seen to open
 
 Other options:
   --tpm2-device=DEVICE    auto (default), /dev/tpm0, /dev/tpmrm0, or swtpm:host=HOST,port=PORT
   --json                  Print what was done as JSON
 
 The volume changes in one step: its header names the new keyslots only when they, their tokens
-and their bindings have been tried. An interrupted enrolment leaves the volume as it was.
+and their bindings have been tried. An interrupted enrolment leaves the volume as it was; a key
+document that it left behind is of no use.
 ";
 
 const BIND: &str = "\
@@ -192,6 +207,7 @@ every boot and after TPM2_Clear. A server has to know it, since anybody has a TP
 Without --connect, the quote is over a random number of our own.
 
 Values in a running system are not those of the initramfs: PCR 11 has moved on, PCR 15 is fenced.
+Inside an initramfs, --connect asks for the network first.
 
 Options:
   --show-ak             Print the attestation key only
@@ -215,12 +231,13 @@ Check or show the configuration where an image is built.
 Usage: cvm-unlock config check       Say whether it is valid; unknown members are errors
        cvm-unlock config show        Print it with all defaults filled in
        cvm-unlock config mount-unit  Print sysroot.mount as the dracut module installs it
+       cvm-unlock config needs       Print what the initramfs needs, one word a line: network
 
 Options:
   --config=FILE  Another file than /etc/cvm-unlock/config.json
 
 Members and defaults:
-  {\"tpm\": \"required\",
+  {\"tpm\": \"required\",                 or none: key brokers alone decide
    \"policy\": {\"require_authentic\": true, \"require_binding\": true, \"require_fence\": true,
               \"allow_unbound\": false},
    \"authentic\": {\"owner_keys\": [],       public keys (PEM) that sign volumes: enroll --sign-key
@@ -249,4 +266,13 @@ End a boot that must not go on: fence PCR 15, say so once, power off (or what `o
 Usage: cvm-unlock fail
 
 Run by cvm-unlock-fail.service inside the initramfs; refuses to run anywhere else.
+";
+
+const NETWORK_DOWN: &str = "\
+Take the network down that was up for a key broker: no address, no route, every interface down.
+
+Usage: cvm-unlock network-down
+
+Run by cvm-unlock-network.service inside the initramfs, when systemd-networkd or NetworkManager has
+stopped; refuses to run anywhere else.
 ";

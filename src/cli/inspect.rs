@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::{Common, UsageError, keys, print, print_json};
 use crate::config::Config;
 use crate::error::Error;
-use crate::provision::inspect::{Header, Inspection, TokenFacts, inspect};
+use crate::provision::inspect::{Header, Inspection, KEY_BROKER, TokenFacts, inspect};
 
 /// Options of `inspect`.
 #[derive(Debug, Default)]
@@ -104,7 +104,12 @@ fn token_text(token: &TokenFacts) -> String {
         if let Some(bank) = &token.bank {
             add(bank);
         }
-        add(if token.fenced { "single use" } else { "no PCR 15" });
+        if let Some(path) = &token.path {
+            add(&path.escape_debug().to_string());
+        }
+        if kind != KEY_BROKER {
+            add(if token.fenced { "single use" } else { "no PCR 15" });
+        }
         add(if token.bound { "bound" } else { "not bound" });
         match &token.signer {
             Some(signer) => add(&format!("signed by {signer}")),

@@ -11,6 +11,7 @@ mod fail;
 mod help;
 mod inspect;
 mod keys;
+mod network_down;
 mod status;
 mod unlock;
 
@@ -42,6 +43,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Status => status::run(&common),
         Command::Config(action) => config::run(&common, action),
         Command::Fail => fail::run(&common),
+        Command::NetworkDown => network_down::run(&common),
         Command::Help(topic) => print(topic.text()),
         Command::Version => print(concat!("cvm-unlock ", env!("CARGO_PKG_VERSION"), "\n")),
     })
@@ -51,13 +53,14 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
 #[derive(Debug)]
 enum Command {
     Unlock(unlock::Options),
-    Enroll(enroll::Options),
+    Enroll(Box<enroll::Options>),
     Bind(bind::Options),
     Inspect(inspect::Options),
     Attest(attest::Options),
     Status,
     Config(config::Action),
     Fail,
+    NetworkDown,
     Help(help::Topic),
     Version,
 }
@@ -76,6 +79,15 @@ struct Common {
 impl Default for Common {
     fn default() -> Self {
         Self { root: PathBuf::from("/"), config: None, json: false }
+    }
+}
+
+/// Refuses to change this machine from anywhere but its own initramfs.
+fn only_in_initramfs(common: &Common, command: &'static str) -> Result<(), UsageError> {
+    if common.root.join("etc/initrd-release").exists() && common.root.as_os_str() == "/" {
+        Ok(())
+    } else {
+        Err(UsageError::NotInInitramfs(command))
     }
 }
 

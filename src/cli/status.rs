@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use super::{Common, print, print_json};
 use crate::error::Error;
-use crate::report::{AuthenticityReport, BindingReport, Outcome, PolicyReport, ProofReport, Report};
+use crate::report::{
+    AttestationReport, AuthenticityReport, BindingReport, Outcome, PolicyReport, ProofReport, Report,
+};
 
 pub(super) fn run(common: &Common) -> Result<u8, Error> {
     let report = Report::read(&common.root)?;
@@ -45,6 +47,7 @@ pub(super) fn text(report: &Report) -> String {
             ("policy", volume.policy.as_ref().map(policy)),
             ("binding", volume.proof.as_ref().map(|proof| binding(proof).to_owned())),
             ("authenticity", volume.proof.as_ref().map(authenticity)),
+            ("key broker", volume.attestation.as_ref().map(attestation)),
             ("mapping", volume.mapping.clone()),
         ] {
             if let Some(value) = value {
@@ -112,6 +115,13 @@ fn authenticity(proof: &ProofReport) -> String {
         AuthenticityReport::OwnerSignature => {
             format!("signed by the owner's key {}", proof.owner_key.as_deref().unwrap_or_default())
         }
+        AuthenticityReport::KeyBroker => "a key broker that the configuration pins has its key".to_owned(),
         AuthenticityReport::Absent => "absent: nothing shows who made the volume".to_owned(),
     }
+}
+
+fn attestation(attestation: &AttestationReport) -> String {
+    let AttestationReport { server, pin, protocol, tee, resource } = attestation;
+    let resource = resource.as_deref().unwrap_or_default();
+    format!("{server} released {resource} to evidence {tee} (protocol {protocol}, recognised by {pin})")
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Seconds to wait for a disk: 1 to 240, below the unit's own limit of 300.
+/// Seconds to wait for a disk: 1 to 240. With an attestation's 200, below the unit's own limit of 480.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct DeviceTimeout(u32);

@@ -11,6 +11,7 @@ pub mod emit;
 mod error;
 mod flags;
 pub mod json;
+pub mod kbs_token;
 pub mod kdf;
 pub mod keyslot;
 mod members;

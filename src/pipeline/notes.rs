@@ -1,14 +1,15 @@
 //! What the stages learn, on its way into the report: candidates, tokens and PCR values come in, members of the report
 //! go out.
 
+use super::search::Trial;
 use crate::discover::{Candidate, Candidates};
-use crate::error::Failure;
+use crate::error::{Error, Failure};
 use crate::hex;
 use crate::luks::Snapshot;
 use crate::luks::token::Token;
 use crate::policy::mismatch::Mismatch;
 use crate::policy::{self, State};
-use crate::report::{PcrReport, Report, TokenReport, VolumeReport, Warning};
+use crate::report::{PcrReport, RefusedVolume, Report, TokenReport, VolumeReport, Warning};
 use crate::tpm::Tpm;
 use crate::unseal::Tokens;
 
@@ -64,4 +65,11 @@ pub(super) fn note(found: &Candidates, report: &mut Report) {
             report.warn(warning);
         }
     }
+}
+
+/// Notes why a volume is not our root volume.
+pub(super) fn refuse_volume(volume: VolumeReport, error: Error, trial: &mut Trial<'_>, report: &mut Report) {
+    log::warn!("{} is not our root volume: {} [{}]", volume.device, error.chain(), error.slug());
+    report.refused_volumes.push(RefusedVolume::new(&volume, &error));
+    trial.refuse(error, volume);
 }

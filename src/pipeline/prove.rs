@@ -1,14 +1,17 @@
-//! The proof: candidates with their headers come in, the one volume that proves itself goes out. Candidates are the
-//! host's; trusted is what the TPM unseals and what the configuration names.
+//! The proof: candidates with their headers come in; the one volume that proves itself by the TPM goes out, and those that
+//! a key broker may decide about. Candidates are the host's; trusted is what the TPM unseals and what the configuration
+//! names.
 
-use super::notes::{described, refuse};
-use super::{Headed, Host, SelectError, Trial};
+use super::attest::is_attestable;
+use super::fallback::Fallback;
+use super::notes::{described, refuse, refuse_volume};
+use super::{BrokerError, Headed, Host, SelectError, Trial};
 use crate::discover::Candidate;
-use crate::error::Error;
+use crate::error::{Error, Failure};
 use crate::luks::Snapshot;
-use crate::report::{ProofReport, RefusedVolume, Report, TokenReport};
+use crate::report::{Report, TokenReport, VolumeReport};
 use crate::source::Source;
-use crate::unseal::{Tokens, Unsealed};
+use crate::unseal::{Tokens, UnsealError, Unsealed};
 use crate::verify::{self, Verified};
 
 /// A volume that has proved itself as far as the configuration asks, and may be mapped once PCR 15 is fenced.
@@ -18,45 +21,96 @@ pub(super) struct Proven {
     pub(super) verified: Verified,
 }
 
+/// What the TPM made of the candidates of one look.
+pub(super) struct Judged {
+    pub(super) proven: Option<Proven>,
+    pub(super) undecided: Vec<Undecided>,
+}
+
+/// A volume that the TPM did not open, and about which a key broker may be asked.
+pub(super) struct Undecided {
+    pub(super) candidate: Candidate,
+    pub(super) snapshot: Snapshot,
+    pub(super) volume: VolumeReport,
+    /// Why the TPM did not.
+    pub(super) error: Error,
+}
+
+impl Undecided {
+    /// Nobody is asked: the TPM's word stands.
+    pub(super) fn refuse(self, trial: &mut Trial<'_>, report: &mut Report) {
+        refuse_volume(self.volume, self.error, trial, report);
+    }
+}
+
+/// Why a volume did not prove itself by the TPM, and whether that is the end.
+pub(super) struct Unproven {
+    pub(super) error: Error,
+    pub(super) fallback: Fallback,
+}
+
+impl<F: Failure> From<F> for Unproven {
+    fn from(failure: F) -> Self {
+        Self { error: failure.into(), fallback: Fallback::Final }
+    }
+}
+
+impl Unproven {
+    fn without_secret(error: UnsealError) -> Self {
+        let fallback = Fallback::after(&error);
+        Self { error: error.into(), fallback }
+    }
+
+    /// Without a TPM it is the key broker's turn at once.
+    fn waived(snapshot: &Snapshot) -> Self {
+        let error = if is_attestable(snapshot) { BrokerError::Waived } else { BrokerError::NoToken };
+        Self { error: error.into(), fallback: Fallback::Attest }
+    }
+
+    fn and(self, other: Fallback) -> Self {
+        Self { fallback: self.fallback.and(other), ..self }
+    }
+}
+
 impl Host<'_> {
-    /// The one candidate that proves itself, if there is one. A second one that does is refused: then nobody can say
-    /// which is ours.
+    /// The one candidate that proves itself by the TPM, if there is one. A second one that does is refused: then nobody
+    /// can say which is ours.
     pub(super) fn prove_one(
         &self,
         candidates: Vec<Headed>,
         trial: &mut Trial<'_>,
         report: &mut Report,
-    ) -> Result<Option<Proven>, Error> {
-        let mut proven: Option<Proven> = None;
+    ) -> Result<Judged, Error> {
+        let mut judged = Judged { proven: None, undecided: Vec::new() };
         let mut ours = None;
         for (candidate, snapshot) in candidates {
             report.volume = Some(described(&candidate));
+            let snapshot = match snapshot {
+                Ok(snapshot) => snapshot,
+                Err(error) => {
+                    refuse_volume(report.volume.take().unwrap_or_default(), error, trial, report);
+                    continue;
+                }
+            };
             let before = report.refused_tokens.len();
-            let outcome = snapshot.and_then(|snapshot| {
-                let verified = self.prove(&snapshot, &candidate.file, trial, report)?;
-                Ok((snapshot, verified))
-            });
+            let outcome = self.prove(&snapshot, &candidate.file, trial, report);
             let volume = report.volume.take().unwrap_or_default();
             for token in report.refused_tokens.iter_mut().skip(before) {
                 token.device.clone_from(&volume.device);
             }
             match outcome {
-                Ok((snapshot, verified)) => {
-                    if let Some(first) = &proven {
+                Ok(verified) => {
+                    if let Some(first) = &judged.proven {
                         return Err(SelectError::Several(first.candidate.path.clone(), candidate.path).into());
                     }
-                    proven = Some(Proven { candidate, snapshot, verified });
+                    judged.proven = Some(Proven { candidate, snapshot, verified });
                     ours = Some(volume);
                 }
-                Err(error) => {
-                    log::warn!(
-                        "{} is not our root volume: {} [{}]",
-                        volume.device,
-                        error.chain(),
-                        error.slug()
-                    );
-                    report.refused_volumes.push(RefusedVolume::new(&volume, &error));
-                    trial.refuse(error, volume);
+                Err(Unproven { error, fallback: Fallback::Attest }) if self.may_attest(&snapshot) => {
+                    judged.undecided.push(Undecided { candidate, snapshot, volume, error });
+                }
+                Err(Unproven { error, .. }) => {
+                    refuse_volume(volume, error, trial, report);
                     if trial.hopeless {
                         break;
                     }
@@ -64,47 +118,56 @@ impl Host<'_> {
             }
         }
         report.volume = ours;
-        Ok(proven)
+        Ok(judged)
     }
 
+    /// Whether there is a key broker to ask, and something to ask it for.
+    pub(super) fn may_attest(&self, snapshot: &Snapshot) -> bool {
+        self.config.kbs.is_some() && is_attestable(snapshot)
+    }
+
+    /// Takes one volume as far as the proof, by what the TPM unseals.
     pub(super) fn prove<S: Source + ?Sized>(
         &self,
         snapshot: &Snapshot,
         source: &S,
         trial: &mut Trial<'_>,
         report: &mut Report,
-    ) -> Result<Verified, Error> {
+    ) -> Result<Verified, Unproven> {
         trial.admit(snapshot)?;
         report.volume.get_or_insert_default().luks_uuid = Some(snapshot.uuid().to_string());
+        let Some(chip) = &mut trial.chip else { return Err(Unproven::waived(snapshot)) };
         let rules = self.rules();
         let mut tokens = Tokens::new(snapshot.tokens());
-        let mut refusal = None;
+        let mut refusal: Option<Unproven> = None;
         while let Some(unsealed) =
-            report.stage("unseal", |_| tokens.unseal(trial.tpm, trial.unfenced, &rules, &mut trial.state))
+            report.stage("unseal", |_| tokens.unseal(chip.tpm, chip.unfenced, &rules, &mut chip.state))
         {
-            let verified = report.stage("verify", |_| self.verify(&unsealed, snapshot, source));
             let token = unsealed.token();
-            match verified {
+            match report.stage("verify", |_| self.verify(&unsealed, snapshot, source)) {
                 Ok(verified) => {
                     let volume = report.volume.get_or_insert_default();
                     volume.opened_by(token);
-                    volume.proof =
-                        Some(ProofReport::new(verified.proven.bound, verified.proven.authenticity));
+                    volume.proven(&verified.proven);
                     refuse(&tokens, report);
                     for warning in &verified.warnings {
                         report.warn(warning.clone());
                     }
                     return Ok(verified);
                 }
-                Err(error) => {
+                Err(unproven) => {
+                    let error = &unproven.error;
                     report.refused_tokens.push(TokenReport::new(token.id, error.slug(), error.chain()));
-                    refusal = refusal.or(Some(error));
+                    refusal = Some(match refusal {
+                        Some(first) => first.and(unproven.fallback),
+                        None => unproven,
+                    });
                 }
             }
         }
         refuse(&tokens, report);
         trial.hopeless |= tokens.is_hopeless();
-        Err(refusal.unwrap_or_else(|| tokens.into_error().into()))
+        Err(refusal.unwrap_or_else(|| Unproven::without_secret(tokens.into_error())))
     }
 
     fn verify<S: Source + ?Sized>(
@@ -112,8 +175,11 @@ impl Host<'_> {
         unsealed: &Unsealed,
         snapshot: &Snapshot,
         source: &S,
-    ) -> Result<Verified, Error> {
+    ) -> Result<Verified, Unproven> {
         let area = snapshot.read_area(source, unsealed.token().keyslot)?;
-        Ok(verify::verify(unsealed, snapshot, &area, self.config)?)
+        verify::verify(unsealed, snapshot, &area, self.config).map_err(|error| {
+            let fallback = Fallback::after_secret(&error);
+            Unproven { error: error.into(), fallback }
+        })
     }
 }

@@ -8,8 +8,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use super::attest::{KEYS_LIMIT, Outside};
 use super::notes::{note, record, tokens};
-use super::prove::Proven;
+use super::prove::{Judged, Proven};
 use super::{Headed, Host, SelectError};
 use crate::discover::uevent::Wait;
 use crate::discover::{Candidates, Discovery, Instance};
@@ -23,18 +24,34 @@ use crate::tpm::Tpm;
 
 /// What it takes to put volumes to the proof, and what came of it so far.
 pub(super) struct Trial<'a> {
-    pub(super) tpm: &'a mut dyn Tpm,
-    pub(super) unfenced: &'a Unfenced,
-    pub(super) state: State,
-    /// The TPM will open nothing: no other disk is worth a wait.
+    /// Nothing if the configuration waives the TPM.
+    pub(super) chip: Option<Chip<'a>>,
+    /// The way to the key brokers, once one was needed.
+    pub(super) outside: Option<Outside>,
+    /// Nobody will open anything: no other disk is worth a wait.
     pub(super) hopeless: bool,
+    pub(super) keys_left: usize,
     tokens_left: usize,
     refusal: Option<(Error, VolumeReport)>,
 }
 
+/// A TPM in which PCR 15 was zero, and what is known of its PCRs.
+pub(super) struct Chip<'a> {
+    pub(super) tpm: &'a mut dyn Tpm,
+    pub(super) unfenced: &'a Unfenced,
+    pub(super) state: State,
+}
+
 impl<'a> Trial<'a> {
-    pub(super) const fn new(tpm: &'a mut dyn Tpm, unfenced: &'a Unfenced, state: State) -> Self {
-        Self { tpm, unfenced, state, hopeless: false, tokens_left: TOKENS_LIMIT, refusal: None }
+    pub(super) const fn new(chip: Option<Chip<'a>>) -> Self {
+        Self {
+            chip,
+            outside: None,
+            hopeless: false,
+            keys_left: KEYS_LIMIT,
+            tokens_left: TOKENS_LIMIT,
+            refusal: None,
+        }
     }
 
     /// Admits a volume with all its tokens, or not at all.
@@ -94,7 +111,15 @@ impl Host<'_> {
         let mut tried = BTreeSet::<Instance>::new();
         loop {
             tried.extend(round.candidates.iter().map(|(candidate, _)| candidate.instance));
-            if let Some(proven) = self.prove_one(round.candidates, &mut trial, report)? {
+            let Judged { proven, undecided } = self.prove_one(round.candidates, &mut trial, report)?;
+            let proven = match proven {
+                Some(proven) => {
+                    undecided.into_iter().for_each(|undecided| undecided.refuse(&mut trial, report));
+                    Some(proven)
+                }
+                None => self.attest(undecided, &mut trial, report)?,
+            };
+            if let Some(proven) = proven {
                 return Ok(proven);
             }
             if trial.hopeless {
@@ -116,10 +141,11 @@ impl Host<'_> {
 
     /// What tokens that come later ask for beyond what is known.
     fn learn(&self, tokens: &[Token], trial: &mut Trial<'_>, report: &mut Report) -> Result<(), Error> {
+        let Some(chip) = &mut trial.chip else { return Ok(()) };
         if tokens.iter().any(|token| token.kind() == Kind::Signed) {
-            trial.state.signatures = self.signatures(tokens, report)?;
+            chip.state.signatures = self.signatures(tokens, report)?;
         }
-        record(tokens, &mut trial.state, trial.tpm, report);
+        record(tokens, &mut chip.state, chip.tpm, report);
         Ok(())
     }
 }

@@ -1,14 +1,15 @@
-//! Enrol: a new key sealed to the TPM, a recovery key, or both; and old keyslots away, once the new ones have proved
-//! themselves.
+//! Enrol: a new key sealed to the TPM, one for a key broker, a recovery key; and old keyslots away, once the new ones have
+//! proved themselves.
 //!
-//! Everything is made and tried on a copy of the metadata in memory; the volume itself changes in one step at the
-//! end, so an interruption leaves it as it was.
+//! Everything is made and tried on a copy of the metadata in memory; a key broker's document is written when all of it has
+//! passed; the volume itself changes in one step at the end, so an interruption leaves it as it was.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::kbs::{self, Broker, BrokerSlot};
 use super::metadata::Metadata;
 use super::open::{self, Key, Opened};
 use super::recovery::{self, RecoveryKey};
@@ -34,7 +35,9 @@ pub struct Request<'a> {
     pub key: Key<'a>,
     /// What to seal a new key to.
     pub seal: Option<Seal>,
-    /// Signs the binding, so that the volume can show whose it is.
+    /// Where to leave a new key for a key broker.
+    pub broker: Option<Broker>,
+    /// Signs the bindings, so that the volume can show whose it is.
     pub sign: Option<&'a SigningKey>,
     /// Whether to add a recovery key.
     pub recovery: bool,
@@ -56,6 +59,9 @@ pub struct Enrolled {
     /// The key sealed to the TPM.
     #[serde(flatten)]
     pub sealed: Option<SealedSlot>,
+    /// The key for a key broker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kbs: Option<BrokerSlot>,
     /// The keyslot of the recovery key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovery_keyslot: Option<u32>,
@@ -80,8 +86,10 @@ impl Prepared {
     /// Makes and tries everything that `request` asks for, by way of `tpm` where that is needed.
     ///
     /// # Errors
-    /// Those of the volume, the TPM, of a dangerous choice, and of a trial that did not give back what was put in.
+    /// Those of the volume, the TPM, of a dangerous choice, of a trial that did not give back what was put in, and of a key
+    /// document that is there already or cannot be written.
     pub fn new(request: &Request<'_>, mut tpm: Option<&mut dyn Tpm>) -> Result<Self, Error> {
+        request.broker.as_ref().map_or(Ok(()), Broker::check)?;
         let target = Target::open(request.volume, request.root)?;
         let (mut metadata, before) = Metadata::read(&target, request.flags)?;
         log::info!("Opening the volume");
@@ -95,6 +103,7 @@ impl Prepared {
             luks_uuid: before.uuid().to_string(),
             volume_key: VolumeKeyDigest::of(&opened.key).to_string(),
             sealed: None,
+            kbs: None,
             recovery_keyslot: None,
             wiped: BTreeSet::new(),
             warnings: Vec::new(),
@@ -113,6 +122,16 @@ impl Prepared {
             proven.extend(unsealed.then_some(keyslot));
             enrolled.sealed = Some(slot);
         }
+        let made = match &request.broker {
+            Some(broker) => {
+                let (made, slot) = add_broker(&mut metadata, &target, request, broker, &opened)?;
+                enrolled.warnings.extend(broker.judge());
+                proven.insert(slot.keyslot);
+                enrolled.kbs = Some(slot);
+                Some(made)
+            }
+            None => None,
+        };
         let recovery = request.recovery.then(|| add_recovery(&mut metadata, &target, request, &opened));
         let recovery = recovery.transpose()?.map(|(key, keyslot)| {
             enrolled.recovery_keyslot = Some(keyslot);
@@ -120,6 +139,10 @@ impl Prepared {
             key
         });
         enrolled.wiped = take_away(&mut metadata, &target, request, &before, proven)?;
+        // The last thing that can be refused, and the first that stays.
+        if let (Some(made), Some(slot)) = (made, &enrolled.kbs) {
+            made.write_document(&slot.document)?;
+        }
         Ok(Self { enrolled, recovery, target, metadata })
     }
 
@@ -128,8 +151,37 @@ impl Prepared {
     /// # Errors
     /// The volume's.
     pub fn commit(&self) -> Result<(), Error> {
-        Ok(self.metadata.write_back(&self.target)?)
+        let written = self.metadata.write_back(&self.target);
+        Ok(written.inspect_err(|_| self.give_up())?)
     }
+
+    /// Says what becomes of a key document when the change is not brought to the volume.
+    pub fn give_up(&self) {
+        if let Some(slot) = &self.enrolled.kbs {
+            log::error!(
+                "{} is of no use, unless `cvm-unlock inspect` shows its token, {}, on the volume",
+                slot.document.display(),
+                slot.token
+            );
+        }
+    }
+}
+
+/// Adds a key for a key broker with its token, and tries both.
+fn add_broker(
+    metadata: &mut Metadata,
+    target: &Target,
+    request: &Request<'_>,
+    broker: &Broker,
+    opened: &Opened,
+) -> Result<(kbs::Made, BrokerSlot), Error> {
+    let made = kbs::Made::new(&opened.key)?;
+    let keyslot = made.add_keyslot(metadata, &opened.key)?;
+    let snapshot = metadata.snapshot(target, request.flags)?;
+    let slot = made.add_token(metadata, &snapshot, keyslot, &opened.key, (broker, request.sign))?;
+    let after = metadata.snapshot(target, request.flags)?;
+    made.try_token(&after, &metadata.bytes()?, slot.token, request.sign)?;
+    Ok((made, slot))
 }
 
 /// Adds a recovery key with its token, and opens its keyslot once.

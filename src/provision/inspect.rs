@@ -14,6 +14,8 @@ use crate::discover::image;
 use crate::error::{Error, Failure};
 use crate::hex;
 use crate::luks::binding::VolumeKeyDigest;
+use crate::luks::kbs_token::KbsToken;
+use crate::luks::proof::Proof;
 use crate::luks::token::{Token, TokenError};
 use crate::luks::{FlagSet, HeaderError, Kdf, Snapshot};
 use crate::pcr::{Pcr, PcrMask};
@@ -94,7 +96,7 @@ pub struct TokenFacts {
     /// The token's type.
     #[serde(rename = "type")]
     pub of: String,
-    /// What it asks for, if it is one for a TPM that we can read.
+    /// What it asks for, if it is one that we can read: of a TPM, or `key-broker`.
     pub kind: Option<&'static str>,
     /// Keyslots that it names.
     pub keyslots: Vec<u32>,
@@ -110,6 +112,8 @@ pub struct TokenFacts {
     pub bound: bool,
     /// The owner key that signed it, by its name.
     pub signer: Option<String>,
+    /// Where a key broker keeps the key, if not where the configuration says.
+    pub path: Option<String>,
     /// PCR values that it was sealed to, as it says.
     pub sealed_to: BTreeMap<u8, String>,
     /// Why we would not read it.
@@ -199,7 +203,7 @@ impl TokenFacts {
         };
         let numbers = |pcrs: PcrMask| pcrs.iter().map(Pcr::number).collect();
         match Token::parse(number, json) {
-            Err(TokenError::OtherType) => facts,
+            Err(TokenError::OtherType) => facts.of_broker(number, json),
             Err(error) => Self { refused: Some(error.slug().to_owned()), ..facts },
             Ok(token) => Self {
                 kind: Some(token.kind().name()),
@@ -208,7 +212,7 @@ impl TokenFacts {
                 bank: token.bank.map(|bank| bank.to_string()),
                 fenced: token.pcrs.contains(Pcr::FENCE),
                 bound: token.proof.is_some(),
-                signer: token.proof.as_ref().and_then(|proof| proof.signer).map(|signer| signer.to_string()),
+                signer: signer(token.proof.as_ref()),
                 sealed_to: token
                     .proof
                     .iter()
@@ -219,6 +223,27 @@ impl TokenFacts {
             },
         }
     }
+
+    fn of_broker(self, number: u32, json: &Value) -> Self {
+        match KbsToken::parse(number, json) {
+            Err(TokenError::OtherType) => self,
+            Err(error) => Self { refused: Some(error.slug().to_owned()), ..self },
+            Ok(token) => Self {
+                kind: Some(KEY_BROKER),
+                bound: token.proof.is_some(),
+                signer: signer(token.proof.as_ref()),
+                path: token.path,
+                ..self
+            },
+        }
+    }
+}
+
+/// The kind of a token whose key a key broker keeps.
+pub const KEY_BROKER: &str = "key-broker";
+
+fn signer(proof: Option<&Proof>) -> Option<String> {
+    proof?.signer.map(|signer| signer.to_string())
 }
 
 fn cost(kdf: &Kdf) -> String {

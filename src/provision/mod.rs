@@ -4,6 +4,7 @@ pub mod bind;
 pub mod danger;
 pub mod enroll;
 pub mod inspect;
+pub mod kbs;
 mod metadata;
 mod open;
 pub mod recovery;

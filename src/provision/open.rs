@@ -82,7 +82,8 @@ pub(super) fn by_token(snapshot: &Snapshot, bytes: &Vec<u8>, unsealed: &Unsealed
     };
     let rules = verify::Rules { policy: &policy, trusted: &Authentic::default() };
     let fenced = unsealed.fence_is_effective();
-    let verified = verify::check(unsealed.token(), unsealed.secret(), fenced, snapshot, &area, rules)?;
+    let opening = verify::Opening::by_tpm(unsealed.token(), unsealed.secret(), fenced);
+    let verified = verify::check(&opening, snapshot, &area, rules)?;
     Ok(Opened { key: verified.key, keyslot })
 }
 

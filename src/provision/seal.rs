@@ -229,11 +229,13 @@ pub(super) fn try_proof(
     let fenced = token.pcrs.contains(Pcr::FENCE);
     // A token of systemd's that is being bound may lack PCR 15; a new one never does.
     let policy = Policy { require_authentic: owner.is_some(), require_fence: fenced, ..Policy::default() };
-    verify::check(token, secret, fenced, after, &area, verify::Rules { policy: &policy, trusted: &trusted })?;
+    let opening = verify::Opening::by_tpm(token, secret, fenced);
+    verify::check(&opening, after, &area, verify::Rules { policy: &policy, trusted: &trusted })?;
     Ok(())
 }
 
-fn random_secret() -> Result<Secret, SealError> {
+/// A secret as systemd makes them.
+pub(super) fn random_secret() -> Result<Secret, SealError> {
     let mut bytes = Zeroizing::new(vec![0; SECRET_SIZE]);
     getrandom::fill(&mut bytes).map_err(SealError::Random)?;
     Ok(Secret::copy_of(&bytes))

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::recovery;
 use crate::error::{Class, Failure};
+use crate::luks::kbs_token;
 
 /// What to wipe, before one looks at a volume.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +24,8 @@ enum Selector {
     Password,
     Recovery,
     Tpm2,
+    /// Kept by a key broker.
+    Kbs,
 }
 
 /// The keyslots of a volume.
@@ -68,6 +71,7 @@ impl Wipe {
                 Selector::Password => chosen.extend(slots.old.difference(&of_kind(slots.tokens, |_| true))),
                 Selector::Recovery => chosen.extend(with(recovery::TYPE)),
                 Selector::Tpm2 => chosen.extend(with(TPM2)),
+                Selector::Kbs => chosen.extend(with(kbs_token::TYPE)),
             }
         }
         chosen.retain(|number| slots.old.contains(number));
@@ -102,6 +106,7 @@ impl FromStr for Wipe {
             "password" => Ok(Selector::Password),
             "recovery" => Ok(Selector::Recovery),
             "tpm2" => Ok(Selector::Tpm2),
+            "kbs" => Ok(Selector::Kbs),
             number => number.parse().map(Selector::Slot).map_err(|_| WipeError::Syntax(number.to_owned())),
         };
         text.split(',').map(selector).collect::<Result<_, _>>().map(Self)
@@ -112,7 +117,7 @@ impl FromStr for Wipe {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WipeError {
     /// Not a selector.
-    #[error("'{0}' is neither a keyslot's number nor all, empty, password, recovery or tpm2")]
+    #[error("'{0}' is neither a keyslot's number nor all, empty, password, recovery, tpm2 or kbs")]
     Syntax(String),
     /// No keyslot of this number.
     #[error("Keyslot {0} does not exist or does not hold the volume key")]
@@ -156,13 +161,19 @@ mod tests {
 
     fn tokens() -> BTreeMap<u32, Value> {
         let token = |kind: &str, keyslot: u32| json!({"type": kind, "keyslots": [keyslot.to_string()]});
-        [(0, token(TPM2, 1)), (1, token(recovery::TYPE, 2)), (2, token("clevis", 3))].into()
+        [
+            (0, token(TPM2, 1)),
+            (1, token(recovery::TYPE, 2)),
+            (2, token("clevis", 3)),
+            (3, token(kbs_token::TYPE, 6)),
+        ]
+        .into()
     }
 
-    /// Old keyslots 0 (passphrase, opened), 1 (TPM), 2 (recovery), 3 (clevis), 4 (empty passphrase); 5 is new.
+    /// Old keyslots 0 (passphrase, opened), 1 (TPM), 2 (recovery), 3 (clevis), 4 (empty passphrase), 6 (key broker); 5 is new.
     fn selected(text: &str, proven: &[u32]) -> Result<Vec<u32>, WipeError> {
         let tokens = tokens();
-        let (old, empty) = ((0..5).collect(), [4].into());
+        let (old, empty) = ([0, 1, 2, 3, 4, 6].into(), [4].into());
         let slots = Slots { old, tokens: &tokens, empty, proven: proven.iter().copied().collect() };
         text.parse::<Wipe>()?.select(&slots).map(|chosen| chosen.into_iter().collect())
     }
@@ -174,7 +185,8 @@ mod tests {
             ("recovery", &[2]),
             ("password", &[0, 4]),
             ("empty", &[4]),
-            ("all", &[0, 1, 2, 3, 4]),
+            ("kbs", &[6]),
+            ("all", &[0, 1, 2, 3, 4, 6]),
             ("3,tpm2", &[1, 3]),
         ] {
             assert_eq!(selected(text, &[5]).unwrap(), chosen, "{text}");
@@ -196,7 +208,7 @@ mod tests {
     proptest! {
         #[test]
         fn something_proven_is_always_left(
-            text in "(all|empty|password|recovery|tpm2|[0-4])(,(all|empty|password|recovery|tpm2|[0-4])){0,3}",
+            text in "(all|empty|password|recovery|tpm2|kbs|[0-4])(,(all|empty|password|recovery|tpm2|kbs|[0-4])){0,3}",
             proven in proptest::collection::btree_set(0_u32..8, 1..4),
         ) {
             let proven: Vec<u32> = proven.into_iter().collect();

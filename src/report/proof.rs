@@ -37,6 +37,8 @@ pub enum AuthenticityReport {
     VolumeKeyPin,
     /// A key that the configuration names signed it.
     OwnerSignature,
+    /// The key came from a key broker that the configuration pins.
+    KeyBroker,
     /// Nothing, and the configuration asks for nothing; a warning says what is missing.
     Absent,
 }
@@ -61,6 +63,7 @@ impl ProofReport {
         let (by, owner_key) = match authenticity {
             Some(Authenticity::Pinned) => (AuthenticityReport::VolumeKeyPin, None),
             Some(Authenticity::Signed(key)) => (AuthenticityReport::OwnerSignature, Some(key.to_string())),
+            Some(Authenticity::KeyBroker) => (AuthenticityReport::KeyBroker, None),
             None => (AuthenticityReport::Absent, None),
         };
         let binding = if bound { BindingReport::Verified } else { BindingReport::Absent };

@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{PolicyReport, ProofReport};
+use super::{AttestationReport, PolicyReport, ProofReport};
 use crate::error::Error;
 use crate::luks::token::Token;
+#[cfg(feature = "native")]
+use crate::verify::Proven;
 
 /// Which volume.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -29,6 +31,9 @@ pub struct VolumeReport {
     /// What the volume has proved; absent where nothing was unsealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<ProofReport>,
+    /// Who released the key, if the TPM did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<AttestationReport>,
     /// Name of the mapping.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mapping: Option<String>,
@@ -40,6 +45,12 @@ impl VolumeReport {
         self.token = Some(token.id);
         self.keyslot = Some(token.keyslot);
         self.policy = Some(PolicyReport::of(token));
+    }
+
+    /// Notes what the volume has proved.
+    #[cfg(feature = "native")]
+    pub fn proven(&mut self, proven: &Proven) {
+        self.proof = Some(ProofReport::new(proven.bound, proven.authenticity));
     }
 }
 

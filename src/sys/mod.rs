@@ -5,4 +5,6 @@
 pub mod crypt_log;
 #[expect(unsafe_code, reason = "nix has no device-mapper ioctls")]
 pub mod dm;
+#[expect(unsafe_code, reason = "nix has no interface ioctls")]
+pub mod interface;
 pub mod memory;

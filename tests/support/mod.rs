@@ -11,6 +11,8 @@ pub mod interposer;
 pub mod kbs;
 #[cfg(feature = "native")]
 pub mod library;
+#[cfg(feature = "native")]
+pub mod machine;
 pub mod snapshot;
 pub mod swtpm;
 #[cfg(feature = "native")]

@@ -3,7 +3,6 @@
 use thiserror::Error;
 
 use super::super::{HeaderError, proof};
-use super::TYPE;
 use crate::error::{Class, Failure};
 use crate::tpm::blob::BlobError;
 use crate::tpm::srk::SrkError;
@@ -12,7 +11,7 @@ use crate::tpm::srk::SrkError;
 #[derive(Debug, Error)]
 pub enum TokenError {
     /// A token of something else; not a fault.
-    #[error("Token is not of type {TYPE}")]
+    #[error("Token is of another type")]
     OtherType,
     /// A member is missing or of the wrong type.
     #[error(transparent)]
@@ -44,6 +43,9 @@ pub enum TokenError {
     /// A signed policy without its key, or with one that is not text.
     #[error("Token's signed policy has no usable public key")]
     Signed,
+    /// A path that is too long, or that cannot be shown.
+    #[error("Token's path is not 1 to 386 printable characters")]
+    Path,
     /// Our own member is of another version, or not what we write.
     #[error("Token's cvm-unlock member is not of version {}", proof::VERSION)]
     Ours,
@@ -63,6 +65,7 @@ impl Failure for TokenError {
             Self::Bank => "token-bank",
             Self::PrimaryAlg => "token-primary-alg",
             Self::Signed => "token-signed",
+            Self::Path => "token-path",
             Self::Ours => "token-binding",
         }
     }

@@ -1,0 +1,57 @@
+//! Why there is no network: what is missing at the deadline, or what the system refused, comes in; its name, class and hint go
+//! out.
+
+use std::io;
+
+use thiserror::Error;
+
+use super::outlook::Missing;
+use crate::error::{Class, Failure};
+
+/// Why there is no network.
+#[derive(Debug, Error)]
+pub enum NetworkError {
+    /// It did not come up in time.
+    #[error("The network did not come up in time: there is {0}")]
+    Unavailable(Missing),
+    /// Writing the wish.
+    #[error("Asking for the network")]
+    Ask(#[source] io::Error),
+    /// The kernel's messages about addresses and routes.
+    #[error("Listening for addresses and routes")]
+    Listen(#[source] io::Error),
+    /// Handing name servers on.
+    #[error("Writing the name servers down")]
+    NameServers(#[source] io::Error),
+    /// Taking the network down.
+    #[error("Taking the network down")]
+    TearDown(#[source] io::Error),
+}
+
+impl Failure for NetworkError {
+    fn slug(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "network-unavailable",
+            _ => "network-failed",
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Unavailable(_) => Class::Unavailable,
+            _ => Class::Os,
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Unavailable(Missing::Card) => {
+                "the initramfs needs the card's driver: add_drivers of dracut"
+            }
+            Self::Unavailable(_) => {
+                "the network's configuration comes from /etc/cvm-unlock/network where the image is built"
+            }
+            _ => "",
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Looking: the servers come in, the facts of this moment go out. A `connect(2)` of a UDP socket is the kernel's routing
+//! decision, source address included; no packet is sent.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use nix::net::if_::if_nametoindex;
+
+use super::error::NetworkError;
+use super::name_servers::{self, NameServer};
+use super::outlook::Facts;
+use crate::attest::server::Server;
+
+/// Whom somebody wants to reach.
+#[derive(Debug)]
+pub(super) struct Targets {
+    root: PathBuf,
+    addresses: Vec<SocketAddr>,
+    named: bool,
+}
+
+impl Targets {
+    pub(super) fn of(root: &Path, servers: &[Server]) -> Self {
+        let address = |server: &Server| {
+            server.url.host().parse().ok().map(|address: IpAddr| SocketAddr::new(address, server.url.port()))
+        };
+        let addresses: Vec<_> = servers.iter().filter_map(address).collect();
+        Self { root: root.to_owned(), named: addresses.len() < servers.len(), addresses }
+    }
+
+    /// Looks.
+    pub(super) fn facts(&self) -> Result<Facts, NetworkError> {
+        let name_servers = if self.named {
+            name_servers::known(&self.root).map_err(NetworkError::NameServers)?
+        } else {
+            Vec::new()
+        };
+        Ok(Facts {
+            card: has_card(&self.root),
+            server: self.addresses.iter().copied().any(can_route),
+            named: self.named,
+            name_server: !name_servers.is_empty(),
+            resolver: name_servers
+                .iter()
+                .filter_map(|server| NameServer::socket_address(server, index))
+                .any(can_route),
+        })
+    }
+}
+
+/// Whether the kernel would send a packet there, and has an address to send it from.
+fn can_route(address: SocketAddr) -> bool {
+    let any = match address {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    UdpSocket::bind(any).and_then(|socket| socket.connect(address)).is_ok()
+}
+
+/// The number of an interface, by its name or by itself.
+fn index(scope: &str) -> Option<u32> {
+    scope.parse().ok().or_else(|| if_nametoindex(scope).ok())
+}
+
+/// Whether there is a card: an interface with a device behind it.
+fn has_card(root: &Path) -> bool {
+    let entries = root.join("sys/class/net").read_dir();
+    entries.into_iter().flatten().flatten().take(LIMIT).any(|entry| entry.path().join("device").exists())
+}
+
+/// Interfaces that are looked at.
+const LIMIT: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_routes_to_this_machine_and_not_to_nowhere() {
+        assert!(can_route(SocketAddr::from((Ipv4Addr::LOCALHOST, 443))));
+        // A link-local address needs the number of a link; there is none with this one.
+        assert!(!can_route("[fe80::1%2147483646]:443".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_card_is_an_interface_with_a_device() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(!has_card(root.path()));
+        std::fs::create_dir_all(root.path().join("sys/class/net/lo")).unwrap();
+        assert!(!has_card(root.path()));
+        std::fs::create_dir_all(root.path().join("sys/class/net/ens3/device")).unwrap();
+        assert!(has_card(root.path()));
+    }
+
+    #[test]
+    fn links_are_named_or_numbered() {
+        assert_eq!((index("7"), index("lo"), index("none-such")), (Some(7), if_nametoindex("lo").ok(), None));
+    }
+}

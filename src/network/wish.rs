@@ -1,0 +1,33 @@
+//! The wish for a network: a file that a path unit of the initramfs waits for. It is there as long as the value is.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use super::FOLDER;
+
+/// A wish that stands.
+#[derive(Debug)]
+pub(super) struct Wish(PathBuf);
+
+impl Wish {
+    /// Writes the wish down; `None` in a running system, whose network is not ours to start.
+    pub(super) fn write(root: &Path) -> io::Result<Option<Self>> {
+        if !root.join("etc/initrd-release").exists() {
+            return Ok(None);
+        }
+        let path = root.join(FOLDER).join(NAME);
+        fs::create_dir_all(root.join(FOLDER))?;
+        fs::write(&path, "")?;
+        Ok(Some(Self(path)))
+    }
+}
+
+impl Drop for Wish {
+    fn drop(&mut self) {
+        // What is still there, or already gone, is removed when the network is taken down.
+        let _gone = fs::remove_file(&self.0);
+    }
+}
+
+/// `PathExists=` of cvm-unlock-network.path.
+pub(super) const NAME: &str = "network-wanted";

@@ -1,0 +1,225 @@
+//! The fallback: volumes that the TPM did not open come in; the one goes out whose key a configured key broker releases to
+//! this machine's evidence, and that is what was enrolled.
+//!
+//! Trusted: the servers that the configuration pins. Which volumes there are, their UUIDs and tokens are the host's words:
+//! they can choose among the paths below the configured one, and what is delivered has to open and bind the volume.
+
+use std::time::Instant;
+
+use super::fallback::Scope;
+use super::notes::refuse_volume;
+use super::prove::{Proven, Undecided};
+use super::search::Trial;
+use super::{Host, SelectError};
+use crate::attest::evidence::tpm::TpmEvidence;
+use crate::attest::settings::EvidenceKind;
+use crate::attest::{AttestError, Attester, Delivered, Key, ResourcePath, Settings};
+use crate::error::{Class, Error, Failure};
+use crate::luks::Snapshot;
+use crate::luks::kbs_token::KbsToken;
+use crate::luks::token::TokenError;
+use crate::network::Network;
+use crate::report::{Report, TokenReport, Warning};
+use crate::source::Source;
+use crate::verify::{self, Verified};
+
+/// The connection to the world outside, once it is needed: one deadline for all of it.
+pub(super) struct Outside {
+    until: Instant,
+    /// Wanted for as long as this lives.
+    _network: Network,
+}
+
+/// Whether a volume names a key broker.
+pub(super) fn is_attestable(snapshot: &Snapshot) -> bool {
+    tokens(snapshot).next().is_some()
+}
+
+impl Host<'_> {
+    /// The one of `undecided` that a key broker opens, if there is one. A second one is refused, as with the TPM.
+    pub(super) fn attest(
+        &self,
+        undecided: Vec<Undecided>,
+        trial: &mut Trial<'_>,
+        report: &mut Report,
+    ) -> Result<Option<Proven>, Error> {
+        let mut proven: Option<Proven> = None;
+        let mut ours = None;
+        for Undecided { candidate, snapshot, volume, error } in undecided {
+            if trial.hopeless {
+                refuse_volume(volume, error, trial, report);
+                continue;
+            }
+            report.volume = Some(volume);
+            let outcome = self.open_by_broker(&snapshot, &candidate.file, trial, report);
+            let volume = report.volume.take().unwrap_or_default();
+            match outcome {
+                Ok(verified) => {
+                    if let Some(first) = &proven {
+                        return Err(SelectError::Several(first.candidate.path.clone(), candidate.path).into());
+                    }
+                    if trial.chip.is_some() {
+                        report.warn(Warning::new(
+                            "unlocked-by-attestation",
+                            format!("The TPM did not give the key, a key broker did: {}", error.chain()),
+                        ));
+                    }
+                    proven = Some(Proven { candidate, snapshot, verified });
+                    ours = Some(volume);
+                }
+                Err(error) => refuse_volume(volume, error, trial, report),
+            }
+        }
+        report.volume = ours;
+        Ok(proven)
+    }
+
+    /// Opens a volume by the first of its tokens for which the key is released and fits.
+    fn open_by_broker<S: Source + ?Sized>(
+        &self,
+        snapshot: &Snapshot,
+        source: &S,
+        trial: &mut Trial<'_>,
+        report: &mut Report,
+    ) -> Result<Verified, Error> {
+        let settings = self.config.kbs.as_ref().ok_or(AttestError::NotConfigured)?;
+        let mut refusal = None;
+        for (id, token) in tokens(snapshot) {
+            let opened = token.map_err(Error::from).and_then(|token| {
+                self.open_by_token(settings, &token, (snapshot, source), trial, report).map(|v| (token, v))
+            });
+            match opened {
+                Ok((token, verified)) => {
+                    let volume = report.volume.get_or_insert_default();
+                    (volume.token, volume.keyslot) = (Some(token.id), Some(token.keyslot));
+                    volume.proven(&verified.proven);
+                    for warning in &verified.warnings {
+                        report.warn(warning.clone());
+                    }
+                    return Ok(verified);
+                }
+                Err(error) => {
+                    report.refused_tokens.push(TokenReport::new(id, error.slug(), error.chain()));
+                    refusal.get_or_insert(error);
+                    if trial.hopeless {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(refusal.unwrap_or_else(|| BrokerError::NoToken.into()))
+    }
+
+    fn open_by_token<S: Source + ?Sized>(
+        &self,
+        settings: &Settings,
+        token: &KbsToken,
+        (snapshot, source): (&Snapshot, &S),
+        trial: &mut Trial<'_>,
+        report: &mut Report,
+    ) -> Result<Verified, Error> {
+        let path = match &token.path {
+            None => settings.resource.path(snapshot.uuid()),
+            Some(path) => settings.resource.accept(path),
+        };
+        let path = path.ok_or(BrokerError::Path)?;
+        trial.keys_left = trial.keys_left.checked_sub(1).ok_or(BrokerError::TooManyKeys)?;
+        let key = self.fetch(settings, &path, trial, report)?;
+        report.volume.get_or_insert_default().attestation = Some((&key.provenance).into());
+        report.stage("verify", |_| {
+            let delivered = Delivered::parse(&key.secret)?;
+            let area = snapshot.read_area(source, token.keyslot)?;
+            Ok(verify::verify_delivered(token, &delivered, snapshot, &area, self.config)?)
+        })
+    }
+
+    /// The key at `path`; brings up the network at the first call of a boot.
+    fn fetch(
+        &self,
+        settings: &Settings,
+        path: &ResourcePath,
+        trial: &mut Trial<'_>,
+        report: &mut Report,
+    ) -> Result<Key, Error> {
+        let outside = match &mut trial.outside {
+            Some(outside) => outside,
+            none => {
+                let until = settings.until();
+                let servers = settings.servers.as_slice();
+                let network = report
+                    .stage("network", |_| Network::bring_up(self.root, servers, until))
+                    .inspect_err(|_| {
+                        trial.hopeless = true;
+                    })?;
+                none.insert(Outside { until, _network: network })
+            }
+        };
+        let until = outside.until;
+        let mut attester = match (settings.evidence, &mut trial.chip) {
+            (EvidenceKind::Tpm, Some(chip)) => Attester::new(TpmEvidence::new(&mut *chip.tpm)),
+            // No configuration waives the TPM and wants its evidence.
+            (EvidenceKind::Tpm, None) => return Err(AttestError::NotConfigured.into()),
+            #[cfg(feature = "test-double")]
+            (EvidenceKind::Sample, _) => Attester::new(crate::attest::evidence::sample::SampleEvidence),
+        };
+        attester.init_data = settings.init_data.as_deref();
+        log::info!("Asking the key broker for {path}");
+        let fetched =
+            report.stage("attest", |_| crate::attest::fetch_key(settings, &mut attester, path, until));
+        fetched.map_err(|error| {
+            trial.hopeless |= Scope::of(&error) == Scope::Boot;
+            error.into()
+        })
+    }
+}
+
+/// The tokens for key brokers, in ascending order.
+fn tokens(snapshot: &Snapshot) -> impl Iterator<Item = (u32, Result<KbsToken, TokenError>)> {
+    let parsed = snapshot.tokens().iter().map(|(id, value)| (*id, KbsToken::parse(*id, value)));
+    parsed.filter(|(_, token)| !matches!(token, Err(TokenError::OtherType)))
+}
+
+/// Why a key broker is not asked about a volume.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// Nothing to open by a key broker's key.
+    #[error("The volume has no token for a key broker")]
+    NoToken,
+    /// The configuration has no TPM, so nothing was unsealed.
+    #[error("The configuration waives the TPM")]
+    Waived,
+    /// The token is the host's to write: it chooses no other repository or type.
+    #[error("The token names a resource that is not where the configuration's lie")]
+    Path,
+    /// Each key costs a handshake.
+    #[error("Key not asked for: a boot does not ask for as many keys as all volumes name")]
+    TooManyKeys,
+}
+
+impl Failure for BrokerError {
+    fn slug(&self) -> &'static str {
+        match self {
+            Self::NoToken => "kbs-token-none",
+            Self::Waived => "tpm-waived",
+            Self::Path => "kbs-path-refused",
+            Self::TooManyKeys => "kbs-keys-too-many",
+        }
+    }
+
+    fn class(&self) -> Class {
+        Class::Data
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::NoToken => "Enrol the volume: cvm-unlock enroll --kbs=FILE",
+            Self::Waived => "",
+            Self::Path => "kbs.resource of the configuration names repository and type",
+            Self::TooManyKeys => "Detach the disks that are not this machine's",
+        }
+    }
+}
+
+/// Keys that one boot asks for, over all volumes. Ours: one volume has one or two tokens of this kind, and each costs a quote
+/// and three round trips.
+pub(super) const KEYS_LIMIT: usize = 4;

@@ -1,0 +1,174 @@
+//! What comes after a refusal: why the TPM gave no secret, or a key broker no key, comes in; whether somebody else may still
+//! be asked goes out. Pure.
+//!
+//! Attestation answers "is this machine in a state that the owner accepts?". It is asked where the TPM's answer to that was
+//! no, or where nobody sealed anything to this TPM. It is no answer to a host that lies: a header that is refused, a binding
+//! or a signature that does not hold, PCR 15 that was extended before us end the boot.
+
+use crate::attest::{AttestError, Fault};
+use crate::tpm::TpmError;
+use crate::unseal::{Reason, UnsealError};
+use crate::verify::VerifyError;
+
+/// What may be tried next for a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fallback {
+    /// A key broker decides, if the configuration names one.
+    Attest,
+    /// Nothing: the host lies, or there is nobody who could vouch for the machine.
+    Final,
+}
+
+impl Fallback {
+    /// The decision after the TPM gave no secret.
+    pub(super) const fn after(error: &UnsealError) -> Self {
+        let reason = match error {
+            UnsealError::NoToken => return Self::Attest,
+            UnsealError::Refused(skipped) => &skipped.reason,
+        };
+        match reason {
+            // No token that this image could use: another kind, a PIN, a policy that nobody signed.
+            Reason::Token(_) | Reason::Refused(_) => Self::Attest,
+            Reason::Tpm(error) => match error {
+                // Another state, or another TPM, than the one that was sealed to.
+                TpmError::PcrMismatch
+                | TpmError::SignatureInvalid
+                | TpmError::ForeignTpm { .. }
+                | TpmError::SrkAbsent
+                | TpmError::SrkOther
+                | TpmError::Lockout { .. }
+                | TpmError::OwnerAuth { .. }
+                | TpmError::EndorsementAuth { .. }
+                | TpmError::PcrUnreadable { .. }
+                | TpmError::Refused { .. } => Self::Attest,
+                // It does not answer as a TPM does, so it vouches for nothing either.
+                TpmError::Absent { .. }
+                | TpmError::Busy { .. }
+                | TpmError::Open { .. }
+                | TpmError::Transport { .. }
+                | TpmError::Transient { .. }
+                | TpmError::Memory { .. }
+                | TpmError::PcrChanged
+                | TpmError::Forged { .. }
+                | TpmError::Library { .. } => Self::Final,
+            },
+        }
+    }
+
+    /// The decision after a secret that the TPM gave. What the token lacks, a key broker can make up for; what does not
+    /// hold, nobody can.
+    pub(super) const fn after_secret(error: &VerifyError) -> Self {
+        match error {
+            VerifyError::Unbound | VerifyError::FenceIneffective | VerifyError::Unauthenticated(_) => {
+                Self::Attest
+            }
+            VerifyError::Keyslot(_)
+            | VerifyError::Header(_)
+            | VerifyError::BindingViolated
+            | VerifyError::SignatureInvalid
+            | VerifyError::OtherVolume => Self::Final,
+        }
+    }
+
+    /// Both: one reason against it suffices.
+    pub(super) const fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Attest, Self::Attest) => Self::Attest,
+            _ => Self::Final,
+        }
+    }
+}
+
+/// Whom a failed attestation concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// This volume: another one has another key.
+    Volume,
+    /// All: no volume's key can be had.
+    Boot,
+}
+
+impl Scope {
+    /// The decision after a key broker.
+    pub(super) const fn of(error: &AttestError) -> Self {
+        match error {
+            AttestError::AtServer {
+                fault: Fault::Denied { .. } | Fault::Missing { .. } | Fault::Empty { .. },
+                ..
+            } => Self::Volume,
+            AttestError::AtServer { .. } | AttestError::NotConfigured | AttestError::NoTime => Self::Boot,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::luks::token::TokenError;
+    use crate::policy::Refusal;
+    use crate::tpm::Verb;
+    use crate::unseal::{Next, Skipped};
+
+    fn refused(reason: Reason) -> UnsealError {
+        UnsealError::Refused(Skipped { token: 0, reason, mismatch: None })
+    }
+
+    #[test]
+    fn another_state_or_another_tpm_may_be_attested() {
+        let verb = Verb::Unseal;
+        for reason in [
+            Reason::from(TokenError::OtherType),
+            Refusal::Pin.into(),
+            TpmError::PcrMismatch.into(),
+            TpmError::SignatureInvalid.into(),
+            TpmError::SrkAbsent.into(),
+            TpmError::SrkOther.into(),
+            TpmError::OwnerAuth { verb }.into(),
+            TpmError::EndorsementAuth { verb }.into(),
+        ] {
+            assert_eq!(Fallback::after(&refused(reason)), Fallback::Attest);
+        }
+        assert_eq!(Fallback::after(&UnsealError::NoToken), Fallback::Attest);
+    }
+
+    #[test]
+    fn a_tpm_that_opens_nothing_at_all_is_no_reason_to_ask_anybody() {
+        for error in [TpmError::PcrChanged] {
+            let reason = Reason::from(error);
+            assert_eq!(Next::after(&reason), Next::Stop);
+            assert_eq!(Fallback::after(&refused(reason)), Fallback::Final);
+        }
+    }
+
+    #[test]
+    fn what_a_token_lacks_may_be_made_up_for_and_what_does_not_hold_may_not() {
+        use crate::authentic::Missing;
+        let missing = [Missing::Proof, Missing::UnknownSigner, Missing::NotPinned];
+        let lacking = missing.map(VerifyError::Unauthenticated).into_iter();
+        for error in lacking.chain([VerifyError::Unbound, VerifyError::FenceIneffective]) {
+            assert_eq!(Fallback::after_secret(&error), Fallback::Attest);
+        }
+        for error in [VerifyError::BindingViolated, VerifyError::SignatureInvalid, VerifyError::OtherVolume] {
+            assert_eq!(Fallback::after_secret(&error), Fallback::Final);
+        }
+        assert_eq!(Fallback::Attest.and(Fallback::Final), Fallback::Final);
+        assert_eq!(Fallback::Attest.and(Fallback::Attest), Fallback::Attest);
+    }
+
+    #[test]
+    fn a_denial_is_about_one_volume_and_a_dead_server_about_all() {
+        let at = |fault| AttestError::AtServer { server: String::new(), fault };
+        let text = String::new;
+        for fault in [
+            Fault::Denied { detail: text() },
+            Fault::Missing { path: text(), detail: text() },
+            Fault::Empty { path: text() },
+        ] {
+            assert_eq!(Scope::of(&at(fault)), Scope::Volume);
+        }
+        for fault in [Fault::Random, Fault::EvidenceRefused { detail: text() }, Fault::TooOld(text())] {
+            assert_eq!(Scope::of(&at(fault)), Scope::Boot);
+        }
+        assert_eq!(Scope::of(&AttestError::NoTime), Scope::Boot);
+    }
+}

@@ -1,0 +1,218 @@
+//! A new secret for a key broker: where its document shall lie comes in; a keyslot, its token and its proof go into the copy of
+//! the metadata and are tried there as a boot will try them. What the broker gets, the key document, goes into a new file before
+//! the volume changes: a keyslot whose secret nobody has would be of no use, a document without its keyslot is harmless.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::metadata::Metadata;
+use super::seal::{SealError, prove, random_secret};
+use crate::attest::protocol::ResourceTemplate;
+use crate::attest::{Delivered, ResourcePath, key_document};
+use crate::authentic::{Authenticity, Missing};
+use crate::config::{Authentic, Config};
+use crate::error::{Class, Error, Failure};
+use crate::luks::Snapshot;
+use crate::luks::binding::{self, VolumeKeyDigest};
+use crate::luks::kbs_token::KbsToken;
+use crate::owner::{PublicKey, SigningKey};
+use crate::report::Warning;
+use crate::secret::{Secret, VolumeKey};
+use crate::source::Source;
+use crate::unseal::passphrase;
+use crate::verify::{self, VerifyError};
+
+/// What to enrol for a key broker.
+#[derive(Clone, Debug)]
+pub struct Broker {
+    /// Where the key document is written; nothing may be there yet.
+    pub document: PathBuf,
+    /// Where the broker will keep it, if not where the image's configuration says.
+    pub path: Option<ResourcePath>,
+    /// What the configuration says, if there is one.
+    pub template: Option<ResourceTemplate>,
+}
+
+/// What was enrolled for a key broker.
+#[derive(Debug, Serialize)]
+pub struct BrokerSlot {
+    /// The new keyslot.
+    pub keyslot: u32,
+    /// The new token.
+    pub token: u32,
+    /// The key document, to be uploaded.
+    pub document: PathBuf,
+    /// Where to, as far as that is known here.
+    pub resource: Option<String>,
+    /// The owner key that signed, by its name.
+    pub signer: Option<String>,
+}
+
+impl Broker {
+    /// Refuses a file that is there already, before anything else is done.
+    pub(super) fn check(&self) -> Result<(), KbsError> {
+        match self.document.symlink_metadata() {
+            Ok(_) => Err(KbsError::Exists(self.document.clone())),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Warns of a path that no boot under this configuration would ask for.
+    pub(super) fn judge(&self) -> Option<Warning> {
+        let (path, template) = (self.path.as_ref()?, self.template.as_ref()?);
+        template.accept(&path.to_string()).is_none().then(|| {
+            Warning::new(
+                "kbs-path-elsewhere",
+                format!("{path} is outside of the configuration's kbs.resource: a boot under it would not ask for it"),
+            )
+        })
+    }
+
+    /// Where the document belongs.
+    fn resource(&self, snapshot: &Snapshot) -> Option<String> {
+        let template = || self.template.as_ref()?.path(snapshot.uuid());
+        self.path.clone().or_else(template).map(|path| path.to_string())
+    }
+}
+
+/// A secret, and the document that says it.
+pub(super) struct Made {
+    secret: Secret,
+    document: Secret,
+}
+
+impl Made {
+    /// Draws a secret for the volume with this key.
+    pub(super) fn new(key: &VolumeKey) -> Result<Self, SealError> {
+        let secret = random_secret()?;
+        let document = key_document::write(&secret, &VolumeKeyDigest::of(key));
+        Ok(Self { secret, document })
+    }
+
+    /// Adds the keyslot.
+    pub(super) fn add_keyslot(&self, metadata: &mut Metadata, key: &VolumeKey) -> Result<u32, Error> {
+        Ok(metadata.add_keyslot(key, &passphrase(&self.secret))?)
+    }
+
+    /// Adds the token that names the keyslot and binds it as it is in `snapshot`.
+    pub(super) fn add_token(
+        &self,
+        metadata: &mut Metadata,
+        snapshot: &Snapshot,
+        keyslot: u32,
+        key: &VolumeKey,
+        (broker, owner): (&Broker, Option<&SigningKey>),
+    ) -> Result<BrokerSlot, Error> {
+        let proof = prove(&self.secret, &binding::message(snapshot, keyslot, key)?, owner)?;
+        let path = broker.path.as_ref().map(ToString::to_string);
+        // The number is the header's to give.
+        let token = KbsToken { id: 0, keyslot, path, proof: Some(proof) };
+        let token = metadata.add_token(&token.to_json())?;
+        let signer = owner.map(|owner| owner.public().id().to_string());
+        let resource = broker.resource(snapshot);
+        Ok(BrokerSlot { keyslot, token, document: broker.document.clone(), resource, signer })
+    }
+
+    /// Walks the new path as a boot will: the token and the document are read back, the keyslot opens, binding, pin and
+    /// signature hold.
+    pub(super) fn try_token(
+        &self,
+        after: &Snapshot,
+        bytes: &Vec<u8>,
+        number: u32,
+        owner: Option<&SigningKey>,
+    ) -> Result<(), Error> {
+        let json = after.tokens().get(&number).ok_or(SealError::Trial("the token was not written"))?;
+        let token = KbsToken::parse(number, json)?;
+        let delivered = Delivered::parse(&self.document)
+            .map_err(|_| SealError::Trial("the key document cannot be read back"))?;
+        check(&token, &delivered, after, bytes, owner.map(SigningKey::public))
+    }
+
+    /// Writes the key document, durably, into a file that only its owner can read.
+    pub(super) fn write_document(&self, path: &Path) -> Result<(), KbsError> {
+        let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(KbsError::Exists(path.to_owned()));
+            }
+            opened => opened.map_err(|source| KbsError::Write { path: path.to_owned(), source })?,
+        };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let written = file
+            .write_all(self.document.expose())
+            .and_then(|()| file.sync_all())
+            .and_then(|()| File::open(folder)?.sync_all());
+        written.map_err(|source| {
+            // Ours, and of no use: the volume will not change.
+            let _ = std::fs::remove_file(path);
+            KbsError::Write { path: path.to_owned(), source }
+        })
+    }
+}
+
+/// Opens the token's keyslot with what a broker delivered, as a boot under the strict defaults would, `owner`'s key being the only
+/// one that the configuration names.
+///
+/// # Errors
+/// Those of [`verify::verify_delivered`], and `owner-unknown` where the signature is not `owner`'s.
+pub fn check(
+    token: &KbsToken,
+    delivered: &Delivered,
+    snapshot: &Snapshot,
+    source: &(impl Source + ?Sized),
+    owner: Option<&PublicKey>,
+) -> Result<(), Error> {
+    let area = snapshot.read_area(source, token.keyslot)?;
+    let owner_keys = owner.cloned().into_iter().collect();
+    let config = Config { authentic: Authentic { owner_keys, ..Authentic::default() }, ..Config::default() };
+    let verified = verify::verify_delivered(token, delivered, snapshot, &area, &config)?;
+    match (owner, verified.proven.authenticity) {
+        (Some(_), Some(Authenticity::Signed(_))) | (None, _) => Ok(()),
+        (Some(_), _) => Err(VerifyError::Unauthenticated(Missing::UnknownSigner).into()),
+    }
+}
+
+/// Why there is no key document.
+#[derive(Debug, thiserror::Error)]
+pub enum KbsError {
+    /// Something is there already: another volume's document, perhaps.
+    #[error("{} exists already", .0.display())]
+    Exists(PathBuf),
+    /// Making or writing it.
+    #[error("Writing the key document {}", path.display())]
+    Write {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Failure for KbsError {
+    fn slug(&self) -> &'static str {
+        match self {
+            Self::Exists(_) => "key-document-exists",
+            Self::Write { .. } => "key-document-not-written",
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Exists(_) => Class::Usage,
+            Self::Write { .. } => Class::Os,
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Exists(_) => {
+                "Name a new file; one of an enrolment that was interrupted is of no use, and may be removed"
+            }
+            Self::Write { .. } => "Nothing was changed",
+        }
+    }
+}
