@@ -76,12 +76,12 @@ impl Fixture {
     }
 }
 
-/// The report names the broker, and that the broker vouches for the volume.
+/// The report names the broker, and that the owner's signature, which our enrolment wrote beside the binding, holds as well.
 pub(super) fn says_who(outcome: &Outcome, server: &str) -> Result<()> {
     let report = outcome.evidence()?.report()?;
     let said = |pointer: &str| report.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let who = (said("/volume/attestation/server"), said("/volume/proof/authenticity"));
-    ensure!(who == (server, "key-broker"), "The report names {who:?}, not {server}: {report}");
+    ensure!(who == (server, "owner-signature"), "The report names {who:?}, not {server}: {report}");
     Ok(())
 }
 
