@@ -71,13 +71,10 @@ impl Lab {
             firmware: Firmware::new(&cache, &tools)?,
             factory_tpm: manufacture(&cache, &tools)?,
             product: Product {
-                test_double: place(
-                    "CVM_UNLOCK_TEST_DOUBLE",
-                    checkout.join("target").join(&triple).join("test-double/cvm-unlock"),
-                ),
+                test_double: place("CVM_UNLOCK_TEST_DOUBLE", checkout.join("target/test-double/cvm-unlock")),
                 executable: place(
                     "CVM_UNLOCK_EXECUTABLE",
-                    checkout.join("target").join(&triple).join("release/cvm-unlock"),
+                    checkout.join("target").join(triple).join("release/cvm-unlock"),
                 ),
                 owner: Owner::new(&cache, &tools, &pki)?,
                 pki,
