@@ -26,7 +26,7 @@ impl Net {
         let peer = match self {
             Self::User => "user,id=net",
             Self::Ipv6Only => "user,id=net,ipv4=off",
-            Self::Nowhere => "hubport,id=net,hubid=0",
+            Self::Nowhere => NOWHERE,
         };
         [
             ["-netdev", peer].map(str::to_owned),
@@ -111,6 +111,9 @@ impl Packet<'_> {
     }
 }
 
+/// A cable to a port where nobody listens: what is sent is gone. (A hub without a second port would not take a packet.)
+const NOWHERE: &str = "dgram,id=net,local.type=inet,local.host=127.0.0.1,local.port=9001,\
+     remote.type=inet,remote.host=127.0.0.1,remote.port=9002";
 /// Locally administered, and no other card's here.
 const MAC: &str = "52:54:00:c0:ff:ee";
 const MAC_BYTES: [u8; 6] = [0x52, 0x54, 0, 0xc0, 0xff, 0xee];
