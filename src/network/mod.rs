@@ -8,6 +8,7 @@
 
 mod changes;
 mod error;
+mod follower;
 mod name_servers;
 mod outlook;
 mod route;
@@ -24,12 +25,14 @@ pub use tear_down::tear_down;
 
 use crate::attest::server::Server;
 use changes::Changes;
+use follower::Follower;
 use route::Targets;
 use wish::Wish;
 
 /// The network, as long as somebody needs it: dropping it withdraws the wish. It is taken down before the root is switched.
 #[derive(Debug)]
 pub struct Network {
+    _follower: Option<Follower>,
     _wish: Option<Wish>,
 }
 
@@ -45,7 +48,7 @@ impl Network {
         // Before the first look, so that nothing falls between the two.
         let changes = Changes::open().map_err(NetworkError::Listen)?;
         if targets.facts()?.outlook() == Outlook::Ready {
-            return Ok(Self { _wish: None });
+            return Ok(Self { _follower: None, _wish: None });
         }
         let wish = Wish::write(root).map_err(NetworkError::Ask)?;
         log::info!("{}", if wish.is_some() { "The network is asked for" } else { "Waiting for the network" });
@@ -62,7 +65,8 @@ impl Network {
             }
         }
         log::info!("The network is there after {:.2} s", started.elapsed().as_secs_f64());
-        Ok(Self { _wish: wish })
+        let follower = (targets.has_names() && wish.is_some()).then(|| Follower::start(root)).transpose();
+        Ok(Self { _follower: follower.map_err(NetworkError::NameServers)?, _wish: wish })
     }
 }
 
@@ -128,6 +132,21 @@ mod tests {
         assert!(wish.exists());
         drop(network);
         assert!(!wish.exists());
+    }
+
+    #[test]
+    fn name_servers_that_come_after_the_route_are_followed_while_the_network_is_used() {
+        let root = root(&[("etc/initrd-release", ""), ("etc/resolv.conf", "nameserver 127.0.0.1\n")]);
+        let follower = Follower::start(root.path()).unwrap();
+        let links = root.path().join("run/systemd/netif/links");
+        std::fs::create_dir_all(&links).unwrap();
+        std::fs::write(links.join("2"), "DNS=192.0.2.1\n").unwrap();
+        let written = root.path().join(FOLDER).join(name_servers::NAME);
+        while !written.exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(std::fs::read_to_string(written).unwrap().starts_with("nameserver 192.0.2.1\n"));
+        drop(follower);
     }
 
     #[test]

@@ -28,6 +28,11 @@ impl Targets {
         Self { root: root.to_owned(), named: addresses.len() < servers.len(), addresses }
     }
 
+    /// Whether one of them has a name.
+    pub(super) fn has_names(&self) -> bool {
+        self.named
+    }
+
     /// Looks.
     pub(super) fn facts(&self) -> Result<Facts, NetworkError> {
         let name_servers = if self.named {
