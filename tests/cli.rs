@@ -106,6 +106,19 @@ fn status_names_the_proof_that_opened_the_volume() {
 }
 
 #[test]
+fn network_down_takes_down_no_network_but_an_initramfss() {
+    // Not even where the root looks like one.
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir(root.path().join("etc")).unwrap();
+    std::fs::write(root.path().join("etc/initrd-release"), "").unwrap();
+    for root in ["/", root.path().to_str().unwrap()] {
+        let refused = run(&["network-down", "--root", root]);
+        let said = &refused.stderr;
+        assert!(refused.code == 64 && said.contains("inside an initramfs only"), "{said}");
+    }
+}
+
+#[test]
 fn fail_ends_no_machine_but_an_initramfs() {
     let refused = run(&["fail"]);
     assert!(refused.code == 64 && refused.stderr.contains("inside an initramfs only"), "{}", refused.stderr);

@@ -14,6 +14,7 @@ use cvm_unlock::discover::sector::SectorSize;
 use cvm_unlock::luks::kbs_token::KbsToken;
 use cvm_unlock::luks::token::Token;
 use cvm_unlock::luks::{Flag, FlagSet, Snapshot, emit, parse_json};
+use cvm_unlock::network::{of_networkd, of_resolv_conf};
 use cvm_unlock::owner::PublicKey;
 use cvm_unlock::policy::key::PolicyKey;
 use cvm_unlock::policy::signature::Signatures;
@@ -32,7 +33,7 @@ pub(crate) struct Target {
 }
 
 /// All parsers.
-pub(crate) const ALL: [Target; 11] = [
+pub(crate) const ALL: [Target; 12] = [
     Target { name: "gpt", parse: gpt },
     Target { name: "header", parse: header },
     Target { name: "json", parse: json },
@@ -44,6 +45,7 @@ pub(crate) const ALL: [Target; 11] = [
     Target { name: "signature", parse: signature },
     Target { name: "key", parse: key },
     Target { name: "config", parse: config },
+    Target { name: "name-servers", parse: name_servers },
 ];
 
 /// A disk that is zero where nothing was put.
@@ -242,6 +244,16 @@ fn key(input: &[u8]) -> bool {
 /// A configuration. Not the host's to write, but a broken one must not do harm either.
 fn config(input: &[u8]) -> bool {
     Config::parse(input).is_ok()
+}
+
+/// What networkd says of a link (its third), or a resolver's configuration.
+fn name_servers(input: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(input) else { return false };
+    let servers = [of_networkd(text, 3), of_resolv_conf(text)].concat();
+    for server in &servers {
+        assert_eq!(of_resolv_conf(&format!("nameserver {server}\n")), std::slice::from_ref(server));
+    }
+    !servers.is_empty()
 }
 
 /// Switches, so many bytes, and the rest.
