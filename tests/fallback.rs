@@ -190,12 +190,11 @@ fn without_a_token_for_it_no_key_broker_is_asked() {
 fn a_host_that_lies_about_the_header_gets_no_attestation() {
     let mut bench = Bench::new();
     let broker = bench.broker(|_| ());
-    let other = |name| move |json: &mut Value| json["keyslots"]["1"]["area"][name] = json!("cipher_null-ecb");
-    for (change, slug) in [
-        (Box::new(other("encryption")) as Box<dyn Fn(&mut Value)>, "luks-cipher-null"),
-        (Box::new(|json: &mut Value| json["config"]["flags"] = json!(["no-read-workqueue"])), "luks-flag"),
+    for (pointer, value, slug) in [
+        ("/keyslots/1/area/encryption", json!("cipher_null-ecb"), "luks-cipher-null"),
+        ("/config/flags", json!(["no-read-workqueue"]), "luks-flag"),
     ] {
-        let forged = Forge::of(&bench.volume()).json(change);
+        let forged = Forge::of(&bench.volume()).set(pointer, &value);
         let attacked = bench.machine(&broker, &forged.volume());
         let run = unlock(&attacked, &bench.tpm, &[]);
         assert_eq!(report(&attacked)["failure"]["slug"], slug, "{}", run.stderr);

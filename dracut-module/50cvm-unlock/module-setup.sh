@@ -160,7 +160,7 @@ cvm_unlock_resolver() {
     local nsswitch=$initdir/etc/nsswitch.conf others=''
     [[ -e $nsswitch ]] && others=$(grep -v '^[[:space:]]*hosts:' "$nsswitch")
     rm -f "$nsswitch"
-    printf '%s\nhosts: files dns\n' "$others" > "$nsswitch"
+    printf '%s\n' ${others:+"$others"} 'hosts: files dns' > "$nsswitch"
 }
 
 cvm_unlock_networkd() {
@@ -172,12 +172,12 @@ cvm_unlock_networkd() {
     for file in "$files"/*.network "$files"/*.netdev "$files"/*.link; do
         [[ -f $file ]] || continue
         name=${file##*/}
-        command install -m 0644 "$file" "$to/$name"
+        cvm_unlock_copy 0644 "$file" "$to/$name"
         [[ $name == *.network ]] || continue
         mkdir -p "$to/$name.d"
         printf '[Network]\nKeepConfiguration=no\n' > "$to/$name.d/99-cvm-unlock.conf"
     done
-    cvm_unlock_any "$to"/*.network || command install -m 0644 "$moddir/default.network" "$to/90-cvm-unlock.network"
+    cvm_unlock_any "$to"/*.network || cvm_unlock_copy 0644 "$moddir/default.network" "$to/90-cvm-unlock.network"
     cvm_unlock_backend systemd-networkd.service
     # Whoever else may start it: not without our wish.
     mkdir -p "$system/systemd-networkd.service.d"
@@ -199,7 +199,7 @@ cvm_unlock_network_manager() {
     mkdir -p "$to/system-connections"
     for file in "$files"/*.nmconnection; do
         [[ -f $file ]] || continue
-        command install -m 0600 "$file" "$to/system-connections/${file##*/}"
+        cvm_unlock_copy 0600 "$file" "$to/system-connections/${file##*/}"
     done
     # Without a file of the image's, NetworkManager's own default: automatic configuration of every Ethernet card.
     printf '[main]\nplugins=keyfile\ndhcp=internal\ndns=default\nrc-manager=symlink\nhostname-mode=none\n' > "$to/NetworkManager.conf"
@@ -226,6 +226,11 @@ cvm_unlock_user() {
         esac
         printf '%s\n' "$entry" >> "$initdir/etc/$file"
     done
+}
+
+# What install(1) does, whose name is a function of this module.
+cvm_unlock_copy() {
+    cp -L --no-preserve=all "$2" "$3" && chmod "$1" "$3"
 }
 
 # Whether one of these files is there (a pattern that matches nothing stands for itself).

@@ -125,6 +125,9 @@ mod tests {
             TpmError::SrkOther.into(),
             TpmError::OwnerAuth { verb }.into(),
             TpmError::EndorsementAuth { verb }.into(),
+            TpmError::Lockout { verb }.into(),
+            TpmError::ForeignTpm { rc: 0x1df }.into(),
+            TpmError::Refused { verb, rc: 0x101 }.into(),
         ] {
             assert_eq!(Fallback::after(&refused(reason)), Fallback::Attest);
         }
@@ -133,7 +136,18 @@ mod tests {
 
     #[test]
     fn a_tpm_that_opens_nothing_at_all_is_no_reason_to_ask_anybody() {
-        for error in [TpmError::PcrChanged] {
+        let (verb, rc, device) = (Verb::Unseal, 0xa000a, String::new);
+        let source = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        for error in [
+            TpmError::Absent { device: device(), source: source() },
+            TpmError::Busy { device: device(), source: source() },
+            TpmError::Open { device: device(), source: source() },
+            TpmError::Transport { verb, rc },
+            TpmError::Transient { verb, rc },
+            TpmError::Memory { verb, rc },
+            TpmError::Forged { verb },
+            TpmError::PcrChanged,
+        ] {
             let reason = Reason::from(error);
             assert_eq!(Next::after(&reason), Next::Stop);
             assert_eq!(Fallback::after(&refused(reason)), Fallback::Final);

@@ -35,6 +35,7 @@ pub mod policy;
 pub mod progress;
 pub mod qemu;
 pub mod qmp;
+pub mod remains;
 pub mod scenario;
 pub mod scenarios;
 pub mod serial;

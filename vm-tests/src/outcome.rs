@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::evidence::Evidence;
 use crate::hex;
 use crate::net::{Packet, Packets};
+use crate::remains;
 use crate::serial::Serial;
 use crate::swtpm_log::TpmLog;
 
@@ -153,6 +154,19 @@ impl Outcome {
                 let sessions = self.evidence()?.text(piece)?;
                 ensure!(sessions.trim().is_empty(), "The TPM holds `{piece}`: {sessions}");
             }
+            Ok(())
+        };
+        self.explain(judged())
+    }
+
+    /// No card is up in the booted system, and nothing of the initramfs's network is left.
+    ///
+    /// # Errors
+    /// When something is.
+    pub fn left_no_network(&self) -> Result<&Self> {
+        let judged = || -> Result<()> {
+            let left = remains::of_a_network(self.evidence()?)?;
+            ensure!(left.is_empty(), "The initramfs's network left {left:?}");
             Ok(())
         };
         self.explain(judged())

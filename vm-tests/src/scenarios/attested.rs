@@ -70,6 +70,7 @@ impl Fixture {
             .reached_real_root()?
             .fenced_with(&self.enrolled.volume.measurement(&lab.tools)?)?
             .left_no_session()?
+            .left_no_network()?
             .unsealed_nothing()?;
         let released = broker.released_once(&path_of(lab, &self.enrolled)?);
         outcome.explain(released.and_then(|()| says_who(outcome, server))).map(drop)
