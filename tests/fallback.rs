@@ -309,6 +309,30 @@ fn a_strangers_volume_does_not_keep_the_key_broker_from_opening_ours() {
     let report = bench.opens(&tree);
     assert!(report["volume"]["device"].as_str().unwrap().ends_with("dev/vdb2"), "{report}");
     assert_eq!(report["refused_volumes"][0]["slug"], "kbs-resource-missing");
+    let missing = |token: &&Value| token["slug"] == "kbs-resource-missing";
+    let refused = report["refused_tokens"].as_array().unwrap().iter().find(missing).unwrap();
+    assert_eq!(refused["device"], report["refused_volumes"][0]["device"], "{report}");
+}
+
+#[test]
+fn a_key_broker_in_trouble_does_not_keep_the_tpm_from_opening_a_disk_that_comes_later() {
+    let (bench, stranger) = (Bench::new(), Bench::new());
+    let broker = bench.broker(|config| config["faults"] = json!({"auth": "trouble"}));
+    let tree = bench.machine_with(&broker, &stranger.volume(), |config| {
+        config["kbs"]["deadline_seconds"] = json!(2);
+    });
+    let report = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while broker.log().is_empty() {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            add_disk(&tree, "vdb", 16, &bench.volume(), OTHER_ESP);
+        });
+        bench.opens(&tree)
+    });
+    assert!(report["volume"]["device"].as_str().unwrap().ends_with("dev/vdb2"), "{report}");
+    assert_eq!(report["refused_volumes"][0]["slug"], "kbs-trouble");
+    assert_eq!(report["volume"]["attestation"], Value::Null);
 }
 
 #[test]

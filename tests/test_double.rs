@@ -30,7 +30,7 @@ fn sample_evidence_gets_a_key_over_plain_http_in_each_version_of_the_protocol() 
         let broker = broker(|config| config["version"] = json!(version));
         let settings: Settings = serde_json::from_value(kbs(&broker)).unwrap();
         let path = ResourcePath::parse(PATH).unwrap();
-        let key = fetch_key(&settings, &mut Attester::new(SampleEvidence), &path);
+        let key = fetch_key(&settings, &mut Attester::new(SampleEvidence), &path, settings.until());
         let key = key.unwrap_or_else(|error| panic!("{}", chain(&error)));
         assert_eq!(key.secret.expose(), SECRET);
         let provenance = serde_json::to_value(&key.provenance).unwrap();
@@ -44,7 +44,9 @@ fn the_broker_denies_as_it_does_to_other_evidence() {
     let broker = broker(|config| config["registered_aks"] = json!([]));
     let settings: Settings = serde_json::from_value(kbs(&broker)).unwrap();
     let path = ResourcePath::parse(PATH).unwrap();
-    let denied = fetch_key(&settings, &mut Attester::new(SampleEvidence), &path).err().expect("a denial");
+    let denied = fetch_key(&settings, &mut Attester::new(SampleEvidence), &path, settings.until())
+        .err()
+        .expect("a denial");
     assert_eq!(denied.slug(), "kbs-denied");
 }
 

@@ -122,14 +122,15 @@ cvm_unlock_mount_unit() {
     fi
 }
 
-# Whether the configuration needs this in the initramfs.
+# Whether the configuration needs this in the initramfs. No answer is no "no": without its network an image that has to attest
+# would power off at its first boot.
 cvm_unlock_needs() {
-    local config=${dracutsysrootdir-}/etc/cvm-unlock/config.json executable word
-    [[ -e $config ]] && executable=$(find_binary cvm-unlock) || return 1
-    while read -r word; do
-        [[ $word == "$1" ]] && return 0
-    done < <("${dracutsysrootdir-}$executable" config needs --config="$config")
-    return 1
+    local config=${dracutsysrootdir-}/etc/cvm-unlock/config.json executable words
+    [[ -e $config ]] || return 1
+    executable=$(find_binary cvm-unlock) \
+        && words=$("${dracutsysrootdir-}$executable" config needs --config="$config") \
+        || dfatal_and_stop "cvm-unlock: cannot say what $config needs in the initramfs"
+    [[ $'\n'$words$'\n' == *$'\n'"$1"$'\n'* ]]
 }
 
 # The network on demand: a path unit waits for a wish of ours. Nothing of the build host's own network goes into the image,

@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use super::fallback::Scope;
-use super::notes::refuse_volume;
+use super::notes::{of_volume, refuse_volume};
 use super::prove::{Proven, Undecided};
 use super::search::Trial;
 use super::{Host, SelectError};
@@ -46,13 +46,15 @@ impl Host<'_> {
         let mut proven: Option<Proven> = None;
         let mut ours = None;
         for Undecided { candidate, snapshot, volume, error } in undecided {
-            if trial.hopeless {
+            if trial.hopeless || trial.unanswered {
                 refuse_volume(volume, error, trial, report);
                 continue;
             }
             report.volume = Some(volume);
+            let before = report.refused_tokens.len();
             let outcome = self.open_by_broker(&snapshot, &candidate.file, trial, report);
             let volume = report.volume.take().unwrap_or_default();
+            of_volume(&volume, before, report);
             match outcome {
                 Ok(verified) => {
                     if let Some(first) = &proven {
@@ -101,7 +103,7 @@ impl Host<'_> {
                 Err(error) => {
                     report.refused_tokens.push(TokenReport::new(id, error.slug(), error.chain()));
                     refusal.get_or_insert(error);
-                    if trial.hopeless {
+                    if trial.unanswered {
                         break;
                     }
                 }
@@ -149,7 +151,7 @@ impl Host<'_> {
                 let network = report
                     .stage("network", |_| Network::bring_up(self.root, servers, until))
                     .inspect_err(|_| {
-                        trial.hopeless = true;
+                        trial.unanswered = true;
                     })?;
                 none.insert(Outside { until, _network: network })
             }
@@ -167,7 +169,7 @@ impl Host<'_> {
         let fetched =
             report.stage("attest", |_| crate::attest::fetch_key(settings, &mut attester, path, until));
         fetched.map_err(|error| {
-            trial.hopeless |= Scope::of(&error) == Scope::Boot;
+            trial.unanswered |= Scope::of(&error) == Scope::Boot;
             error.into()
         })
     }

@@ -84,7 +84,7 @@ impl Fallback {
 pub(super) enum Scope {
     /// This volume: another one has another key.
     Volume,
-    /// All: no volume's key can be had.
+    /// All: no volume's key can be had from a key broker.
     Boot,
 }
 

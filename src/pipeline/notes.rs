@@ -50,6 +50,13 @@ pub(super) fn refuse(tokens: &Tokens<'_>, report: &mut Report) {
     }
 }
 
+/// Says whose tokens those are that were refused after the first `before`.
+pub(super) fn of_volume(volume: &VolumeReport, before: usize, report: &mut Report) {
+    for token in report.refused_tokens.iter_mut().skip(before) {
+        token.device.clone_from(&volume.device);
+    }
+}
+
 pub(super) fn described(candidate: &Candidate) -> VolumeReport {
     VolumeReport {
         device: candidate.path.display().to_string(),

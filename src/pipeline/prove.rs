@@ -4,7 +4,7 @@
 
 use super::attest::is_attestable;
 use super::fallback::Fallback;
-use super::notes::{described, refuse, refuse_volume};
+use super::notes::{described, of_volume, refuse, refuse_volume};
 use super::{BrokerError, Headed, Host, SelectError, Trial};
 use crate::discover::Candidate;
 use crate::error::{Error, Failure};
@@ -95,9 +95,7 @@ impl Host<'_> {
             let before = report.refused_tokens.len();
             let outcome = self.prove(&snapshot, &candidate.file, trial, report);
             let volume = report.volume.take().unwrap_or_default();
-            for token in report.refused_tokens.iter_mut().skip(before) {
-                token.device.clone_from(&volume.device);
-            }
+            of_volume(&volume, before, report);
             match outcome {
                 Ok(verified) => {
                     if let Some(first) = &judged.proven {

@@ -28,8 +28,10 @@ pub(super) struct Trial<'a> {
     pub(super) chip: Option<Chip<'a>>,
     /// The way to the key brokers, once one was needed.
     pub(super) outside: Option<Outside>,
-    /// Nobody will open anything: no other disk is worth a wait.
+    /// The TPM will open nothing more, and vouches for nothing either.
     pub(super) hopeless: bool,
+    /// No key broker will give a key any more. The TPM may still open a disk that comes later.
+    pub(super) unanswered: bool,
     pub(super) keys_left: usize,
     tokens_left: usize,
     refusal: Option<(Error, VolumeReport)>,
@@ -48,6 +50,7 @@ impl<'a> Trial<'a> {
             chip,
             outside: None,
             hopeless: false,
+            unanswered: false,
             keys_left: KEYS_LIMIT,
             tokens_left: TOKENS_LIMIT,
             refusal: None,
@@ -59,6 +62,11 @@ impl<'a> Trial<'a> {
         let tokens = tokens(std::iter::once(snapshot)).len();
         self.tokens_left = self.tokens_left.checked_sub(tokens).ok_or(SelectError::TooManyTokens)?;
         Ok(())
+    }
+
+    /// Nobody will open anything: no other disk is worth a wait.
+    const fn is_over(&self) -> bool {
+        self.hopeless || (self.chip.is_none() && self.unanswered)
     }
 
     /// Remembers the first refusal: it is the one that is reported.
@@ -122,7 +130,7 @@ impl Host<'_> {
             if let Some(proven) = proven {
                 return Ok(proven);
             }
-            if trial.hopeless {
+            if trial.is_over() {
                 return Err(trial.into_error(report));
             }
             let left = patience(round.is_loaders, deadline.saturating_sub(start.elapsed()));
