@@ -10,9 +10,18 @@ use support::bench::run;
 fn help_names_every_command_and_every_command_has_its_own() {
     let overview = run(&["--help"]);
     assert_eq!(overview.code, 0);
-    for command in
-        ["unlock", "enroll", "bind", "inspect", "attest", "status", "config", "fail", "network-down"]
-    {
+    for command in [
+        "unlock",
+        "enroll",
+        "bind",
+        "inspect",
+        "attest",
+        "status",
+        "config",
+        "fail",
+        "network-down",
+        "network-missing",
+    ] {
         assert!(overview.stdout.contains(command), "{command}");
         let help = run(&[command, "--help"]);
         assert!(help.code == 0 && help.stdout.contains(&format!("Usage: cvm-unlock {command}")), "{command}");
@@ -111,8 +120,9 @@ fn network_down_takes_down_no_network_but_an_initramfss() {
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir(root.path().join("etc")).unwrap();
     std::fs::write(root.path().join("etc/initrd-release"), "").unwrap();
-    for root in ["/", root.path().to_str().unwrap()] {
-        let refused = run(&["network-down", "--root", root]);
+    let roots = ["/", root.path().to_str().unwrap()];
+    for (command, root) in roots.iter().flat_map(|root| [("network-down", root), ("network-missing", root)]) {
+        let refused = run(&[command, "--root", root]);
         let said = &refused.stderr;
         assert!(refused.code == 64 && said.contains("inside an initramfs only"), "{said}");
     }

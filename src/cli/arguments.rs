@@ -94,6 +94,7 @@ fn named(name: &str) -> Result<Command, UsageError> {
         "config" => Ok(Command::Config(config::Action::Unnamed)),
         "fail" => Ok(Command::Fail),
         "network-down" => Ok(Command::NetworkDown),
+        "network-missing" => Ok(Command::NetworkMissing),
         "help" => Ok(Command::Help(help::Topic::Overview)),
         other => Err(UsageError::UnknownCommand(other.to_owned())),
     }

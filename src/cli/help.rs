@@ -15,6 +15,7 @@ pub(super) enum Topic {
     Config,
     Fail,
     NetworkDown,
+    NetworkMissing,
 }
 
 impl Topic {
@@ -30,6 +31,7 @@ impl Topic {
             Command::Config(_) => Self::Config,
             Command::Fail => Self::Fail,
             Command::NetworkDown => Self::NetworkDown,
+            Command::NetworkMissing => Self::NetworkMissing,
             Command::Help(topic) => *topic,
             Command::Version => Self::Overview,
         }
@@ -48,6 +50,7 @@ impl Topic {
             Self::Config => CONFIG,
             Self::Fail => FAIL,
             Self::NetworkDown => NETWORK_DOWN,
+            Self::NetworkMissing => NETWORK_MISSING,
         }
     }
 }
@@ -67,7 +70,8 @@ Commands:
   attest   Show what this machine proves of itself, and try it on the key brokers
   config   Check or show the configuration where an image is built
   fail     End a boot that must not go on (used by the initramfs only)
-  network-down  Take the network down before the root is switched (used by the initramfs only)
+  network-down, network-missing
+           Take the network down again; say whether it is missing (used by the initramfs only)
 
 Options of every command:
   --json         Machine-readable output
@@ -274,4 +278,13 @@ Usage: cvm-unlock network-down
 
 Run by cvm-unlock-network.service inside the initramfs, when systemd-networkd or NetworkManager has
 stopped; refuses to run anywhere else.
+";
+
+const NETWORK_MISSING: &str = "\
+Say whether the network is wanted and no key broker can be reached: 0 if so, 1 if not.
+
+Usage: cvm-unlock network-missing
+
+Run by cvm-unlock-network-manager.service inside the initramfs, before each attempt; refuses to run
+anywhere else.
 ";

@@ -11,7 +11,7 @@ mod fail;
 mod help;
 mod inspect;
 mod keys;
-mod network_down;
+mod network;
 mod status;
 mod unlock;
 
@@ -43,7 +43,8 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Status => status::run(&common),
         Command::Config(action) => config::run(&common, action),
         Command::Fail => fail::run(&common),
-        Command::NetworkDown => network_down::run(&common),
+        Command::NetworkDown => network::down(&common),
+        Command::NetworkMissing => network::missing(&common),
         Command::Help(topic) => print(topic.text()),
         Command::Version => print(concat!("cvm-unlock ", env!("CARGO_PKG_VERSION"), "\n")),
     })
@@ -61,6 +62,7 @@ enum Command {
     Config(config::Action),
     Fail,
     NetworkDown,
+    NetworkMissing,
     Help(help::Topic),
     Version,
 }

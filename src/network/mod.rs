@@ -70,6 +70,15 @@ impl Network {
     }
 }
 
+/// Whether the network is wanted and none of `servers` can be reached yet: whether another attempt at it makes sense.
+///
+/// # Errors
+/// `network-failed`
+pub fn is_missing(root: &Path, servers: &[Server]) -> Result<bool, NetworkError> {
+    let wanted = root.join(FOLDER).join(wish::NAME).exists();
+    Ok(wanted && Targets::of(root, servers).facts()?.outlook() != Outlook::Ready)
+}
+
 /// Name servers come by a file, of which the kernel's messages say nothing: this often it is read.
 const GLANCE: Duration = Duration::from_millis(250);
 /// Where we leave things of this boot.
@@ -129,7 +138,7 @@ mod tests {
         let until = Instant::now() + Duration::from_secs(60);
         let network = Network::bring_up(root.path(), &[server("https://kbs.invalid")], until).unwrap();
         starter.join().unwrap();
-        assert!(wish.exists());
+        assert!(wish.exists() && !is_missing(root.path(), &[server("https://kbs.invalid")]).unwrap());
         drop(network);
         assert!(!wish.exists());
     }
@@ -147,6 +156,17 @@ mod tests {
         }
         assert!(std::fs::read_to_string(written).unwrap().starts_with("nameserver 192.0.2.1\n"));
         drop(follower);
+    }
+
+    #[test]
+    fn the_network_is_missing_while_it_is_wanted_and_leads_nowhere() {
+        let root = root(&[("etc/initrd-release", ""), ("etc/resolv.conf", "")]);
+        let missing = |url: &str| is_missing(root.path(), &[server(url)]).unwrap();
+        assert!(!missing("https://kbs.invalid"));
+        let wish = Wish::write(root.path()).unwrap();
+        assert!(missing("https://kbs.invalid") && !missing("https://127.0.0.1"));
+        drop(wish);
+        assert!(!missing("https://kbs.invalid"));
     }
 
     #[test]

@@ -1,0 +1,22 @@
+//! `network-down` and `network-missing`: what the units of the initramfs ask of us about the network.
+
+use super::Common;
+use crate::config::Config;
+use crate::error::Error;
+
+/// Takes down what was up for a key broker. Run by `cvm-unlock-network.service` only, before the root is switched.
+pub(super) fn down(common: &Common) -> Result<u8, Error> {
+    super::only_in_initramfs(common, "network-down")?;
+    crate::network::tear_down(&common.root)?;
+    log::info!("The network is down again");
+    Ok(0)
+}
+
+/// Ends with 0 if the network is wanted and no key broker can be reached, with 1 if not. Run by
+/// `cvm-unlock-network-manager.service` only, before each attempt.
+pub(super) fn missing(common: &Common) -> Result<u8, Error> {
+    super::only_in_initramfs(common, "network-missing")?;
+    let config = Config::load(&common.root, common.config.as_deref())?;
+    let servers = config.kbs.as_ref().map_or(&[][..], |settings| settings.servers.as_slice());
+    Ok(if crate::network::is_missing(&common.root, servers)? { 0 } else { 1 })
+}
