@@ -202,7 +202,8 @@ cvm_unlock_network_manager() {
         [[ -f $file ]] || continue
         cvm_unlock_copy 0600 "$file" "$to/system-connections/${file##*/}"
     done
-    # Without a file of the image's, NetworkManager's own default: automatic configuration of every Ethernet card.
+    cvm_unlock_any "$to"/system-connections/*.nmconnection \
+        || cvm_unlock_copy 0600 "$moddir/default.nmconnection" "$to/system-connections/cvm-unlock.nmconnection"
     printf '[main]\nplugins=keyfile\ndhcp=internal\ndns=default\nrc-manager=symlink\nhostname-mode=none\n' > "$to/NetworkManager.conf"
     inst_simple "$moddir/$unit" "$systemdsystemunitdir/$unit"
     cvm_unlock_backend "$unit"
