@@ -7,7 +7,14 @@ package policy
 
 import rego.v1
 
-# EAR trust tiers: 2 to 31 affirm, 32 to 95 warn, 96 and above contraindicate.
+# What Trustee asks for. Without this rule it sets every claim to 0, and nothing ever affirms.
+trust_claims := {
+	"hardware": hardware,
+	"executables": executables,
+	"configuration": configuration,
+}
+
+# EAR trust tiers: 2 to 31 affirm, 32 to 95 warn, 96 and above contraindicate; the worst of the claims is the device's status.
 default hardware := 97
 
 default executables := 33

@@ -24,10 +24,10 @@ allow if {
 	evidence.tpm.ak_public in owners[path]
 }
 
-# repository/type/tag; a list of the three in newer versions of Trustee, a text in older ones.
+# repository/type/tag; a list of the three in newer versions of Trustee, a text that begins with a slash in older ones.
 path := concat("/", data["resource-path"]) if is_array(data["resource-path"])
 
-path := data["resource-path"] if is_string(data["resource-path"])
+path := trim_prefix(data["resource-path"], "/") if is_string(data["resource-path"])
 
 # The attestation keys (`cvm-unlock attest --show-ak`) of the machines that may open a volume, by the path of its key.
 owners := {
