@@ -7,10 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Common, print, print_json};
-use crate::attest::evidence::tpm::TpmEvidence;
 use crate::attest::protocol::challenge::Nonce;
 use crate::attest::protocol::{TeeKey, Version};
-use crate::attest::settings::EvidenceKind;
 use crate::attest::{AttestError, Attester, Fault, ReportData, Settings};
 use crate::config::Config;
 use crate::error::Error;
@@ -75,20 +73,22 @@ fn connect(common: &Common, options: &Options, settings: &Settings) -> Result<u8
     ))
 }
 
-/// The evidence that the configuration names; `tpm` keeps the TPM open.
+/// The evidence that the configuration names, or the TPM's; `tpm` keeps the TPM open.
 fn attester<'a>(
     settings: Option<&'a Settings>,
     options: &Options,
     tpm: &'a mut Option<EsapiTpm>,
 ) -> Result<Attester<'a>, Error> {
     let kind = settings.map(|settings| settings.evidence).unwrap_or_default();
-    let mut attester = match kind {
-        EvidenceKind::Tpm => Attester::new(TpmEvidence::new(tpm.insert(EsapiTpm::open(&options.tpm)?))),
-        #[cfg(feature = "test-double")]
-        EvidenceKind::Sample => Attester::new(crate::attest::evidence::sample::SampleEvidence),
+    let tpm: Option<&mut dyn Tpm> = match kind.needs_tpm() {
+        true => Some(tpm.insert(EsapiTpm::open(&options.tpm)?)),
+        false => None,
     };
-    attester.init_data = settings.and_then(|settings| settings.init_data.as_deref());
-    Ok(attester)
+    let attester = match settings {
+        Some(settings) => Attester::configured(settings, tpm),
+        None => Attester::by(kind, tpm),
+    };
+    Ok(attester.ok_or(AttestError::NotConfigured)?)
 }
 
 /// The attestation key as servers know it.

@@ -11,8 +11,6 @@ use super::notes::{of_volume, refuse_volume};
 use super::prove::{Proven, Undecided};
 use super::search::Trial;
 use super::{Host, SelectError};
-use crate::attest::evidence::tpm::TpmEvidence;
-use crate::attest::settings::EvidenceKind;
 use crate::attest::{AttestError, Attester, Delivered, Key, ResourcePath, Settings};
 use crate::error::{Class, Error, Failure};
 use crate::luks::Snapshot;
@@ -21,6 +19,7 @@ use crate::luks::token::TokenError;
 use crate::network::Network;
 use crate::report::{Report, TokenReport, Warning};
 use crate::source::Source;
+use crate::tpm::Tpm;
 use crate::verify::{self, Verified};
 
 /// The connection to the world outside, once it is needed: one deadline for all of it.
@@ -157,14 +156,12 @@ impl Host<'_> {
             }
         };
         let until = outside.until;
-        let mut attester = match (settings.evidence, &mut trial.chip) {
-            (EvidenceKind::Tpm, Some(chip)) => Attester::new(TpmEvidence::new(&mut *chip.tpm)),
-            // No configuration waives the TPM and wants its evidence.
-            (EvidenceKind::Tpm, None) => return Err(AttestError::NotConfigured.into()),
-            #[cfg(feature = "test-double")]
-            (EvidenceKind::Sample, _) => Attester::new(crate::attest::evidence::sample::SampleEvidence),
+        let tpm: Option<&mut dyn Tpm> = match &mut trial.chip {
+            Some(chip) => Some(&mut *chip.tpm),
+            None => None,
         };
-        attester.init_data = settings.init_data.as_deref();
+        // There always is one: no configuration waives the TPM and wants its evidence.
+        let mut attester = Attester::configured(settings, tpm).ok_or(AttestError::NotConfigured)?;
         log::info!("Asking the key broker for {path}");
         let fetched =
             report.stage("attest", |_| crate::attest::fetch_key(settings, &mut attester, path, until));

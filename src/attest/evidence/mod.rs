@@ -10,8 +10,9 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::protocol::{ReportData, Tee};
+use super::settings::{EvidenceKind, Settings};
 use crate::error::{Class, Failure};
-use crate::tpm::TpmError;
+use crate::tpm::{Tpm, TpmError};
 
 /// A platform that can prove its state.
 pub trait Evidence {
@@ -50,6 +51,23 @@ impl<'a> Attester<'a> {
     #[must_use]
     pub fn new(primary: impl Evidence + 'a) -> Self {
         Self { primary: Box::new(primary), additional: Vec::new(), init_data: None }
+    }
+
+    /// With the evidence that `settings` name, by way of `tpm` where they need one; `None` where that is missing.
+    #[must_use]
+    pub fn configured(settings: &'a Settings, tpm: Option<&'a mut dyn Tpm>) -> Option<Self> {
+        let attester = Self::by(settings.evidence, tpm)?;
+        Some(Self { init_data: settings.init_data.as_deref(), ..attester })
+    }
+
+    /// The same for a kind of evidence alone.
+    #[must_use]
+    pub fn by(kind: EvidenceKind, tpm: Option<&'a mut dyn Tpm>) -> Option<Self> {
+        match kind {
+            EvidenceKind::Tpm => Some(Self::new(tpm::TpmEvidence::new(tpm?))),
+            #[cfg(feature = "test-double")]
+            EvidenceKind::Sample => Some(Self::new(sample::SampleEvidence)),
+        }
     }
 
     /// Prepares all evidence.
