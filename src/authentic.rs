@@ -57,7 +57,8 @@ pub enum Missing {
 }
 
 /// Judges a volume whose key has this digest, by the message that its keyslot's binding is about and by who gave the
-/// secret. A signature that does not hold and a pin that does not fit are never made up for by another proof.
+/// secret. A signature that does not hold and a key document of another volume are never made up for by another proof; that
+/// the configuration's own pins and keys say nothing is made up for by a key broker.
 #[must_use]
 pub fn judge(
     trusted: &Authentic,

@@ -24,6 +24,8 @@ struct Bench {
     document: Vec<u8>,
 }
 
+/// The UUID of no volume that was enrolled.
+const OTHER_UUID: &[u8] = b"6fd0f5a4-6b5e-4d2b-9c5b-0d0f3f4ad0b1";
 /// Another kernel than the enrolled one.
 const UPDATE: &str = "another kernel";
 
@@ -195,13 +197,12 @@ fn a_host_that_lies_about_the_header_gets_no_attestation() {
         ("/config/flags", json!(["no-read-workqueue"]), "luks-flag"),
     ] {
         let forged = Forge::of(&bench.volume()).set(pointer, &value);
-        let attacked = bench.machine(&broker, &forged.volume());
-        let run = unlock(&attacked, &bench.tpm, &[]);
-        assert_eq!(report(&attacked)["failure"]["slug"], slug, "{}", run.stderr);
+        bench.tpm.extend(11, UPDATE);
+        bench.is_refused(&bench.machine(&broker, &forged.volume()), slug);
         bench.tpm.reboot();
     }
     // The TPM's secret is given, and the metadata is not what was bound to it.
-    let forged = Forge::of(&bench.volume()).field(Field::Uuid, b"6fd0f5a4-6b5e-4d2b-9c5b-0d0f3f4ad0b1");
+    let forged = Forge::of(&bench.volume()).field(Field::Uuid, OTHER_UUID);
     bench.is_refused(&bench.machine(&broker, &forged.volume()), "binding-violated");
     assert!(broker.log().is_empty(), "{:?}", broker.log());
     bench.tpm.reboot();
@@ -277,26 +278,44 @@ fn a_bare_passphrase_binds_nothing_and_opens_only_where_the_configuration_says_s
 
 #[test]
 fn a_token_leads_to_no_other_repository_or_type() {
-    let bench = Bench::new();
+    let mut bench = Bench::new();
     let broker = bench.broker(|_| ());
-    let forged = Forge::of(&bench.volume())
-        .json(|json| json["tokens"]["1"]["path"] = json!("default/key/somebody-elses"));
     bench.tpm.extend(11, UPDATE);
-    bench.is_refused(&bench.machine(&broker, &forged.volume()), "kbs-path-refused");
+    for path in ["default/key/somebody-elses", "other/disk/somebody-elses"] {
+        let forged = Forge::of(&bench.volume()).set("/tokens/1/path", &json!(path));
+        bench.is_refused(&bench.machine(&broker, &forged.volume()), "kbs-path-refused");
+        bench.tpm.reboot();
+        bench.tpm.extend(11, UPDATE);
+    }
     assert!(broker.log().is_empty());
+    // Below the configured repository and type a token chooses.
+    let path = "default/disk/elsewhere";
+    let broker = bench.broker(|config| config["resources"] = json!({path: base64(&bench.document)}));
+    let moved = Forge::of(&bench.volume()).set("/tokens/1/path", &json!(path));
+    let report = bench.opens(&bench.machine(&broker, &moved.volume()));
+    assert_eq!(report["volume"]["attestation"]["resource"], path);
 }
 
 #[test]
-fn volumes_full_of_tokens_do_not_buy_endless_handshakes() {
-    let bench = Bench::new();
-    let broker = bench.broker(|config| config["resources"] = json!({}));
-    let forged = Forge::of(&bench.volume()).json(|json| {
+fn volumes_full_of_tokens_do_not_buy_endless_handshakes_and_keep_none_of_ours_shut() {
+    let mut bench = Bench::new();
+    let nothing = bench.broker(|config| config["resources"] = json!({}));
+    let full = Forge::of(&bench.volume()).json(|json| {
         let token = json["tokens"]["1"].clone();
         (2..32).for_each(|number| json["tokens"][number.to_string()] = token.clone());
     });
     bench.tpm.extend(11, UPDATE);
-    bench.is_refused(&bench.machine(&broker, &forged.volume()), "kbs-resource-missing");
-    assert_eq!(broker.count("/kbs/v0/auth"), 4);
+    let report = bench.is_refused(&bench.machine(&nothing, &full.volume()), "kbs-resource-missing");
+    assert_eq!(nothing.count("/kbs/v0/auth"), 2);
+    assert_eq!(report["refused_tokens"].as_array().unwrap().last().unwrap()["slug"], "kbs-keys-too-many");
+    bench.tpm.reboot();
+    bench.tpm.extend(11, UPDATE);
+    let broker = bench.broker(|_| ());
+    let strangers = full.set("/tokens/1/path", &json!("default/disk/nobodys")).field(Field::Uuid, OTHER_UUID);
+    let tree = bench.machine(&broker, &strangers.volume());
+    add_disk(&tree, "vdb", 16, &bench.volume(), OTHER_ESP);
+    bench.opens(&tree);
+    assert_eq!(broker.count("/kbs/v0/auth"), 3);
 }
 
 #[test]

@@ -23,15 +23,21 @@ pub fn tear_down(root: &Path) -> Result<(), NetworkError> {
 }
 
 fn interfaces() -> io::Result<()> {
-    let mut outcome = Ok(());
+    let cleared = addresses();
+    set_down().and(cleared)
+}
+
+/// Removes one IPv4 address after the other: those of an interface are known by their label only, and the first goes first.
+fn addresses() -> io::Result<()> {
     for _ in 0..ADDRESSES {
         let Some(label) = labels()?.into_iter().next() else { break };
-        outcome = interface::clear_address(&label).map_err(io::Error::from);
-        // It would be the first one again.
-        if outcome.is_err() {
-            break;
-        }
+        interface::clear_address(&label)?;
     }
+    Ok(())
+}
+
+fn set_down() -> io::Result<()> {
+    let mut outcome = Ok(());
     let mut names: Vec<_> = others()?.map(|address| address.interface_name).collect();
     names.sort_unstable();
     names.dedup();

@@ -85,8 +85,13 @@ impl Host<'_> {
     ) -> Result<Verified, Error> {
         let settings = self.config.kbs.as_ref().ok_or(AttestError::NotConfigured)?;
         let mut refusal = None;
-        for (id, token) in tokens(snapshot) {
-            let opened = token.map_err(Error::from).and_then(|token| {
+        for (position, (id, token)) in tokens(snapshot).enumerate() {
+            let admitted = if position < KEYS_OF_A_VOLUME {
+                token.map_err(Error::from)
+            } else {
+                Err(BrokerError::TooManyKeys.into())
+            };
+            let opened = admitted.and_then(|token| {
                 self.open_by_token(settings, &token, (snapshot, source), trial, report).map(|v| (token, v))
             });
             match opened {
@@ -206,7 +211,10 @@ impl Failure for BrokerError {
     }
 
     fn class(&self) -> Class {
-        Class::Data
+        match self {
+            Self::NoToken | Self::Path | Self::TooManyKeys => Class::Data,
+            Self::Waived => Class::Config,
+        }
     }
 
     fn hint(&self) -> &'static str {
@@ -219,6 +227,8 @@ impl Failure for BrokerError {
     }
 }
 
-/// Keys that one boot asks for, over all volumes. Ours: one volume has one or two tokens of this kind, and each costs a quote
-/// and three round trips.
-pub(super) const KEYS_LIMIT: usize = 4;
+/// Tokens of one volume that are followed. Ours: the present key and the next one, while it is being changed.
+const KEYS_OF_A_VOLUME: usize = 2;
+/// Keys that one boot asks for, over all volumes: each costs a quote and three round trips. Ours: some strangers' volumes do not
+/// keep ours from being asked for.
+pub(super) const KEYS_LIMIT: usize = 8;

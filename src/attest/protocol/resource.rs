@@ -1,5 +1,6 @@
 //! Where the key lies at the server: a template of the measured configuration and the volume's UUID come in, a path goes out.
-//! A path that a disk names is accepted only inside the template's repository and type.
+//! A path that a disk names is accepted only inside the template's repository and type, and only where the template does not name
+//! one key for all volumes.
 
 use std::fmt;
 
@@ -36,11 +37,13 @@ impl ResourceTemplate {
         Some(ResourcePath { repository: self.repository.clone(), kind: self.kind.clone(), tag })
     }
 
-    /// A path that a token names, if it lies where this template's paths lie.
+    /// A path that a token names, if it lies where this template's paths lie: in the same repository and type and, where the
+    /// template names one key for all volumes, at that key.
     #[must_use]
     pub fn accept(&self, path: &str) -> Option<ResourcePath> {
         let path = ResourcePath::parse(path)?;
-        (path.repository == self.repository && path.kind == self.kind).then_some(path)
+        let tag = self.tag.contains(UUID) || path.tag.0 == self.tag;
+        (path.repository == self.repository && path.kind == self.kind && tag).then_some(path)
     }
 }
 
@@ -151,6 +154,13 @@ mod tests {
         {
             assert_eq!(template.accept(path), None, "{path}");
         }
+    }
+
+    #[test]
+    fn where_the_template_names_one_key_a_disk_names_no_other() {
+        let template = template("default/disk/root").unwrap();
+        assert_eq!(template.accept("default/disk/root").unwrap().to_string(), "default/disk/root");
+        assert_eq!(template.accept("default/disk/other"), None);
     }
 
     proptest! {
