@@ -59,6 +59,15 @@ impl Fixture {
         Ok((outcome, broker))
     }
 
+    /// The other UKI boots, and the broker that is returned opens the root.
+    pub(super) fn fallback(&self, lab: &Lab, name: &str) -> Result<Service> {
+        let service = self.service(lab, FIRST, &self.other)?;
+        let attested = self.boot(lab, name, &self.other, (Net::User, &service))?;
+        self.opened_by(lab, &attested, FIRST_URL)?;
+        attested.0.sent_packets("TCP over IPv4")?;
+        Ok(service)
+    }
+
     /// The root was reached by a key that `server` gave out once.
     pub(super) fn opened_by(
         &self,
@@ -92,11 +101,7 @@ pub(super) fn says_who(outcome: &Outcome, server: &str) -> Result<()> {
 /// When either does not reach the root, or by another way.
 pub fn run(lab: &Lab) -> Result<()> {
     let fixture = Fixture::new(lab)?;
-    let service = fixture.service(lab, FIRST, &fixture.other)?;
-    let attested = fixture.boot(lab, "attested", &fixture.other, (Net::User, &service))?;
-    fixture.opened_by(lab, &attested, FIRST_URL)?;
-    attested.0.sent_packets("TCP over IPv4")?;
-
+    let service = fixture.fallback(lab, "attested")?;
     let (outcome, broker) =
         fixture.boot(lab, "attested-control", &fixture.sealed_to, (Net::User, &service))?;
     outcome.reached_real_root()?.fenced_with(&fixture.enrolled.volume.measurement(&lab.tools)?)?;

@@ -4,6 +4,7 @@
 use anyhow::Result;
 
 use crate::lab::Lab;
+use crate::scenarios::attested::Fixture;
 use crate::scenarios::demo;
 use crate::suite::Suite;
 
@@ -13,4 +14,13 @@ use crate::suite::Suite;
 /// When the root is not reached, or PCR 15 holds something else than the volume's measurement.
 pub fn run(lab: &Lab) -> Result<()> {
     demo::whole(&lab.of(Suite::Bookworm), "debian-12").map(drop)
+}
+
+/// The fallback to a key broker, with its dracut's network and its systemd-networkd.
+///
+/// # Errors
+/// When the root is not reached, or by another way.
+pub fn attested(lab: &Lab) -> Result<()> {
+    let lab = lab.of(Suite::Bookworm);
+    Fixture::new(&lab)?.fallback(&lab, "attested-debian-12").map(drop)
 }

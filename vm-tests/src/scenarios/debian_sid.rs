@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use crate::hex;
 use crate::lab::Lab;
 use crate::outcome::Outcome;
+use crate::scenarios::attested::Fixture;
 use crate::scenarios::demo;
 use crate::suite::{Suite, separator};
 
@@ -18,6 +19,15 @@ pub fn run(lab: &Lab) -> Result<()> {
     let outcome = demo::whole(&lab, "debian-sid")?;
     outcome.explain(was_separated(&lab, &outcome))?;
     Ok(())
+}
+
+/// The fallback to a key broker, with its network.
+///
+/// # Errors
+/// When the root is not reached, or by another way.
+pub fn attested(lab: &Lab) -> Result<()> {
+    let lab = lab.of(Suite::Sid);
+    Fixture::new(&lab)?.fallback(&lab, "attested-debian-sid").map(drop)
 }
 
 /// By the TPM's log and by what tpm2-tools read in the real root.

@@ -162,6 +162,11 @@ pub const ALL: &[Scenario] = &[
         run: attested::run,
     },
     Scenario {
+        name: "attested-debian-12",
+        about: "a guest of Debian 12 falls back to a key broker with its own network",
+        run: debian_12::attested,
+    },
+    Scenario {
         name: "attested-denied",
         about: "a UKI that the key broker does not know gets no key, and the machine ends fenced",
         run: attested::denied,
@@ -224,6 +229,11 @@ pub const FULL: &[Scenario] = &[
         name: "debian-sid",
         about: "a guest of Debian sid opens its root behind systemd's separator of PCRs, and all of it starts",
         run: debian_sid::run,
+    },
+    Scenario {
+        name: "attested-debian-sid",
+        about: "a guest of Debian sid falls back to a key broker with its own network",
+        run: debian_sid::attested,
     },
     Scenario {
         name: "writers-sid",
