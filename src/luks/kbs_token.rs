@@ -6,9 +6,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::members::Members;
 use super::proof::{self, Proof};
-use super::token::TokenError;
+use super::token::{self, TokenError};
 
 /// What a token says about a keyslot whose passphrase a key broker keeps.
 #[derive(Clone, Debug)]
@@ -29,14 +28,7 @@ impl KbsToken {
     /// # Errors
     /// It is of another type, or not what an enrolment writes.
     pub fn parse(id: u32, value: &Value) -> Result<Self, TokenError> {
-        let mut members = Members::of(&format!("tokens.{id}"), value)?;
-        if members.text("type")? != TYPE {
-            return Err(TokenError::OtherType);
-        }
-        let keyslots = members.ids("keyslots")?;
-        let (Some(keyslot), 1) = (keyslots.first().copied(), keyslots.len()) else {
-            return Err(TokenError::Keyslots);
-        };
+        let (mut members, keyslot) = token::prelude(id, value, TYPE)?;
         let path = match members.has("path") {
             true => Some(path(members.text("path")?).ok_or(TokenError::Path)?),
             false => None,

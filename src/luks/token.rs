@@ -84,14 +84,7 @@ impl Token {
     /// # Errors
     /// It is of another type, or not what systemd writes and accepts.
     pub fn parse(id: u32, value: &Value) -> Result<Self, TokenError> {
-        let mut members = Members::of(&format!("tokens.{id}"), value)?;
-        if members.text("type")? != TYPE {
-            return Err(TokenError::OtherType);
-        }
-        let keyslots = members.ids("keyslots")?;
-        let (Some(keyslot), 1) = (keyslots.first().copied(), keyslots.len()) else {
-            return Err(TokenError::Keyslots);
-        };
+        let (mut members, keyslot) = prelude(id, value, TYPE)?;
         let ((sealed, policy_digest), second) = shards(&mut members)?;
         let bank = members
             .optional("tpm2-pcr-bank")
@@ -150,6 +143,19 @@ impl Kind {
             Self::Pcrlock => "pcrlock",
             Self::Sharded => "sharded",
         }
+    }
+}
+
+/// What tokens of all types begin with: a token of type `kind` gives the rest of its members, and its one keyslot.
+pub(super) fn prelude<'a>(id: u32, value: &'a Value, kind: &str) -> Result<(Members<'a>, u32), TokenError> {
+    let mut members = Members::of(&format!("tokens.{id}"), value)?;
+    if members.text("type")? != kind {
+        return Err(TokenError::OtherType);
+    }
+    let keyslots = members.ids("keyslots")?;
+    match (keyslots.first().copied(), keyslots.len()) {
+        (Some(keyslot), 1) => Ok((members, keyslot)),
+        _ => Err(TokenError::Keyslots),
     }
 }
 
