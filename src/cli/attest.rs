@@ -61,7 +61,7 @@ fn connect(common: &Common, options: &Options, settings: &Settings) -> Result<u8
     let mut tpm = None;
     let mut attester = attester(Some(settings), options, &mut tpm)?;
     let until = settings.until();
-    let _network = Network::bring_up(&common.root, settings.servers.as_slice(), until)?;
+    let _network = Network::bring_up(&common.root, settings.servers.as_slice(), until, || ())?;
     let accepted = crate::attest::rehearse(settings, &mut attester, until)?;
     if common.json {
         return print_json(&accepted);

@@ -38,11 +38,16 @@ pub struct Network {
 
 impl Network {
     /// Waits until one of `servers` can be reached, at most until `until`. In an initramfs, asks for the network first, unless
-    /// it is there. `root` stands for `/`.
+    /// it is there, and does `meanwhile` what can be done without. `root` stands for `/`.
     ///
     /// # Errors
     /// `network-unavailable` at the deadline, `network-failed` where the system refuses.
-    pub fn bring_up(root: &Path, servers: &[Server], until: Instant) -> Result<Self, NetworkError> {
+    pub fn bring_up(
+        root: &Path,
+        servers: &[Server],
+        until: Instant,
+        meanwhile: impl FnOnce(),
+    ) -> Result<Self, NetworkError> {
         let started = Instant::now();
         let targets = Targets::of(root, servers);
         // Before the first look, so that nothing falls between the two.
@@ -52,6 +57,7 @@ impl Network {
         }
         let wish = Wish::write(root).map_err(NetworkError::Ask)?;
         log::info!("{}", if wish.is_some() { "The network is asked for" } else { "Waiting for the network" });
+        meanwhile();
         loop {
             match targets.facts()?.outlook() {
                 Outlook::Ready => break,
@@ -113,14 +119,15 @@ mod tests {
     fn what_can_be_reached_is_neither_waited_nor_asked_for() {
         let root = root(&[("etc/initrd-release", "")]);
         let servers = [server("https://kbs.invalid"), server("https://127.0.0.1")];
-        Network::bring_up(root.path(), &servers, Instant::now()).unwrap();
+        Network::bring_up(root.path(), &servers, Instant::now(), || ()).unwrap();
         assert!(!root.path().join("run").exists());
     }
 
     #[test]
     fn a_name_without_a_name_server_ends_at_the_deadline() {
         let root = root(&[("etc/initrd-release", ""), ("etc/resolv.conf", "search example\n")]);
-        let error = Network::bring_up(root.path(), &[server("https://kbs.invalid")], soon()).unwrap_err();
+        let error =
+            Network::bring_up(root.path(), &[server("https://kbs.invalid")], soon(), || ()).unwrap_err();
         assert_eq!(error.slug(), "network-unavailable");
     }
 
@@ -136,8 +143,11 @@ mod tests {
             std::fs::write(resolv_conf, "nameserver 127.0.0.1\n").unwrap();
         });
         let until = Instant::now() + Duration::from_secs(60);
-        let network = Network::bring_up(root.path(), &[server("https://kbs.invalid")], until).unwrap();
+        let mut done = false;
+        let network =
+            Network::bring_up(root.path(), &[server("https://kbs.invalid")], until, || done = true).unwrap();
         starter.join().unwrap();
+        assert!(done, "nothing was done meanwhile");
         assert!(wish.exists() && !is_missing(root.path(), &[server("https://kbs.invalid")]).unwrap());
         drop(network);
         assert!(!wish.exists());
@@ -172,7 +182,7 @@ mod tests {
     #[test]
     fn a_running_system_is_not_asked_for_its_network() {
         let root = root(&[]);
-        Network::bring_up(root.path(), &[server("https://kbs.invalid")], soon()).unwrap_err();
+        Network::bring_up(root.path(), &[server("https://kbs.invalid")], soon(), || ()).unwrap_err();
         assert!(!root.path().join("run").exists());
     }
 }

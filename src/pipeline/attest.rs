@@ -147,26 +147,24 @@ impl Host<'_> {
         trial: &mut Trial<'_>,
         report: &mut Report,
     ) -> Result<Key, Error> {
-        let outside = match &mut trial.outside {
-            Some(outside) => outside,
-            none => {
-                let until = settings.until();
-                let servers = settings.servers.as_slice();
-                let network = report
-                    .stage("network", |_| Network::bring_up(self.root, servers, until))
-                    .inspect_err(|_| {
-                        trial.unanswered = true;
-                    })?;
-                none.insert(Outside { until, _network: network })
-            }
-        };
-        let until = outside.until;
         let tpm: Option<&mut dyn Tpm> = match &mut trial.chip {
             Some(chip) => Some(&mut *chip.tpm),
             None => None,
         };
         // There always is one: no configuration waives the TPM and wants its evidence.
         let mut attester = Attester::configured(settings, tpm).ok_or(AttestError::NotConfigured)?;
+        let until = match &trial.outside {
+            Some(outside) => outside.until,
+            None => {
+                let (until, servers) = (settings.until(), settings.servers.as_slice());
+                let network = report.stage("network", |_| {
+                    Network::bring_up(self.root, servers, until, || prepare(&mut attester))
+                });
+                trial.unanswered |= network.is_err();
+                trial.outside = Some(Outside { until, _network: network? });
+                until
+            }
+        };
         log::info!("Asking the key broker for {path}");
         let fetched =
             report.stage("attest", |_| crate::attest::fetch_key(settings, &mut attester, path, until));
@@ -174,6 +172,14 @@ impl Host<'_> {
             trial.unanswered |= Scope::of(&error) == Scope::Boot;
             error.into()
         })
+    }
+}
+
+/// What takes the TPM long and needs no server is done while the network comes up. The handshake does it where this fails, and
+/// reports why it cannot be done.
+fn prepare(attester: &mut Attester<'_>) {
+    if let Err(error) = attester.prepare() {
+        log::warn!("{} [{}]", crate::error::chain(&error), error.slug());
     }
 }
 
