@@ -142,6 +142,9 @@ impl Config {
             (TpmRequirement::None, Some(kbs)) if kbs.evidence.needs_tpm() => {
                 Some("tpm is \"none\" and kbs.evidence is the TPM's")
             }
+            (_, Some(kbs)) if kbs.init_data.is_some() && !kbs.evidence.binds_init_data() => Some(
+                "kbs.init_data proves nothing with kbs.evidence \"tpm\": a quote does not carry its digest",
+            ),
             _ => None,
         }
     }
@@ -234,14 +237,17 @@ mod tests {
     }
 
     #[test]
-    fn without_a_tpm_somebody_else_has_to_give_the_key() {
+    fn members_that_make_each_other_useless_are_refused_together() {
         let kbs = serde_json::json!({
             "servers": [{"url": "https://kbs.example", "spki": "5a".repeat(32)}],
             "resource": "default/disk/{uuid}"
         });
+        let mut with_init_data = kbs.clone();
+        with_init_data["init_data"] = "version = \"0.1.0\"".into();
         for (config, explanation) in [
             (serde_json::json!({"tpm": "none"}), "there is no kbs"),
             (serde_json::json!({"tpm": "none", "kbs": kbs}), "kbs.evidence is the TPM's"),
+            (serde_json::json!({"kbs": with_init_data}), "kbs.init_data proves nothing"),
         ] {
             let error = Config::parse(config.to_string().as_bytes()).unwrap_err();
             assert_eq!(error.slug(), "config-invalid");
