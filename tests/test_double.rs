@@ -6,6 +6,7 @@ mod support;
 
 use cvm_unlock::attest::evidence::sample::SampleEvidence;
 use cvm_unlock::attest::{Attester, ResourcePath, Settings, fetch_key};
+use cvm_unlock::config::Config;
 use cvm_unlock::error::{Failure, chain};
 use serde_json::{Value, json};
 use support::bench::run;
@@ -82,10 +83,10 @@ fn a_server_behind_tls_has_to_be_pinned_even_here() {
 
 #[test]
 fn init_data_is_allowed_beside_evidence_that_may_carry_its_digest() {
-    let settings = |evidence: &str| {
-        let value = json!({"servers": [{"url": "http://kbs.example"}], "resource": PATH, "evidence": evidence,
-                           "init_data": "version = \"0.1.0\""});
-        serde_json::from_value::<Settings>(value)
+    let config = |evidence: &str| {
+        let kbs = json!({"servers": [{"url": "http://kbs.example"}], "resource": PATH, "evidence": evidence,
+                         "init_data": "version = \"0.1.0\""});
+        Config::parse(json!({"kbs": kbs}).to_string().as_bytes())
     };
-    assert!(settings("sample").is_ok() && settings("tpm").is_err());
+    assert!(config("sample").is_ok() && config("tpm").is_err());
 }
