@@ -167,6 +167,12 @@ impl Fault {
 }
 
 impl Fault {
+    /// Whether it is an answer, and says something about this key alone: another one may be given.
+    #[must_use]
+    pub const fn is_about_the_key(&self) -> bool {
+        matches!(self, Self::Denied { .. } | Self::Missing { .. } | Self::Empty { .. })
+    }
+
     /// Whether the time ran out.
     #[must_use]
     pub const fn is_timeout(&self) -> bool {

@@ -60,8 +60,8 @@ pub(super) fn in_turn<T>(
                 Err(fault) => fault,
             };
             let next = fault.next();
-            // That the time ran out says less than what went wrong before.
-            if !fault.is_timeout() || !clock.left().is_zero() || matches!(last, AttestError::NoTime) {
+            let over = fault.is_timeout() && clock.left().is_zero();
+            if says_more(&fault, over, &last) {
                 last = AttestError::AtServer { server: server.url.to_string(), fault };
             }
             match next {
@@ -76,6 +76,17 @@ pub(super) fn in_turn<T>(
         candidates = again;
         clock.sleep(pause);
         pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Whether a fault is worth more to the caller than the last one. That the time ran out (`over`) says less than what went wrong
+/// before; that another server is out of reach says less than an answer about the key.
+fn says_more(fault: &Fault, over: bool, last: &AttestError) -> bool {
+    match last {
+        AttestError::AtServer { fault: last, .. } => {
+            !over && !(last.is_about_the_key() && fault.next() == Next::Retry)
+        }
+        AttestError::NotConfigured | AttestError::NoTime => true,
     }
 }
 
@@ -189,6 +200,16 @@ mod tests {
             Err(Fault::Http { step: Step::Attest, source: HttpError::TimedOut(String::new()) })
         });
         assert_eq!(outcome.unwrap(), Duration::from_secs(30));
+    }
+
+    #[test]
+    fn an_answer_about_the_key_is_not_forgotten_over_a_server_that_is_down() {
+        let missing = || Fault::Missing { path: String::new(), detail: String::new() };
+        for answering in ['0', '1'] {
+            let answer = |_, url: &str| Err(if url.ends_with(answering) { missing() } else { unreachable() });
+            let (outcome, _, _) = run(2, 5, answer);
+            assert_eq!(outcome.unwrap_err().slug(), "kbs-resource-missing", "server {answering}");
+        }
     }
 
     #[test]

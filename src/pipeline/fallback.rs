@@ -5,7 +5,7 @@
 //! no, or where nobody sealed anything to this TPM. It is no answer to a host that lies: a header that is refused, a binding
 //! or a signature that does not hold, PCR 15 that was extended before us end the boot.
 
-use crate::attest::{AttestError, Fault};
+use crate::attest::AttestError;
 use crate::tpm::TpmError;
 use crate::unseal::{Reason, UnsealError};
 use crate::verify::VerifyError;
@@ -92,10 +92,7 @@ impl Scope {
     /// The decision after a key broker.
     pub(super) const fn of(error: &AttestError) -> Self {
         match error {
-            AttestError::AtServer {
-                fault: Fault::Denied { .. } | Fault::Missing { .. } | Fault::Empty { .. },
-                ..
-            } => Self::Volume,
+            AttestError::AtServer { fault, .. } if fault.is_about_the_key() => Self::Volume,
             AttestError::AtServer { .. } | AttestError::NotConfigured | AttestError::NoTime => Self::Boot,
         }
     }
@@ -104,6 +101,7 @@ impl Scope {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attest::Fault;
     use crate::luks::token::TokenError;
     use crate::policy::Refusal;
     use crate::tpm::Verb;
