@@ -83,9 +83,10 @@ pub(super) fn in_turn<T>(
 /// before; that another server is out of reach says less than an answer about the key.
 fn says_more(fault: &Fault, over: bool, last: &AttestError) -> bool {
     match last {
-        AttestError::AtServer { fault: last, .. } => {
-            !over && !(last.is_about_the_key() && fault.next() == Next::Retry)
+        AttestError::AtServer { fault: last, .. } if last.is_about_the_key() => {
+            !over && fault.next() != Next::Retry
         }
+        AttestError::AtServer { .. } => !over,
         AttestError::NotConfigured | AttestError::NoTime => true,
     }
 }
