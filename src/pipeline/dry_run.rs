@@ -41,9 +41,8 @@ impl Host<'_> {
             }
         };
         if self.config.tpm.waiver().is_some() {
-            self.try_all(named, candidates, Trial::new(None), report)?;
-            report.outcome = Outcome::WouldUnlock;
-            return Ok(());
+            // Whether a volume opens is the key broker's to say, whom a dry run does not ask.
+            return self.try_all(named, candidates, Trial::new(None), report);
         }
         let mut tpm = EsapiTpm::open(self.tpm)?;
         let found = candidates.iter().filter_map(|(_, snapshot)| snapshot.as_ref().ok());
