@@ -8,7 +8,7 @@ mod support;
 use support::bench::{self, Image, Run};
 use support::commands;
 use support::swtpm::Swtpm;
-use support::systemd::{Signer, boot, cryptenroll, dry_run};
+use support::systemd::{Signer, boot, cryptenroll_252, dry_run};
 
 /// `run` opens, by exactly these commands (a list of words).
 #[track_caller]
@@ -30,7 +30,7 @@ fn a_literal_policy_takes_six_commands() {
 #[test]
 fn a_literal_policy_below_the_primary_key_of_systemd_252_takes_two_more() {
     let (tpm, image, root) = (Swtpm::new(), Image::new(), tempfile::tempdir().unwrap());
-    cryptenroll(&image, &tpm, &["--tpm2-pcrs=7"]);
+    cryptenroll_252(&image, &tpm, &["--tpm2-pcrs=7"]);
     opens_by(
         &tpm,
         || dry_run(&image, &tpm, root.path(), &[]),
@@ -66,7 +66,7 @@ fn a_signed_policy_below_the_primary_key_of_systemd_252_takes_two_more() {
             (Swtpm::new(), Image::new(), Signer::new(), tempfile::tempdir().unwrap());
         let (pcrs, key) =
             (format!("--tpm2-pcrs={literal}"), format!("--tpm2-public-key={}", signer.public().display()));
-        cryptenroll(&image, &tpm, &[&pcrs, &key, "--tpm2-public-key-pcrs=11", "--tpm2-signature="]);
+        cryptenroll_252(&image, &tpm, &[&pcrs, &key, "--tpm2-public-key-pcrs=11", "--tpm2-signature="]);
         let signature = signer.sign(&tpm, "kernel", "enter-initrd");
         boot(&tpm, "kernel", "enter-initrd");
         let named = format!("--tpm2-signature={}", signature.display());

@@ -346,7 +346,7 @@ fn a_lockout_that_others_caused_keeps_none_of_our_objects_shut() {
 #[test]
 fn what_systemd_252_sealed_below_a_key_that_counts_is_refused_in_a_lockout_and_opens_after_it() {
     let (tpm, image, root) = (Swtpm::new(), Image::new(), tempfile::tempdir().unwrap());
-    systemd::cryptenroll(&image, &tpm, &["--tpm2-pcrs=7"]);
+    systemd::cryptenroll_252(&image, &tpm, &["--tpm2-pcrs=7"]);
     let run = || systemd::dry_run(&image, &tpm, root.path(), &[]);
     assert_eq!(run().code, 0);
     lock_out(&tpm);

@@ -113,14 +113,7 @@ fn volume(
 ) -> (Image, PathBuf) {
     let Parent::Persistent(srk) = parent else { panic!("no persistent parent") };
     let image = Image::new();
-    let key = image.key_file().with_extension("sealed");
-    fs::write(&key, Base64::encode_string(SECRET)).unwrap();
-    // systemd's keyslots: PBKDF2 with 1000 iterations.
-    let status = std::process::Command::new("cryptsetup")
-        .args(["luksAddKey", "--batch-mode", "--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", "--key-file"])
-        .args([image.key_file(), image.path(), key])
-        .status();
-    assert!(status.unwrap().success());
+    image.add_keyslot(&Base64::encode_string(SECRET));
     let pem = fs::read(tools.signer.public()).unwrap();
     let mut token = json!({
         "type": "systemd-tpm2",

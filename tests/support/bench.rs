@@ -64,6 +64,23 @@ impl Image {
         assert!(status.success(), "cryptsetup {arguments:?}");
     }
 
+    /// Adds a keyslot as systemd's are: PBKDF2 with 1000 iterations.
+    pub fn add_keyslot(&self, passphrase: &str) {
+        let added = self.folder.path().join("added");
+        std::fs::write(&added, passphrase).unwrap();
+        let status = Command::new("cryptsetup")
+            .args([
+                "luksAddKey",
+                "--batch-mode",
+                "--pbkdf=pbkdf2",
+                "--pbkdf-force-iterations=1000",
+                "--key-file",
+            ])
+            .args([self.key_file(), self.path(), added])
+            .status();
+        assert!(status.expect("cryptsetup").success());
+    }
+
     /// The header's JSON, as cryptsetup prints it.
     pub fn metadata(&self) -> Value {
         let output = Command::new("cryptsetup")

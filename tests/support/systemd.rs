@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64ct::{Base64, Encoding};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -82,6 +83,28 @@ pub fn cryptenroll(image: &Image, tpm: &Swtpm, options: &[&str]) {
     );
 }
 
+/// The same as systemd up to 253 did it, whatever the version here: tpm2-tools seal a secret with that policy below a primary key
+/// that is derived at each use and that a dictionary attack locks out, and the token names no storage root key.
+pub fn cryptenroll_252(image: &Image, tpm: &Swtpm, options: &[&str]) {
+    cryptenroll(image, tpm, options);
+    let mut token = image.metadata()["tokens"]["0"].clone();
+    let policy = token["tpm2-policy-hash"].as_str().unwrap().as_bytes();
+    let digit = |digit: u8| u8::try_from(char::from(digit).to_digit(16).unwrap()).unwrap();
+    let policy: Vec<u8> = policy.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect();
+    std::fs::write(tpm.file("policy"), policy).unwrap();
+    std::fs::write(tpm.file("secret"), SECRET).unwrap();
+    tpm.tool(&format!("tpm2_createprimary -C o -G ecc256:aes128cfb -a {PRIMARY} -c primary.ctx"));
+    tpm.tool("tpm2_create -C primary.ctx -u public -r private -L policy -i secret -a fixedtpm|fixedparent");
+    tpm.tool("tpm2_flushcontext -t");
+    let blob = ["private", "public"].map(|name| std::fs::read(tpm.file(name)).unwrap()).concat();
+    image.add_keyslot(&Base64::encode_string(SECRET));
+    token["keyslots"] = serde_json::json!(["2"]);
+    token["tpm2-blob"] = Base64::encode_string(&blob).into();
+    token["tpm2-primary-alg"] = "ecc".into();
+    token.as_object_mut().unwrap().remove("tpm2_srk");
+    image.replace_token("0", &token);
+}
+
 /// A dry run under a configuration that asks for none of the proofs that systemd's tokens cannot give.
 pub fn dry_run(image: &Image, tpm: &Swtpm, root: &Path, more: &[&str]) -> Run {
     let config = root.join("lax.json");
@@ -93,5 +116,8 @@ pub fn dry_run(image: &Image, tpm: &Swtpm, root: &Path, more: &[&str]) -> Run {
     run(&[&fixed, more].concat())
 }
 
+const SECRET: &[u8; 32] = b"sealed as systemd 252 seals it..";
+/// systemd v252, `src/shared/tpm2-util.c`.
+const PRIMARY: &str = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|decrypt";
 const LAX: &str =
     r#"{"policy": {"require_authentic": false, "require_binding": false, "require_fence": false}}"#;
