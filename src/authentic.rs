@@ -58,7 +58,7 @@ pub enum Missing {
 
 /// Judges a volume whose key has this digest, by the message that its keyslot's binding is about and by who gave the
 /// secret. A signature that does not hold and a key document of another volume are never made up for by another proof; that
-/// the configuration's own pins and keys say nothing is made up for by a key broker.
+/// the configuration's own pins and keys say nothing is made up for by a key broker, if the configuration lets it.
 #[must_use]
 pub fn judge(
     trusted: &Authentic,
@@ -73,7 +73,9 @@ pub fn judge(
         return Verdict::OtherVolume;
     }
     match (by_configuration(trusted, proof, message, volume_key), origin) {
-        (Verdict::Missing(_), Origin::KeyBroker { .. }) => Verdict::Proven(Authenticity::KeyBroker),
+        (Verdict::Missing(_), Origin::KeyBroker { .. }) if trusted.key_broker => {
+            Verdict::Proven(Authenticity::KeyBroker)
+        }
         (verdict, _) => verdict,
     }
 }
@@ -131,7 +133,7 @@ mod tests {
     }
 
     fn trusting(volume_keys: Vec<VolumeKeyDigest>, owner_keys: Vec<PublicKey>) -> Authentic {
-        Authentic { volume_keys, owner_keys }
+        Authentic { volume_keys, owner_keys, ..Authentic::default() }
     }
 
     fn verdict(trusted: &Authentic, proof: Option<&Proof>) -> Verdict {
@@ -195,6 +197,22 @@ mod tests {
         assert_eq!(delivered(&nobody, None, Some(2)), Verdict::OtherVolume);
         // What the configuration itself pins is not what the server has on record.
         assert_eq!(delivered(&trusting(vec![digest(1)], vec![]), None, Some(2)), Verdict::OtherVolume);
+    }
+
+    #[test]
+    fn where_the_configuration_says_so_a_key_broker_vouches_for_nothing() {
+        let signer = key().public().clone();
+        let strict =
+            |volume_keys, owner_keys| Authentic { key_broker: false, ..trusting(volume_keys, owner_keys) };
+        for named in [None, Some(1)] {
+            assert_eq!(delivered(&strict(vec![], vec![]), None, named), Verdict::Missing(Missing::Proof));
+        }
+        assert_eq!(
+            delivered(&strict(vec![digest(2)], vec![]), None, None),
+            Verdict::Missing(Missing::NotPinned)
+        );
+        let signed = Verdict::Proven(Authenticity::Signed(signer.id()));
+        assert_eq!(delivered(&strict(vec![], vec![signer]), Some(&proof(MESSAGE)), Some(1)), signed);
     }
 
     #[test]

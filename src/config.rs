@@ -91,21 +91,21 @@ impl Default for Policy {
     }
 }
 
-/// Proofs of authenticity: one of them suffices. A volume that its host made has neither.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Proofs of authenticity: one of them suffices. A volume that its host made has none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Authentic {
     /// Volumes by their volume key's digest, 64 hexadecimal digits each.
     pub volume_keys: Vec<VolumeKeyDigest>,
     /// Public keys of the owner, PEM text each: they vouch for a keyslot by a signature in its token.
     pub owner_keys: Vec<PublicKey>,
+    /// Whether a key broker vouches for the volumes whose keys it releases. Without it, they need one of the other proofs, too.
+    pub key_broker: bool,
 }
 
-impl Authentic {
-    /// Whether no volume at all can prove itself.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.volume_keys.is_empty() && self.owner_keys.is_empty()
+impl Default for Authentic {
+    fn default() -> Self {
+        Self { volume_keys: Vec::new(), owner_keys: Vec::new(), key_broker: true }
     }
 }
 
@@ -147,6 +147,13 @@ impl Config {
             ),
             _ => None,
         }
+    }
+
+    /// Whether no volume at all can prove itself.
+    #[must_use]
+    pub fn trusts_nobody(&self) -> bool {
+        let Authentic { volume_keys, owner_keys, key_broker } = &self.authentic;
+        volume_keys.is_empty() && owner_keys.is_empty() && !(*key_broker && self.kbs.is_some())
     }
 
     /// Reads `file`, or the image's own configuration under `root` if none is named. That one may be missing:
@@ -224,7 +231,7 @@ mod tests {
                 && policy.require_fence
                 && !policy.allow_unbound
         );
-        assert!(config.authentic.is_empty());
+        assert!(config.trusts_nobody());
         assert_eq!(config.on_failure, End::Poweroff);
     }
 

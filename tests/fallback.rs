@@ -167,6 +167,22 @@ fn the_owners_signature_vouches_for_an_attested_volume_too() {
 }
 
 #[test]
+fn where_a_key_broker_vouches_for_nothing_the_owner_has_to() {
+    let strict = |config: &mut Value| config["authentic"]["key_broker"] = json!(false);
+    let unsigned = Bench::new();
+    let broker = unsigned.broker(|_| ());
+    unsigned.tpm.extend(11, UPDATE);
+    let tree = unsigned.machine_with(&broker, &unsigned.volume(), strict);
+    unsigned.is_refused(&tree, "volume-unauthenticated");
+    let image = Image::new();
+    let signed = Bench::enrolled(&[&format!("--sign-key={}", image.owner_key().display())]);
+    let broker = signed.broker(|_| ());
+    signed.tpm.extend(11, UPDATE);
+    let report = signed.opens(&signed.machine_with(&broker, &signed.volume(), strict));
+    assert_eq!(report["volume"]["proof"]["authenticity"], "owner-signature");
+}
+
+#[test]
 fn a_denial_ends_the_boot() {
     let bench = Bench::new();
     let broker = bench.broker(|config| config["pcrs"]["11"] = json!(["0".repeat(64)]));

@@ -36,10 +36,10 @@ pub(super) fn run(common: &Common, action: Action) -> Result<u8, Error> {
     match action {
         Action::Unnamed => Err(UsageError::Missing(ACTIONS).into()),
         Action::Check => {
-            if config.policy.require_authentic && config.authentic.is_empty() && config.kbs.is_none() {
+            if config.policy.require_authentic && config.trusts_nobody() {
                 log::warn!(
                     "No volume will open: policy.require_authentic is set, and authentic names neither owner keys \
-                     nor volume keys, and there is no kbs"
+                     nor volume keys, and no key broker vouches for one"
                 );
             }
             print("The configuration is valid\n")

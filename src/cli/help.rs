@@ -245,7 +245,8 @@ Members and defaults:
    \"policy\": {\"require_authentic\": true, \"require_binding\": true, \"require_fence\": true,
               \"allow_unbound\": false},
    \"authentic\": {\"owner_keys\": [],       public keys (PEM) that sign volumes: enroll --sign-key
-                 \"volume_keys\": []},     or volumes by the digest that enroll prints
+                 \"volume_keys\": [],      or volumes by the digest that enroll prints
+                 \"key_broker\": true},    or the key broker that releases the key
    \"device_timeout_seconds\": 60,
    \"on_failure\": \"poweroff\",            poweroff, reboot or halt
    \"root\": {\"fstype\": \"auto\", \"options\": \"rw\"},

@@ -13,7 +13,6 @@ use super::metadata::Metadata;
 use super::seal::{SealError, prove, random_secret};
 use crate::attest::protocol::ResourceTemplate;
 use crate::attest::{Delivered, ResourcePath, key_document};
-use crate::authentic::{Authenticity, Missing};
 use crate::config::{Authentic, Config};
 use crate::error::{Class, Error, Failure};
 use crate::luks::Snapshot;
@@ -24,7 +23,7 @@ use crate::report::Warning;
 use crate::secret::{Secret, VolumeKey};
 use crate::source::Source;
 use crate::unseal::passphrase;
-use crate::verify::{self, VerifyError};
+use crate::verify;
 
 /// What to enrol for a key broker.
 #[derive(Clone, Debug)]
@@ -154,11 +153,11 @@ impl Made {
     }
 }
 
-/// Opens the token's keyslot with what a broker delivered, as a boot under the strict defaults would, `owner`'s key being the only
-/// one that the configuration names.
+/// Opens the token's keyslot with what a broker delivered, as a boot under the strict defaults would; where there is an `owner`, he
+/// alone vouches for it.
 ///
 /// # Errors
-/// Those of [`verify::verify_delivered`], and `owner-unknown` where the signature is not `owner`'s.
+/// Those of [`verify::verify_delivered`].
 pub fn check(
     token: &KbsToken,
     delivered: &Delivered,
@@ -167,13 +166,14 @@ pub fn check(
     owner: Option<&PublicKey>,
 ) -> Result<(), Error> {
     let area = snapshot.read_area(source, token.keyslot)?;
-    let owner_keys = owner.cloned().into_iter().collect();
-    let config = Config { authentic: Authentic { owner_keys, ..Authentic::default() }, ..Config::default() };
-    let verified = verify::verify_delivered(token, delivered, snapshot, &area, &config)?;
-    match (owner, verified.proven.authenticity) {
-        (Some(_), Some(Authenticity::Signed(_))) | (None, _) => Ok(()),
-        (Some(_), _) => Err(VerifyError::Unauthenticated(Missing::UnknownSigner).into()),
-    }
+    let authentic = Authentic {
+        owner_keys: owner.cloned().into_iter().collect(),
+        key_broker: owner.is_none(),
+        ..Authentic::default()
+    };
+    let config = Config { authentic, ..Config::default() };
+    verify::verify_delivered(token, delivered, snapshot, &area, &config)?;
+    Ok(())
 }
 
 /// Why there is no key document.
