@@ -66,7 +66,7 @@ mod tests {
     use std::time::Instant;
 
     #[test]
-    fn without_changes_the_wait_lasts_as_long_as_it_may() {
+    fn a_wait_ends_and_its_messages_are_taken_whatever_changes_meanwhile() {
         let changes = Changes::open().unwrap();
         let started = Instant::now();
         let timeout = Duration::from_millis(50);
