@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::fence::Unfenced;
 use crate::luks::token::{Token, TokenError};
+use crate::luks::{HeaderError, Snapshot};
 use crate::policy::mismatch::Mismatch;
 use crate::policy::{self, Plan, Refusal, Rules, State};
 use crate::secret::Secret;
@@ -23,6 +24,7 @@ pub use reason::{Next, Reason, UnsealError};
 /// The tokens of a volume, tried one by one in ascending order; the TPM is opened once for all.
 pub struct Tokens<'a> {
     left: btree_map::Iter<'a, u32, Value>,
+    judge: Box<dyn Fn(u32) -> Result<(), HeaderError> + 'a>,
     skipped: Vec<Skipped>,
 }
 
@@ -58,10 +60,20 @@ impl Skipped {
 }
 
 impl<'a> Tokens<'a> {
-    /// The tokens of a snapshot.
+    /// The tokens of a snapshot, whose keyslots are judged before a secret is asked for.
     #[must_use]
-    pub fn new(tokens: &'a BTreeMap<u32, Value>) -> Self {
-        Self { left: tokens.iter(), skipped: Vec::new() }
+    pub fn of(snapshot: &'a Snapshot) -> Self {
+        Self::among(snapshot.tokens(), snapshot)
+    }
+
+    /// Some of a snapshot's tokens.
+    #[must_use]
+    pub fn among(tokens: &'a BTreeMap<u32, Value>, snapshot: &'a Snapshot) -> Self {
+        Self::new(tokens, |keyslot| snapshot.keyslot(keyslot).map(drop))
+    }
+
+    fn new(tokens: &'a BTreeMap<u32, Value>, judge: impl Fn(u32) -> Result<(), HeaderError> + 'a) -> Self {
+        Self { left: tokens.iter(), judge: Box::new(judge), skipped: Vec::new() }
     }
 
     /// Tries tokens until one gives its secret; `None` if no more will. May be called again, when what was unsealed did
@@ -76,7 +88,8 @@ impl<'a> Tokens<'a> {
         state: &mut State,
     ) -> Option<Unsealed> {
         for (id, value) in self.left.by_ref() {
-            match attempt(*id, value, tpm, rules, state) {
+            let token = readable(*id, value, &self.judge);
+            match token.and_then(|token| attempt(token, tpm, rules, state)) {
                 Ok(unsealed) => return Some(unsealed),
                 Err((reason, mismatch)) => {
                     let next = Next::after(&reason);
@@ -94,7 +107,8 @@ impl<'a> Tokens<'a> {
     /// will. No TPM is asked: whether it would load the object, and what is in it, stays open.
     pub fn evaluate(&mut self, rules: &Rules, state: &mut State) -> Option<Token> {
         for (id, value) in self.left.by_ref() {
-            match evaluation(*id, value, rules, state) {
+            let token = readable(*id, value, &self.judge);
+            match token.and_then(|token| evaluation(token, rules, state)) {
                 Ok(token) => return Some(token),
                 Err((reason, mismatch)) => self.skipped.push(Skipped { token: *id, reason, mismatch }),
             }
@@ -110,6 +124,8 @@ impl<'a> Tokens<'a> {
             Reason::Token(_) => 1,
             Reason::Refused(_) => 2,
             Reason::Tpm(_) => 3,
+            // Says most: somebody edited the header, or this volume is not for us.
+            Reason::Keyslot(_) => 4,
         });
         match nearest {
             None | Some(Skipped { reason: Reason::Token(TokenError::OtherType), .. }) => UnsealError::NoToken,
@@ -166,15 +182,17 @@ pub fn passphrase(secret: &Secret) -> Secret {
     Secret::new(buffer)
 }
 
-/// A plan for a signed policy is made from PCR values that were read before: if they changed meanwhile, once anew.
-fn attempt(
-    id: u32,
-    value: &Value,
-    tpm: &mut dyn Tpm,
-    rules: &Rules,
-    state: &mut State,
-) -> Result<Unsealed, (Reason, Option<Mismatch>)> {
+type Failed = (Reason, Option<Mismatch>);
+
+/// The token, if we would try the keyslot that it names.
+fn readable(id: u32, value: &Value, judge: &dyn Fn(u32) -> Result<(), HeaderError>) -> Result<Token, Failed> {
     let token = Token::parse(id, value).map_err(|error| (error.into(), None))?;
+    judge(token.keyslot).map_err(|error| (error.into(), None))?;
+    Ok(token)
+}
+
+/// A plan for a signed policy is made from PCR values that were read before: if they changed meanwhile, once anew.
+fn attempt(token: Token, tpm: &mut dyn Tpm, rules: &Rules, state: &mut State) -> Result<Unsealed, Failed> {
     let needs = policy::needs(&token, &state.active).filter(|(bank, _)| state.active.contains(bank));
     let planned = |tpm: &mut dyn Tpm, state: &mut State| -> Result<(Secret, bool), Reason> {
         if let Some((bank, pcrs)) = needs {
@@ -195,13 +213,7 @@ fn attempt(
     }
 }
 
-fn evaluation(
-    id: u32,
-    value: &Value,
-    rules: &Rules,
-    state: &mut State,
-) -> Result<Token, (Reason, Option<Mismatch>)> {
-    let token = Token::parse(id, value).map_err(|error| (error.into(), None))?;
+fn evaluation(token: Token, rules: &Rules, state: &mut State) -> Result<Token, Failed> {
     let plan = policy::plan(&token, rules, state).map_err(|error| (error.into(), None))?;
     match plan.digest(&state.readings) {
         Some(digest) if digest == token.policy_digest => Ok(token),

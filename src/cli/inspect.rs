@@ -51,7 +51,7 @@ fn header_text(header: &Header, line: &mut impl FnMut(&str, &str)) {
     line("accepted", "the header is on the allow-list");
     line("LUKS UUID", &header.luks_uuid);
     if !header.label.is_empty() {
-        line("label", &header.label.escape_debug().to_string());
+        line("label", &header.label);
     }
     line("header", &format!("two copies of {} bytes, sequence number {}", header.header_bytes, header.seqid));
     if let Some(condition) = header.condition {
@@ -72,7 +72,11 @@ fn header_text(header: &Header, line: &mut impl FnMut(&str, &str)) {
         line("flags", &header.flags.join(", "));
     }
     for (number, slot) in &header.keyslots {
-        line(&format!("keyslot {number}"), &slot.kdf);
+        let text = match &slot.refused {
+            Some(refused) => format!("not for a boot: {} [{}]", refused.message, refused.slug),
+            None => slot.kdf.clone().unwrap_or_default(),
+        };
+        line(&format!("keyslot {number}"), &text);
     }
     for (number, token) in &header.tokens {
         line(&format!("token {number}"), &token_text(token));

@@ -2,6 +2,8 @@
 //! each copy of the JSON area. Bytes that the host wrote come in; typed values go out, but only past the checksum.
 //! The checksum is unkeyed: it tells damage from intent, nothing more.
 
+use std::fmt;
+
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
@@ -16,13 +18,17 @@ pub struct BinaryHeader {
     pub size: HeaderSize,
     /// Sequence number; every write increments it.
     pub seqid: u64,
-    /// The volume's label; the host's to write, so never used to choose.
-    pub label: String,
+    /// The volume's label; untrusted, so never used to choose.
+    pub label: Label,
     /// The volume's subsystem label.
-    pub subsystem: String,
+    pub subsystem: Label,
     /// The volume's UUID.
     pub uuid: Uuid,
 }
+
+/// A label of any bytes; shown with escapes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Label(Vec<u8>);
 
 /// Which of the two copies: where it must lie, and so what its magic and offset must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,13 +103,42 @@ impl<'a> Unverified<'a> {
     }
 
     fn values(&self) -> Result<BinaryHeader, HeaderError> {
-        let words = |field, name| text(field).map(str::to_owned).ok_or(HeaderError::Text(name));
         Ok(BinaryHeader {
             size: self.fields.checked_size,
             seqid: self.fields.seqid,
-            label: words(self.fields.label, "label")?,
-            subsystem: words(self.fields.subsystem, "subsystem")?,
+            label: Label::parse(self.fields.label),
+            subsystem: Label::parse(self.fields.subsystem),
             uuid: text(self.fields.uuid).and_then(Uuid::parse).ok_or(HeaderError::Uuid)?,
+        })
+    }
+}
+
+impl Label {
+    /// Reads a field as cryptsetup does: up to the first NUL, and never the last byte, in whose place it puts a NUL.
+    pub(super) fn parse(field: &[u8]) -> Self {
+        let field = field.split_last().map_or(field, |(_, field)| field);
+        Self(field.iter().copied().take_while(|byte| *byte != 0).collect())
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Label {
+    /// UTF-8 as it is, but control characters and bytes of other encodings as escapes (`\u{1b}`, `\xf6`).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.utf8_chunks().try_for_each(|chunk| {
+            for character in chunk.valid().chars() {
+                match character {
+                    '\\' => f.write_str("\\\\")?,
+                    shown if shown.is_control() => write!(f, "{}", shown.escape_default())?,
+                    shown => fmt::Write::write_char(f, shown)?,
+                }
+            }
+            chunk.invalid().iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))
         })
     }
 }

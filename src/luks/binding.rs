@@ -96,7 +96,7 @@ pub fn message(snapshot: &Snapshot, keyslot: u32, volume_key: &VolumeKey) -> Res
     message.segment(snapshot);
     message.digest(snapshot);
     message.number(keyslot);
-    message.keyslot(parameters);
+    message.keyslot(&parameters);
     let flags: Vec<_> = snapshot.flags().iter().map(super::Flag::name).collect();
     message.field(flags.join(",").as_bytes());
     message.field(VolumeKeyDigest::of(volume_key).bytes());

@@ -1,10 +1,9 @@
 //! Which copy of the header is used. Two copies, each valid or damaged, come in; the one to use, and what is to be said
 //! about it, goes out. Pure: nothing is read or repaired here.
 
-use serde_json::Value;
-
 use super::binary_header::{BinaryHeader, Damage};
 use super::error::HeaderError;
+use super::json::Json;
 
 /// A copy whose checksum holds and whose JSON is well-formed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +11,7 @@ pub(super) struct Copy {
     /// The binary header.
     pub(super) header: BinaryHeader,
     /// The JSON area.
-    pub(super) json: Value,
+    pub(super) json: Json,
 }
 
 /// The state of the two copies; a fact for the report.
@@ -79,21 +78,21 @@ pub(super) fn choose(
 
 #[cfg(test)]
 mod tests {
-    use super::super::binary_header::HeaderSize;
+    use super::super::binary_header::{HeaderSize, Label};
     use super::super::uuid::Uuid;
     use super::*;
     use crate::error::Failure;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
-    fn copy(seqid: u64, json: Value) -> Copy {
+    fn copy(seqid: u64, json: &Value) -> Copy {
         let header = BinaryHeader {
             size: HeaderSize::MIN,
             seqid,
-            label: String::new(),
-            subsystem: String::new(),
+            label: Label::default(),
+            subsystem: Label::default(),
             uuid: Uuid::new([7; 16]),
         };
-        Copy { header, json }
+        Copy { header, json: Json::parse(json.to_string().as_bytes()).unwrap() }
     }
 
     fn slug(primary: Result<Copy, Damage>, secondary: Result<Copy, Damage>) -> &'static str {
@@ -102,40 +101,40 @@ mod tests {
 
     #[test]
     fn equal_copies_are_sound() {
-        let chosen = choose(Ok(copy(3, json!({"a": 1}))), Ok(copy(3, json!({"a": 1})))).unwrap();
+        let chosen = choose(Ok(copy(3, &json!({"a": 1}))), Ok(copy(3, &json!({"a": 1})))).unwrap();
         assert_eq!(chosen.1, Condition::Sound);
     }
 
     #[test]
     fn copies_that_contradict_each_other_are_refused() {
-        assert_eq!(slug(Ok(copy(3, json!({"a": 1}))), Ok(copy(3, json!({"a": 2})))), "luks-copies-differ");
-        let mut other = copy(3, json!({}));
-        other.header.label = "root".into();
-        assert_eq!(slug(Ok(copy(3, json!({}))), Ok(other)), "luks-copies-differ");
+        assert_eq!(slug(Ok(copy(3, &json!({"a": 1}))), Ok(copy(3, &json!({"a": 2})))), "luks-copies-differ");
+        let mut other = copy(3, &json!({}));
+        other.header.label = Label::parse(b"root\0");
+        assert_eq!(slug(Ok(copy(3, &json!({}))), Ok(other)), "luks-copies-differ");
     }
 
     #[test]
     fn the_newer_of_an_interrupted_write_is_used() {
-        let (used, condition) = choose(Ok(copy(4, json!({"a": 1}))), Ok(copy(3, json!({})))).unwrap();
+        let (used, condition) = choose(Ok(copy(4, &json!({"a": 1}))), Ok(copy(3, &json!({})))).unwrap();
         assert_eq!((used.header.seqid, condition), (4, Condition::SecondaryStale));
-        let (used, condition) = choose(Ok(copy(3, json!({}))), Ok(copy(4, json!({"a": 1})))).unwrap();
+        let (used, condition) = choose(Ok(copy(3, &json!({}))), Ok(copy(4, &json!({"a": 1})))).unwrap();
         assert_eq!((used.header.seqid, condition), (4, Condition::PrimaryStale));
     }
 
     #[test]
     fn copies_of_other_ages_or_volumes_are_refused() {
-        assert_eq!(slug(Ok(copy(5, json!({}))), Ok(copy(3, json!({})))), "luks-copies-sequence");
-        assert_eq!(slug(Ok(copy(u64::MAX, json!({}))), Ok(copy(0, json!({})))), "luks-copies-sequence");
-        let mut other = copy(4, json!({}));
+        assert_eq!(slug(Ok(copy(5, &json!({}))), Ok(copy(3, &json!({})))), "luks-copies-sequence");
+        assert_eq!(slug(Ok(copy(u64::MAX, &json!({}))), Ok(copy(0, &json!({})))), "luks-copies-sequence");
+        let mut other = copy(4, &json!({}));
         other.header.uuid = Uuid::new([8; 16]);
-        assert_eq!(slug(Ok(copy(3, json!({}))), Ok(other)), "luks-copies-differ");
+        assert_eq!(slug(Ok(copy(3, &json!({}))), Ok(other)), "luks-copies-differ");
     }
 
     #[test]
     fn a_damaged_copy_is_replaced_by_the_other_and_said() {
-        let (_, condition) = choose(Err(Damage::Checksum), Ok(copy(3, json!({})))).unwrap();
+        let (_, condition) = choose(Err(Damage::Checksum), Ok(copy(3, &json!({})))).unwrap();
         assert_eq!(condition.slug(), Some("header-copy-damaged"));
-        let (_, condition) = choose(Ok(copy(3, json!({}))), Err(Damage::Magic)).unwrap();
+        let (_, condition) = choose(Ok(copy(3, &json!({}))), Err(Damage::Magic)).unwrap();
         assert_eq!(condition, Condition::SecondaryDamaged(Damage::Magic));
     }
 

@@ -33,7 +33,8 @@ pub(super) struct Coverage {
 }
 
 impl Digest {
-    pub(super) fn parse(path: &str, value: &Value) -> Result<(Self, Coverage), HeaderError> {
+    /// Reads the digest whose [`Coverage`] says that it is the volume key's; others are of no use to us.
+    pub(super) fn parse(path: &str, value: &Value) -> Result<Self, HeaderError> {
         let mut members = Members::of(path, value)?;
         if members.text("type")? != "pbkdf2" {
             return Err(Refusal::Digest.at(members.at("type")));
@@ -45,9 +46,9 @@ impl Digest {
         if value.len() != hash.size() {
             return Err(Refusal::Digest.at(members.at("digest")));
         }
-        let coverage = Coverage { keyslots: members.ids("keyslots")?, segments: members.ids("segments")? };
+        Coverage::take(&mut members)?;
         members.finish()?;
-        Ok((Self { hash, iterations, salt, value }, coverage))
+        Ok(Self { hash, iterations, salt, value })
     }
 
     /// The digest as the header spells it, of keyslot 0 and segment 0.
@@ -64,6 +65,16 @@ impl Digest {
     }
 }
 
+impl Coverage {
+    pub(super) fn parse(path: &str, value: &Value) -> Result<Self, HeaderError> {
+        Self::take(&mut Members::of(path, value)?)
+    }
+
+    fn take(members: &mut Members<'_>) -> Result<Self, HeaderError> {
+        Ok(Self { keyslots: members.ids("keyslots")?, segments: members.ids("segments")? })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,8 +83,8 @@ mod tests {
     #[test]
     fn parse_and_emit_are_inverse() {
         let digest = Digest { hash: Hash::Sha512, iterations: 1000, salt: [1; 32], value: vec![2; 64] };
-        let (parsed, coverage) = Digest::parse("d", &digest.to_json()).unwrap();
-        assert_eq!(parsed, digest);
+        assert_eq!(Digest::parse("d", &digest.to_json()).unwrap(), digest);
+        let coverage = Coverage::parse("d", &digest.to_json()).unwrap();
         assert_eq!((coverage.keyslots, coverage.segments), (BTreeSet::from([0]), BTreeSet::from([0])));
     }
 

@@ -6,10 +6,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::binary_header::{self, HeaderSize, SECTOR};
 use super::keyslot::{Area, Keyslot};
-use super::{Flag, KeyslotArea, Snapshot};
+use super::{Flag, KeyslotArea, Segment, SegmentSize, Snapshot};
 
 /// A detached header with the one keyslot of `area`, numbered 0: both copies and the area. The segment keeps its place on
-/// the data device. The same values always give the same bytes.
+/// the data device, and has a fixed size. The same values always give the same bytes.
 #[must_use]
 pub fn canonical_header(snapshot: &Snapshot, area: &KeyslotArea) -> Vec<u8> {
     let json = metadata(snapshot, area.keyslot()).to_string();
@@ -21,11 +21,13 @@ pub fn canonical_header(snapshot: &Snapshot, area: &KeyslotArea) -> Vec<u8> {
 
 fn metadata(snapshot: &Snapshot, keyslot: &Keyslot) -> Value {
     let area = Area { offset: SIZE.bytes().saturating_mul(2), ..keyslot.area };
+    // The very bytes that were judged, even if the disk grows meanwhile or ends within a sector.
+    let segment = Segment { bytes: SegmentSize::Fixed(snapshot.data_bytes()), ..*snapshot.segment() };
     let flags: Vec<_> = snapshot.flags().iter().map(Flag::name).collect();
     json!({
         "keyslots": {"0": Keyslot { area, ..keyslot.clone() }.to_json()},
         "tokens": {},
-        "segments": {"0": snapshot.segment().to_json()},
+        "segments": {"0": segment.to_json()},
         "digests": {"0": snapshot.digest().to_json()},
         "config": {
             "json_size": SIZE.json_bytes().to_string(),

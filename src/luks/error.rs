@@ -43,9 +43,6 @@ pub enum HeaderError {
     /// The UUID is not in canonical form.
     #[error("The header's UUID is not a lower-case UUID")]
     Uuid,
-    /// Label or subsystem is no terminated UTF-8 string.
-    #[error("The header's {0} is not terminated UTF-8 text")]
-    Text(&'static str),
     /// The JSON text.
     #[error("Cannot parse the header's metadata")]
     Json(#[from] JsonError),
@@ -163,7 +160,6 @@ impl Failure for HeaderError {
             Self::CopiesDiffer => "luks-copies-differ",
             Self::Sequence { .. } => "luks-copies-sequence",
             Self::Uuid => "luks-uuid",
-            Self::Text(_) => "luks-text",
             Self::Json(JsonError::DuplicateKey(_)) => "luks-duplicate-key",
             Self::Json(JsonError::Depth | JsonError::Size) => "luks-json-limit",
             Self::Json(JsonError::Number) => "luks-json-number",

@@ -1,4 +1,7 @@
-//! A keyslot: the volume key, encrypted under a passphrase. Its JSON object comes in; typed parameters go out.
+//! A keyslot: the volume key, encrypted under a passphrase.
+//!
+//! Of a keyslot that nobody tries, only its number and its place matter: a recovery passphrase may have any cost and
+//! cipher that cryptsetup knows ([`Entry`]). One that is tried is judged whole ([`Keyslot`]).
 
 use serde_json::{Value, json};
 
@@ -6,6 +9,19 @@ use super::cipher::{Cipher, Hash};
 use super::error::{HeaderError, Refusal};
 use super::kdf::{self, Kdf};
 use super::members::Members;
+
+/// A keyslot as the header lists it: its place is known, its other parameters are not judged yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Bytes from the start of the volume to the area.
+    pub offset: u64,
+    /// Bytes of the area.
+    pub size: u64,
+    /// Bytes of the key inside.
+    pub key_size: u32,
+    path: String,
+    json: Value,
+}
 
 /// The parameters of a keyslot of type `luks2`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,13 +47,38 @@ pub struct Area {
     pub cipher: Cipher,
 }
 
+impl Entry {
+    pub(super) fn parse(path: &str, value: &Value) -> Result<Self, HeaderError> {
+        let mut members = Members::of(path, value)?;
+        if members.text("type")? == "reencrypt" {
+            return Err(Refusal::Reencrypt.at(path));
+        }
+        let key_size = members.number("key_size")?;
+        let mut area = members.object("area")?;
+        let (offset, size) = (area.decimal("offset")?, area.decimal("size")?);
+        Ok(Self { offset, size, key_size, path: path.to_owned(), json: value.clone() })
+    }
+
+    /// Judges all parameters, for a keyslot that is to be tried.
+    ///
+    /// # Errors
+    /// The first one that is not on the allow-list.
+    pub fn judge(&self) -> Result<Keyslot, HeaderError> {
+        Keyslot::parse(&self.path, &self.json)
+    }
+
+    /// First byte behind the area; `None` if that is beyond 64 bits.
+    #[must_use]
+    pub const fn end(&self) -> Option<u64> {
+        self.offset.checked_add(self.size)
+    }
+}
+
 impl Keyslot {
     pub(super) fn parse(path: &str, value: &Value) -> Result<Self, HeaderError> {
         let mut members = Members::of(path, value)?;
-        match members.text("type")? {
-            "luks2" => {}
-            "reencrypt" => return Err(Refusal::Reencrypt.at(path)),
-            _ => return Err(Refusal::KeyslotType.at(members.at("type"))),
+        if members.text("type")? != "luks2" {
+            return Err(Refusal::KeyslotType.at(members.at("type")));
         }
         let key_size = members.number("key_size")?;
         if !matches!(key_size, 1..=KEY_LIMIT) {
@@ -91,12 +132,6 @@ impl Area {
         }
         members.finish()?;
         Ok(Self { offset, size, cipher })
-    }
-
-    /// First byte behind the area; `None` if that is beyond 64 bits.
-    #[must_use]
-    pub fn end(&self) -> Option<u64> {
-        self.offset.checked_add(self.size)
     }
 }
 
@@ -157,7 +192,7 @@ mod tests {
             ("/af/stripes", json!(1), "luks-split"),
             ("/af/type", json!("none"), "luks-split"),
             ("/af/hash", json!("md5"), "luks-hash"),
-            ("/type", json!("reencrypt"), "luks-reencrypt"),
+            ("/type", json!("reencrypt"), "luks-keyslot-type"),
             ("/type", json!("luks3"), "luks-keyslot-type"),
             ("/key_size", json!(0), "luks-key-size"),
             ("/key_size", json!(u32::MAX), "luks-key-size"),
@@ -168,6 +203,32 @@ mod tests {
             *json.pointer_mut(pointer).unwrap() = value;
             assert_eq!(Keyslot::parse("k", &json).unwrap_err().slug(), slug, "{pointer}");
         }
+    }
+
+    #[test]
+    fn of_a_keyslot_that_is_not_tried_only_type_place_and_key_size_matter() {
+        let entry = |pointer: &str, value: Value| {
+            let mut json = keyslot().to_json();
+            *json.pointer_mut(pointer).unwrap() = value;
+            Entry::parse("k", &json).map_err(|error| error.slug())
+        };
+        for (pointer, value) in [
+            ("/area/encryption", json!("cipher_null-ecb")),
+            ("/area/key_size", json!(16)),
+            ("/af/hash", json!("md5")),
+            ("/kdf", json!({"type": "argon2id", "time": 4, "memory": 4_194_304, "cpus": 4, "salt": "AAAA"})),
+            ("/type", json!("of-tomorrow")),
+            ("/key_size", json!(256)),
+        ] {
+            let entry = entry(pointer, value).unwrap();
+            assert_eq!((entry.offset, entry.end()), (0x8000, Some(0x8000 + 258_048)));
+            assert!(entry.judge().is_err(), "{pointer}");
+        }
+        assert_eq!(entry("/type", json!("luks2")).unwrap().judge().unwrap(), keyslot());
+        assert_eq!(entry("/type", json!("reencrypt")), Err("luks-reencrypt"));
+        assert_eq!(entry("/area/offset", json!(1)), Err("luks-metadata"));
+        assert_eq!(entry("/area", json!([])), Err("luks-metadata"));
+        assert_eq!(entry("/key_size", json!("64")), Err("luks-metadata"));
     }
 
     #[test]

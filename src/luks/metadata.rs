@@ -1,5 +1,5 @@
-//! The metadata of a volume: the strictly parsed JSON area comes in, and only what our allow-list knows goes out. The
-//! host wrote all of it. What this module accepts, the rest of the program relies on.
+//! The metadata of a volume, from the untrusted tree of its JSON area. What is used is on our allow-list, and the rest of
+//! the program relies on that; keyslots and tokens that nobody tries may be anything that cryptsetup writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,22 +7,24 @@ use serde_json::Value;
 
 use super::binary_header::HeaderSize;
 use super::digest::{Coverage, Digest};
-use super::error::{HeaderError, Refusal};
+use super::error::{HeaderError, Refusal, excerpt};
 use super::flags::{Flag, FlagSet};
-use super::keyslot::{AREA_ALIGNMENT, Keyslot};
-use super::members::Members;
+use super::json::Json;
+use super::keyslot::{AREA_ALIGNMENT, Entry};
+use super::members::{self, Members, wrong};
 use super::segment::{self, Room, Segment};
+use super::{kbs_token, token};
 
 /// What a LUKS2 volume's JSON says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metadata {
-    /// The keyslots that hold the volume key, by number.
-    pub keyslots: BTreeMap<u32, Keyslot>,
+    /// The keyslots that hold the volume key, by number; each is judged when it is tried.
+    pub keyslots: BTreeMap<u32, Entry>,
     /// The data.
     pub segment: Segment,
     /// The volume key's digest.
     pub digest: Digest,
-    /// The tokens, by number: objects, otherwise not looked at.
+    /// The tokens, by number: those of types that we read as they are, of others `type` and `keyslots` only.
     pub tokens: BTreeMap<u32, Value>,
     /// Activation flags; all of them allowed.
     pub flags: FlagSet,
@@ -44,8 +46,9 @@ impl Metadata {
     ///
     /// # Errors
     /// Anything that is not on the allow-list.
-    pub fn parse(json: &Value, bounds: Bounds, allowed: &FlagSet) -> Result<Self, HeaderError> {
-        let mut top = Members::of("", json)?;
+    pub fn parse(json: &Json, bounds: Bounds, allowed: &FlagSet) -> Result<Self, HeaderError> {
+        let (top, tokens) = apart(json)?;
+        let mut top = Members::of("", &top)?;
         let areas = Areas::parse(top.object("config")?, bounds, allowed)?;
         let segments = top.object("segments")?.numbered()?;
         for (number, value) in &segments {
@@ -56,11 +59,10 @@ impl Metadata {
             return Err(Refusal::SegmentCount.at("segments"));
         };
 
-        let mut keyslots = numbered(top.object("keyslots")?, "keyslots", Keyslot::parse)?;
+        let mut keyslots = numbered(top.object("keyslots")?, "keyslots", Entry::parse)?;
         areas.check(&keyslots)?;
-        let digests = numbered(top.object("digests")?, "digests", Digest::parse)?;
-        let (digest, members) = covering(digests, &keyslots, segment_number)?;
-        // Keyslots of other keys (cryptsetup's "unbound" ones) have been checked, but are of no use to us.
+        let (digest, members) = digest(top.object("digests")?, &keyslots, segment_number)?;
+        // The others hold other keys (cryptsetup calls them unbound), and only their place concerns us.
         keyslots.retain(|number, _| members.contains(number));
         let key_size = common_key_size(&keyslots)?;
 
@@ -70,11 +72,43 @@ impl Metadata {
             &at,
             Room { start: areas.end, end: bounds.volume, sector_size: bounds.sector_size },
         )?;
-        let tokens = numbered(top.object("tokens")?, "tokens", |at, value| {
-            Members::of(at, value).map(|_| value.clone())
-        })?;
         top.finish()?;
         Ok(Self { keyslots, segment, digest, tokens, flags: areas.flags })
+    }
+}
+
+/// The tree in two parts: what has to be strict, and the tokens.
+fn apart(json: &Json) -> Result<(Value, BTreeMap<u32, Value>), HeaderError> {
+    let object = |json: &'_ Json, at: &str| {
+        json.as_object().cloned().ok_or_else(|| wrong(at.to_owned(), "is not an object"))
+    };
+    let mut top = object(json, "")?;
+    let tokens = top.remove(TOKENS.as_bytes()).ok_or_else(|| wrong(TOKENS.to_owned(), "is missing"))?;
+    let mut parsed = BTreeMap::new();
+    for (name, token) in object(&tokens, TOKENS)? {
+        let name = String::from_utf8_lossy(&name);
+        let at = format!("{TOKENS}.{}", excerpt(&name));
+        let number = members::id(&name);
+        let number = number.ok_or_else(|| wrong(at.clone(), "is not an object number below 32"))?;
+        object(&token, &at)?;
+        parsed.insert(number, readable(&token)?);
+    }
+    Ok((Json::Object(top).strict()?, parsed))
+}
+
+/// A token of a type that we read, in its strict form; of another one, whose content may be anything, what it says about
+/// itself.
+fn readable(token: &Json) -> Result<Value, HeaderError> {
+    let member = |name: &str| token.as_object()?.get(name.as_bytes());
+    match member("type") {
+        Some(Json::Text(kind)) if !TYPES.iter().any(|ours| ours.as_bytes() == kind.as_slice()) => {
+            let keyslots = member("keyslots").and_then(|keyslots| keyslots.strict().ok());
+            let mut summary = serde_json::Map::new();
+            summary.insert("type".to_owned(), String::from_utf8_lossy(kind).into());
+            summary.extend(keyslots.map(|keyslots| ("keyslots".to_owned(), keyslots)));
+            Ok(Value::Object(summary))
+        }
+        _ => Ok(token.strict()?),
     }
 }
 
@@ -110,13 +144,12 @@ impl Areas {
         Ok(Self { start, end, flags })
     }
 
-    fn check(&self, keyslots: &BTreeMap<u32, Keyslot>) -> Result<(), HeaderError> {
+    fn check(&self, keyslots: &BTreeMap<u32, Entry>) -> Result<(), HeaderError> {
         let mut taken: Vec<(u64, u64, u32)> = Vec::new();
         for (number, keyslot) in keyslots {
-            let area = keyslot.area;
-            let end = area.end().filter(|end| area.offset >= self.start && *end <= self.end);
+            let end = keyslot.end().filter(|end| keyslot.offset >= self.start && *end <= self.end);
             let end = end.ok_or_else(|| Refusal::AreaRange.at(format!("keyslots.{number}.area")))?;
-            taken.push((area.offset, end, *number));
+            taken.push((keyslot.offset, end, *number));
         }
         taken.sort_unstable();
         let mut free = self.start;
@@ -131,12 +164,12 @@ impl Areas {
 }
 
 fn parse_flags(at: &str, value: &Value) -> Result<FlagSet, HeaderError> {
-    let names = value.as_array().ok_or_else(|| super::members::wrong(at.to_owned(), "is not an array"))?;
+    let names = value.as_array().ok_or_else(|| wrong(at.to_owned(), "is not an array"))?;
     let mut flags = BTreeSet::new();
     for name in names {
         let flag = name.as_str().and_then(Flag::from_name).ok_or_else(|| Refusal::Flag.at(at))?;
         if !flags.insert(flag) {
-            return Err(super::members::wrong(at.to_owned(), "has the same item twice"));
+            return Err(wrong(at.to_owned(), "has the same item twice"));
         }
     }
     Ok(flags.into_iter().collect())
@@ -152,15 +185,17 @@ fn numbered<T>(
 }
 
 /// The one digest of the segment, and the keyslots that hold its key. A keyslot belongs to at most one digest.
-fn covering(
-    digests: BTreeMap<u32, (Digest, Coverage)>,
-    keyslots: &BTreeMap<u32, Keyslot>,
+fn digest(
+    digests: Members<'_>,
+    keyslots: &BTreeMap<u32, Entry>,
     segment: u32,
 ) -> Result<(Digest, BTreeSet<u32>), HeaderError> {
     let mut found = None;
     let mut assigned = BTreeSet::new();
-    for (number, (digest, coverage)) in digests {
-        let refuse = || Refusal::DigestCount.at(format!("digests.{number}"));
+    for (number, value) in digests.numbered()? {
+        let path = format!("digests.{number}");
+        let coverage = Coverage::parse(&path, value)?;
+        let refuse = || Refusal::DigestCount.at(path.as_str());
         if !coverage.keyslots.iter().all(|slot| keyslots.contains_key(slot) && assigned.insert(*slot)) {
             return Err(refuse());
         }
@@ -170,13 +205,13 @@ fn covering(
         if coverage.segments != BTreeSet::from([segment]) || found.is_some() {
             return Err(refuse());
         }
-        found = Some((digest, coverage.keyslots));
+        found = Some((Digest::parse(&path, value)?, coverage.keyslots));
     }
     found.ok_or_else(|| Refusal::DigestCount.at("digests"))
 }
 
 /// All keyslots of one volume key say the same size of it.
-fn common_key_size(keyslots: &BTreeMap<u32, Keyslot>) -> Result<u32, HeaderError> {
+fn common_key_size(keyslots: &BTreeMap<u32, Entry>) -> Result<u32, HeaderError> {
     let mut sizes = keyslots.iter().map(|(number, keyslot)| (number, keyslot.key_size));
     let (_, first) = sizes.next().ok_or_else(|| Refusal::NoKeyslot.at("keyslots"))?;
     match sizes.find(|(_, size)| *size != first) {
@@ -185,6 +220,10 @@ fn common_key_size(keyslots: &BTreeMap<u32, Keyslot>) -> Result<u32, HeaderError
     }
 }
 
+/// The member that holds the tokens.
+const TOKENS: &str = "tokens";
+/// The types of tokens that we read.
+const TYPES: [&str; 2] = [token::TYPE, kbs_token::TYPE];
 /// Bytes of the largest keyslots area (on-disk format specification 1.1.4, 3.5).
 const KEYSLOTS_LIMIT: u64 = 128 << 20;
 

@@ -27,15 +27,15 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-pub use binary_header::{BinaryHeader, Damage, HeaderSize};
+pub use binary_header::{BinaryHeader, Damage, HeaderSize, Label};
 pub use cipher::{Cipher, Hash};
 pub use copies::Condition;
 pub use digest::Digest;
 pub use error::{HeaderError, Refusal};
 pub use flags::{Flag, FlagSet};
-pub use json::{JsonError, parse as parse_json};
+pub use json::{Json, JsonError, parse as parse_json};
 pub use kdf::{Kdf, Salt};
-pub use keyslot::{Area, Keyslot};
+pub use keyslot::{Area, Entry, Keyslot};
 pub use metadata::{Bounds, Metadata};
 pub use segment::{Segment, SegmentSize};
 pub use uuid::Uuid;
@@ -86,7 +86,7 @@ impl Snapshot {
         source: &(impl Source + ?Sized),
         number: u32,
     ) -> Result<KeyslotArea, HeaderError> {
-        let keyslot = self.keyslot(number)?.clone();
+        let keyslot = self.keyslot(number)?;
         // At most 1 MiB: the metadata's own limit.
         let mut bytes = vec![0; usize::try_from(keyslot.area.size).unwrap_or(0)];
         let what = "the keyslot area";
@@ -101,9 +101,9 @@ impl Snapshot {
         &self.header.uuid
     }
 
-    /// The volume's label; the host's to write, for display only.
+    /// The volume's label; untrusted, for display only.
     #[must_use]
-    pub fn label(&self) -> &str {
+    pub const fn label(&self) -> &Label {
         &self.header.label
     }
 
@@ -113,25 +113,25 @@ impl Snapshot {
         &self.metadata.segment
     }
 
-    /// Bytes of encrypted data on this volume.
+    /// Bytes of encrypted data on this volume: whole sectors.
     #[must_use]
     pub fn data_bytes(&self) -> u64 {
         // The segment was checked against this very size.
         self.metadata.segment.length(self.volume_size).unwrap_or(0)
     }
 
-    /// The keyslots that hold the volume key, by number.
+    /// The keyslots that hold the volume key, by number, not judged yet.
     #[must_use]
-    pub const fn keyslots(&self) -> &BTreeMap<u32, Keyslot> {
+    pub const fn keyslots(&self) -> &BTreeMap<u32, Entry> {
         &self.metadata.keyslots
     }
 
-    /// One keyslot.
+    /// The keyslot that is to be tried.
     ///
     /// # Errors
-    /// It does not exist, or does not hold the volume key.
-    pub fn keyslot(&self, number: u32) -> Result<&Keyslot, HeaderError> {
-        self.metadata.keyslots.get(&number).ok_or(HeaderError::NoSuchKeyslot(number))
+    /// It does not exist, does not hold the volume key, or has parameters that we do not accept.
+    pub fn keyslot(&self, number: u32) -> Result<Keyslot, HeaderError> {
+        self.metadata.keyslots.get(&number).ok_or(HeaderError::NoSuchKeyslot(number))?.judge()
     }
 
     /// The volume key's digest.
@@ -140,7 +140,7 @@ impl Snapshot {
         &self.metadata.digest
     }
 
-    /// The tokens by number: strictly parsed objects, otherwise not looked at.
+    /// The tokens by number: those of types that we read as they are, of others `type` and `keyslots` only.
     #[must_use]
     pub const fn tokens(&self) -> &BTreeMap<u32, Value> {
         &self.metadata.tokens

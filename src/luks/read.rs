@@ -5,7 +5,7 @@
 use super::binary_header::{Damage, HeaderSize, Place, SECTOR, Unverified};
 use super::copies::{self, Condition, Copy};
 use super::error::HeaderError;
-use super::json;
+use super::json::Json;
 use crate::source::Source;
 
 /// Reads both copies from a volume of `size` bytes and decides which is used.
@@ -61,7 +61,7 @@ impl<S: Source + ?Sized> Once<'_, S> {
         }
         let verified = unverified.verify(&area);
         let copy = match verified {
-            Ok(header) => Ok(Copy { header: header?, json: json::parse_area(&area)? }),
+            Ok(header) => Ok(Copy { header: header?, json: Json::parse_area(&area)? }),
             Err(damage) => Err(damage),
         };
         if place == Place::Primary && copy.is_err() {

@@ -22,7 +22,7 @@ pub struct Segment {
 /// How long a segment is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SegmentSize {
-    /// To the end of the volume, however large that is.
+    /// To the last whole sector of the volume, however large that is.
     Dynamic,
     /// So many bytes.
     Fixed(u64),
@@ -40,12 +40,16 @@ pub(super) struct Room {
 }
 
 impl Segment {
-    /// Bytes of data on a volume of `volume` bytes; `None` if it does not fit.
+    /// Bytes of data on a volume of `volume` bytes; `None` if it does not fit. A dynamic segment ends at its last whole
+    /// sector: a partition may grow by any number of the disk's sectors, which are smaller.
     #[must_use]
     pub fn length(&self, volume: u64) -> Option<u64> {
         let available = volume.checked_sub(self.offset)?;
         match self.bytes {
-            SegmentSize::Dynamic => Some(available),
+            SegmentSize::Dynamic => {
+                let beyond = available.checked_rem(u64::from(self.sector_size))?;
+                available.checked_sub(beyond)
+            }
             SegmentSize::Fixed(bytes) => Some(bytes).filter(|bytes| *bytes <= available),
         }
     }
@@ -181,6 +185,39 @@ mod tests {
         assert!(!check(start + 100, SegmentSize::Fixed(4096)), "not aligned");
         assert!(!check(1 << 25, SegmentSize::Dynamic), "at the end");
         assert!(!check(u64::MAX, SegmentSize::Fixed(u64::MAX)), "wraps");
+    }
+
+    #[test]
+    fn a_dynamic_segment_ends_at_the_last_whole_sector_wherever_the_volume_ends() {
+        let start = 1 << 24;
+        for sector_size in SECTOR_SIZES {
+            let sector = u64::from(sector_size);
+            for beyond in 0..8 {
+                let end = start + 8 * 4096 + beyond * 512;
+                let segment = Segment {
+                    offset: start,
+                    bytes: SegmentSize::Dynamic,
+                    cipher: Cipher::Aes256Xts,
+                    sector_size,
+                };
+                assert!(segment.check_range("s", Room { start, end, sector_size: 512 }).is_ok());
+                let length = segment.length(end).unwrap();
+                assert!(length.is_multiple_of(sector) && start + length <= end);
+                assert!(end - (start + length) < sector, "{sector_size}, {beyond} sectors beyond");
+            }
+            let fixed = |bytes| Segment {
+                offset: start,
+                bytes: SegmentSize::Fixed(bytes),
+                cipher: Cipher::Aes256Xts,
+                sector_size,
+            };
+            let room = Room { start, end: start << 1, sector_size: 512 };
+            assert!(fixed(sector).check_range("s", room).is_ok());
+            assert!(fixed(sector + sector / 2).check_range("s", room).is_err(), "a fixed one is as it says");
+            let less = Room { end: start + sector - 1, ..room };
+            let none = Segment { bytes: SegmentSize::Dynamic, ..fixed(0) };
+            assert!(none.check_range("s", less).is_err(), "not one sector");
+        }
     }
 
     proptest! {

@@ -219,7 +219,7 @@ fn mask(value: &Value) -> Result<PcrMask, TokenError> {
 }
 
 /// The token's type.
-const TYPE: &str = "systemd-tpm2";
+pub const TYPE: &str = "systemd-tpm2";
 
 #[cfg(test)]
 #[path = "tests/token.rs"]

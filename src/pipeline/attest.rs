@@ -129,6 +129,8 @@ impl Host<'_> {
             Some(path) => settings.resource.accept(path),
         };
         let path = path.ok_or(BrokerError::Path)?;
+        // Before a key is asked for that nothing could be opened with.
+        snapshot.keyslot(token.keyslot)?;
         trial.keys_left = trial.keys_left.checked_sub(1).ok_or(BrokerError::TooManyKeys)?;
         let key = self.fetch(settings, &path, trial, report)?;
         report.volume.get_or_insert_default().attestation = Some((&key.provenance).into());

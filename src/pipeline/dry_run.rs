@@ -121,7 +121,7 @@ impl Host<'_> {
         for (mut volume, snapshot) in volumes {
             let judged = snapshot.and_then(|snapshot| {
                 volume.luks_uuid = Some(snapshot.uuid().to_string());
-                let mut tokens = Tokens::new(snapshot.tokens());
+                let mut tokens = Tokens::of(&snapshot);
                 let holds = tokens.evaluate(&self.rules(), &mut state);
                 refuse(&tokens, report);
                 holds.ok_or_else(|| tokens.into_error().into())

@@ -29,6 +29,7 @@ impl Fallback {
         match reason {
             // No token that this image could use: another kind, a PIN, a policy that nobody signed.
             Reason::Token(_) | Reason::Refused(_) => Self::Attest,
+            Reason::Keyslot(_) => Self::Final,
             Reason::Tpm(error) => match error {
                 // Another state, or another TPM, than the one that was sealed to.
                 TpmError::PcrMismatch
@@ -150,6 +151,12 @@ mod tests {
             assert_eq!(Next::after(&reason), Next::Stop);
             assert_eq!(Fallback::after(&refused(reason)), Fallback::Final);
         }
+    }
+
+    #[test]
+    fn a_keyslot_that_is_refused_is_final_as_the_whole_header_is() {
+        let refused = refused(crate::luks::HeaderError::NoSuchKeyslot(3).into());
+        assert_eq!(Fallback::after(&refused), Fallback::Final);
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl Host<'_> {
         report.volume.get_or_insert_default().luks_uuid = Some(snapshot.uuid().to_string());
         let Some(chip) = &mut trial.chip else { return Err(Unproven::waived(snapshot)) };
         let rules = self.rules();
-        let mut tokens = Tokens::new(snapshot.tokens());
+        let mut tokens = Tokens::of(snapshot);
         let mut refusal: Option<Unproven> = None;
         while let Some(unsealed) =
             report.stage("unseal", |_| tokens.unseal(chip.tpm, chip.unfenced, &rules, &mut chip.state))

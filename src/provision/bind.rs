@@ -70,7 +70,7 @@ pub fn bind(request: &Request<'_>, tpm: &mut dyn Tpm) -> Result<Bound, Error> {
         }
     }
     log::info!("Unsealing the token's secret");
-    let unsealed = open::unseal(&tokens, tpm, request.signatures.clone())?;
+    let unsealed = open::unseal(&tokens, &before, tpm, request.signatures.clone())?;
     let opened = open::by_token(&before, &metadata.bytes()?, &unsealed)?;
     let token = unsealed.token();
 

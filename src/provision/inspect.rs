@@ -17,7 +17,7 @@ use crate::luks::binding::VolumeKeyDigest;
 use crate::luks::kbs_token::KbsToken;
 use crate::luks::proof::Proof;
 use crate::luks::token::{Token, TokenError};
-use crate::luks::{FlagSet, HeaderError, Kdf, Snapshot};
+use crate::luks::{Entry, FlagSet, HeaderError, Kdf, Snapshot};
 use crate::pcr::{Pcr, PcrMask};
 use crate::secret::Secret;
 use crate::source::Window;
@@ -82,8 +82,10 @@ pub struct Header {
 /// A keyslot.
 #[derive(Debug, Serialize)]
 pub struct Slot {
-    /// Key derivation with its cost.
-    pub kdf: String,
+    /// Key derivation with its cost, if a boot would try the keyslot.
+    pub kdf: Option<String>,
+    /// Why no boot tries it.
+    pub refused: Option<Refused>,
     /// Bytes from the volume's start.
     pub area_offset: u64,
     /// Bytes.
@@ -144,17 +146,12 @@ pub fn inspect(
     match Snapshot::read(&window, found.length, found.sector.bytes(), flags) {
         Err(error @ HeaderError::Read { .. }) => return Err(error.into()),
         Err(error) => {
-            inspection.refused = Some(Refused {
-                slug: error.slug().to_owned(),
-                message: crate::error::chain(&error),
-                exit_code: error.class().exit_code(),
-            });
+            inspection.refused = Some(Refused::of(&error));
         }
         Ok(snapshot) => {
             let mut header = Header::of(&snapshot);
             if let Some(key) = key {
-                let opened =
-                    open::by_passphrase(&snapshot, &window, key)?.ok_or(open::OpenError::WrongKey)?;
+                let opened = open::by_passphrase(&snapshot, &window, key)?;
                 header.volume_key = Some(VolumeKeyDigest::of(&opened.key).to_string());
             }
             inspection.header = Some(header);
@@ -166,14 +163,9 @@ pub fn inspect(
 impl Header {
     fn of(snapshot: &Snapshot) -> Self {
         let segment = snapshot.segment();
-        let slot = |keyslot: &crate::luks::Keyslot| Slot {
-            kdf: cost(&keyslot.kdf),
-            area_offset: keyslot.area.offset,
-            area_bytes: keyslot.area.size,
-        };
         Self {
             luks_uuid: snapshot.uuid().to_string(),
-            label: snapshot.label().to_owned(),
+            label: snapshot.label().to_string(),
             seqid: snapshot.seqid(),
             header_bytes: snapshot.header_size().bytes(),
             condition: snapshot.condition().slug(),
@@ -183,13 +175,35 @@ impl Header {
             data_bytes: snapshot.data_bytes(),
             sector_size: segment.sector_size,
             flags: snapshot.flags().iter().map(crate::luks::Flag::name).collect(),
-            keyslots: snapshot.keyslots().iter().map(|(number, keyslot)| (*number, slot(keyslot))).collect(),
+            keyslots: snapshot.keyslots().iter().map(|(number, entry)| (*number, Slot::of(entry))).collect(),
             tokens: snapshot
                 .tokens()
                 .iter()
                 .map(|(number, token)| (*number, TokenFacts::of(*number, token)))
                 .collect(),
             volume_key: None,
+        }
+    }
+}
+
+impl Slot {
+    fn of(entry: &Entry) -> Self {
+        let judged = entry.judge();
+        Self {
+            kdf: judged.as_ref().ok().map(|keyslot| cost(&keyslot.kdf)),
+            refused: judged.as_ref().err().map(Refused::of),
+            area_offset: entry.offset,
+            area_bytes: entry.size,
+        }
+    }
+}
+
+impl Refused {
+    fn of(error: &HeaderError) -> Self {
+        Self {
+            slug: error.slug().to_owned(),
+            message: crate::error::chain(error),
+            exit_code: error.class().exit_code(),
         }
     }
 }

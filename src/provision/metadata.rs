@@ -104,9 +104,10 @@ impl Metadata {
 
     /// Removes a keyslot, whose area is overwritten when no header names it any more.
     pub(super) fn remove_keyslot(&mut self, before: &Snapshot, number: u32) -> Result<(), MetadataError> {
-        let area = before.keyslot(number).map_err(MetadataError::Header)?.area;
+        let missing = || MetadataError::Header(HeaderError::NoSuchKeyslot(number));
+        let entry = before.keyslots().get(&number).ok_or_else(missing)?;
         self.device.keyslot_handle().destroy(number).map_err(MetadataError::Remove)?;
-        self.abandoned.push((area.offset, area.offset.saturating_add(area.size)));
+        self.abandoned.push((entry.offset, entry.offset.saturating_add(entry.size)));
         Ok(())
     }
 

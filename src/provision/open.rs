@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::config::{Authentic, Policy};
 use crate::error::{Class, Error, Failure};
 use crate::fence::Unfenced;
-use crate::luks::{Snapshot, emit};
+use crate::luks::{HeaderError, Snapshot, emit};
 use crate::policy::signature::Signatures;
 use crate::policy::{Rules, State};
 use crate::secret::{Secret, VolumeKey};
@@ -42,31 +42,34 @@ pub(super) fn open(
     tpm: Option<&mut dyn Tpm>,
 ) -> Result<Opened, Error> {
     match (key, tpm) {
-        (Key::Passphrase(passphrase), _) => {
-            by_passphrase(snapshot, bytes, passphrase)?.ok_or_else(|| OpenError::WrongKey.into())
-        }
+        (Key::Passphrase(passphrase), _) => by_passphrase(snapshot, bytes, passphrase),
         (Key::Tpm(signatures), Some(tpm)) => {
-            let unsealed = unseal(snapshot.tokens(), tpm, signatures.clone())?;
+            let unsealed = unseal(snapshot.tokens(), snapshot, tpm, signatures.clone())?;
             by_token(snapshot, bytes, &unsealed)
         }
         (Key::Tpm(_), None) => Err(OpenError::NoTpm.into()),
     }
 }
 
-/// Opens whichever keyslot the passphrase fits; `None` if it fits none.
+/// Opens whichever keyslot the passphrase fits. Keyslots that no boot would try are not tried here either.
 pub(super) fn by_passphrase(
     snapshot: &Snapshot,
     source: &(impl Source + ?Sized),
     passphrase: &Secret,
-) -> Result<Option<Opened>, Error> {
-    for keyslot in snapshot.keyslots().keys() {
-        let area = snapshot.read_area(source, *keyslot)?;
+) -> Result<Opened, Error> {
+    let mut untried = None;
+    for (number, entry) in snapshot.keyslots() {
+        if let Err(source) = entry.judge() {
+            untried.get_or_insert(OpenError::Untried { keyslot: *number, source });
+            continue;
+        }
+        let area = snapshot.read_area(source, *number)?;
         let header = emit::canonical_header(snapshot, &area);
         if let Ok(key) = verify::open(&header, passphrase, snapshot) {
-            return Ok(Some(Opened { key, keyslot: *keyslot }));
+            return Ok(Opened { key, keyslot: *number });
         }
     }
-    Ok(None)
+    Err(untried.unwrap_or(OpenError::WrongKey).into())
 }
 
 /// Opens the keyslot of an unsealed token. A binding that does not hold is refused; none at all is the administrator's
@@ -87,16 +90,17 @@ pub(super) fn by_token(snapshot: &Snapshot, bytes: &Vec<u8>, unsealed: &Unsealed
     Ok(Opened { key: verified.key, keyslot })
 }
 
-/// Lets the TPM unseal the first of `tokens` that it opens in the present state.
+/// Lets the TPM unseal the first of `tokens`, which are the snapshot's, that it opens in the present state.
 pub(super) fn unseal(
     tokens: &BTreeMap<u32, Value>,
+    snapshot: &Snapshot,
     tpm: &mut dyn Tpm,
     signatures: Signatures,
 ) -> Result<Unsealed, Error> {
     let rules = Rules { allow_unbound: true, require_fence: false };
     let unfenced = Unfenced::check(tpm)?;
     let mut state = State { signatures, ..State::at_entry(unfenced.banks()) };
-    let mut tokens = Tokens::new(tokens);
+    let mut tokens = Tokens::among(tokens, snapshot);
     match tokens.unseal(tpm, &unfenced, &rules, &mut state) {
         Some(unsealed) => Ok(unsealed),
         None => Err(tokens.into_error().into()),
@@ -109,6 +113,14 @@ pub enum OpenError {
     /// The key file fits no keyslot.
     #[error("The given key opens no keyslot of the volume")]
     WrongKey,
+    /// The key file fits no keyslot that we try, and there is one that we do not.
+    #[error("The given key opens no keyslot that can be tried, and keyslot {keyslot} cannot")]
+    Untried {
+        /// The first such keyslot.
+        keyslot: u32,
+        /// Why it is not tried.
+        source: HeaderError,
+    },
     /// Nobody gave us a TPM.
     #[error("No TPM to unseal the key")]
     NoTpm,
@@ -118,6 +130,7 @@ impl Failure for OpenError {
     fn slug(&self) -> &'static str {
         match self {
             Self::WrongKey => "key-wrong",
+            Self::Untried { source, .. } => source.slug(),
             Self::NoTpm => "tpm-absent",
         }
     }
@@ -125,6 +138,7 @@ impl Failure for OpenError {
     fn class(&self) -> Class {
         match self {
             Self::WrongKey => Class::Refused,
+            Self::Untried { source, .. } => source.class(),
             Self::NoTpm => Class::Unavailable,
         }
     }
@@ -132,6 +146,7 @@ impl Failure for OpenError {
     fn hint(&self) -> &'static str {
         match self {
             Self::WrongKey => "The file is taken as it is: a newline at its end belongs to the key",
+            Self::Untried { .. } => "Give the key of a keyslot with ordinary parameters",
             Self::NoTpm => "",
         }
     }

@@ -176,7 +176,7 @@ impl Made {
             return Ok(false);
         }
         let signatures = self.signed.as_ref().map(|signed| signed.signatures.clone()).unwrap_or_default();
-        match open::unseal(&[(number, json.clone())].into(), tpm, signatures) {
+        match open::unseal(&[(number, json.clone())].into(), after, tpm, signatures) {
             Ok(unsealed) if unsealed.secret().expose() == self.secret.expose() => Ok(true),
             Ok(_) => Err(SealError::Trial("the TPM gave back another secret").into()),
             // Nobody has signed the present state: its boot will be the first to unseal.

@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use super::Skipped;
 use crate::error::{Class, Failure};
+use crate::luks::HeaderError;
 use crate::luks::token::TokenError;
 use crate::policy::Refusal;
 use crate::tpm::TpmError;
@@ -49,6 +50,9 @@ pub enum Reason {
     /// It cannot be read.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// Its keyslot is not there, or not one that we try.
+    #[error(transparent)]
+    Keyslot(#[from] HeaderError),
     /// We do not ask the TPM.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -61,6 +65,7 @@ impl Failure for Reason {
     fn slug(&self) -> &'static str {
         match self {
             Self::Token(error) => error.slug(),
+            Self::Keyslot(error) => error.slug(),
             Self::Refused(error) => error.slug(),
             Self::Tpm(error) => error.slug(),
         }
@@ -69,6 +74,7 @@ impl Failure for Reason {
     fn class(&self) -> Class {
         match self {
             Self::Token(error) => error.class(),
+            Self::Keyslot(error) => error.class(),
             Self::Refused(error) => error.class(),
             Self::Tpm(error) => error.class(),
         }
@@ -77,6 +83,7 @@ impl Failure for Reason {
     fn hint(&self) -> &'static str {
         match self {
             Self::Token(error) => error.hint(),
+            Self::Keyslot(error) => error.hint(),
             Self::Refused(error) => error.hint(),
             Self::Tpm(error) => error.hint(),
         }
@@ -97,7 +104,7 @@ impl Next {
     #[must_use]
     pub const fn after(reason: &Reason) -> Self {
         match reason {
-            Reason::Token(_) | Reason::Refused(_) => Self::Token,
+            Reason::Token(_) | Reason::Keyslot(_) | Reason::Refused(_) => Self::Token,
             Reason::Tpm(error) => match error {
                 TpmError::Absent { .. }
                 | TpmError::Busy { .. }

@@ -55,7 +55,7 @@ fn the_first_token_that_opens_is_taken_and_the_others_have_their_reasons() {
         (6, token(&mut tpm, 6, 0)),
     ]);
     let unfenced = Unfenced::check(&mut tpm).unwrap();
-    let mut tokens = Tokens::new(&all);
+    let mut tokens = Tokens::new(&all, |_| Ok(()));
     let unsealed =
         tokens.unseal(&mut tpm, &unfenced, &STRICT, &mut State::at_entry(unfenced.banks())).unwrap();
     assert_eq!((unsealed.token().id, unsealed.token().keyslot), (5, 5));
@@ -85,7 +85,7 @@ fn a_refused_token_costs_no_command() {
     let unfenced = Unfenced::check(&mut tpm).unwrap();
     let sent = tpm.log.len();
     let all = BTreeMap::from([(0, pin)]);
-    let mut tokens = Tokens::new(&all);
+    let mut tokens = Tokens::new(&all, |_| Ok(()));
     assert!(tokens.unseal(&mut tpm, &unfenced, &STRICT, &mut State::at_entry(unfenced.banks())).is_none());
     assert_eq!((slugs(&tokens), tpm.log.len()), (vec![(0, "token-pin")], sent));
 }
@@ -97,7 +97,7 @@ fn a_tpm_that_is_gone_is_not_asked_again_but_a_locked_one_is() {
         let all = BTreeMap::from([(0, token(&mut tpm, 0, 0)), (1, token(&mut tpm, 1, 0))]);
         let unfenced = Unfenced::check(&mut tpm).unwrap();
         tpm.failures = vec![(Verb::Load, rc)];
-        let mut tokens = Tokens::new(&all);
+        let mut tokens = Tokens::new(&all, |_| Ok(()));
         assert_eq!(
             tokens.unseal(&mut tpm, &unfenced, &STRICT, &mut State::at_entry(unfenced.banks())).is_none(),
             stops,
@@ -147,12 +147,12 @@ fn a_signed_policy_opens_where_its_state_is_signed_and_says_so_otherwise() {
         let unfenced = Unfenced::check(&mut tpm).unwrap();
         let mut state = State { signatures, ..State::at_entry(unfenced.banks()) };
         let all = BTreeMap::from([(0, token)]);
-        let mut tokens = Tokens::new(&all);
+        let mut tokens = Tokens::new(&all, |_| Ok(()));
         let unsealed = tokens.unseal(&mut tpm, &unfenced, &STRICT, &mut state);
         assert_eq!(unsealed.is_some(), slugs_expected.is_empty());
         assert_eq!(slugs(&tokens), slugs_expected);
         // The same by computation alone.
-        let mut tokens = Tokens::new(&all);
+        let mut tokens = Tokens::new(&all, |_| Ok(()));
         assert_eq!(tokens.evaluate(&STRICT, &mut state).is_some(), slugs_expected.is_empty());
         assert_eq!(slugs(&tokens), slugs_expected);
     }
@@ -168,7 +168,7 @@ fn pcrs_that_change_between_plan_and_use_are_read_anew() {
     state.readings.ensure(&mut tpm, Bank::Sha256, PcrMask::EMPTY.with(eleven)).unwrap();
     tpm.pcrs.insert((Bank::Sha256, eleven), vec![7; 32]);
     let all = BTreeMap::from([(0, token)]);
-    let mut tokens = Tokens::new(&all);
+    let mut tokens = Tokens::new(&all, |_| Ok(()));
     let unsealed = tokens.unseal(&mut tpm, &unfenced, &STRICT, &mut state).unwrap();
     assert_eq!(unsealed.secret().expose(), SECRET);
     assert_eq!(tpm.log.iter().filter(|verb| **verb == Verb::PolicyAuthorize).count(), 2);
@@ -183,9 +183,9 @@ fn a_policy_that_does_not_hold_is_explained_whether_a_tpm_was_asked_or_not() {
     let all = BTreeMap::from([(0, token)]);
     let unfenced = Unfenced::check(&mut tpm).unwrap();
     let mut state = State::at_entry(unfenced.banks());
-    let mut asked = Tokens::new(&all);
+    let mut asked = Tokens::new(&all, |_| Ok(()));
     assert!(asked.unseal(&mut tpm, &unfenced, &STRICT, &mut state).is_none());
-    let mut judged = Tokens::new(&all);
+    let mut judged = Tokens::new(&all, |_| Ok(()));
     assert!(judged.evaluate(&STRICT, &mut state).is_none());
     for tokens in [asked, judged] {
         let [skipped] = tokens.skipped() else { panic!("not one") };

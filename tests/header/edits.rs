@@ -27,7 +27,7 @@ fn no_edit_of_a_single_member_opens_another_volume() {
             }
         }
     }
-    assert!(refused > 180, "only {refused} edits were refused");
+    assert!(refused > 150, "only {refused} edits were refused");
     let unexpected: Vec<_> =
         harmless.iter().filter(|edit| !HARMLESS.iter().any(|start| edit.starts_with(start))).collect();
     assert!(unexpected.is_empty(), "{unexpected:#?} open");
@@ -36,8 +36,8 @@ fn no_edit_of_a_single_member_opens_another_volume() {
 
 /// What may change.
 const HARMLESS: &[&str] = &[
-    // The other keyslot, which nothing uses, and that the digest is about it, too.
-    "/keyslots/0/",
+    // The other keyslot, which no token names (its place and its key's size are refused), and that the digest is about it, too.
+    "/keyslots/0",
     "/digests/0/keyslots = [\"1\"]",
     "/config/keyslots_size ",
     // A second token of the same content, and members of a token that nobody reads.

@@ -49,8 +49,14 @@ fn forged_metadata_is_refused_by_its_slug() {
         ("luks-metadata", "/config/extra", json!(1)),
     ];
     for (slug, pointer, value) in table {
-        assert_eq!(read(&Forge::of(&volume).set(pointer, value).volume()), Err(*slug), "{pointer} = {value}");
+        let forged = Forge::of(&volume).set(pointer, value).volume();
+        assert_eq!(tried(&forged), Err(*slug), "{pointer} = {value}");
     }
+}
+
+/// Reads the header, and the keyslot as if a token named it.
+fn tried(volume: &[u8]) -> Result<(), &'static str> {
+    read(volume)?.keyslot(0).map(drop).map_err(|error| error.slug())
 }
 
 #[test]
@@ -89,7 +95,7 @@ fn what_two_parsers_would_read_differently_is_refused() {
             assert!(text.contains(from), "{from}");
             text.replacen(from, to, 1)
         });
-        assert_eq!(read(&forged.volume()), Err(*slug), "{to}");
+        assert_eq!(tried(&forged.volume()), Err(*slug), "{to}");
     }
     let trailing = Forge::of(&volume).text(|text| format!("{text}\0{text}"));
     assert_eq!(read(&trailing.volume()), Err("luks-json-trailing"));
@@ -162,8 +168,6 @@ fn what_is_no_luks2_header_is_refused_by_its_slug() {
     assert_eq!(both(Field::ChecksumAlgorithm, b"sha1\0\0"), Err("luks-checksum-algorithm"));
     assert_eq!(both(Field::Uuid, b"A"), Err("luks-uuid"));
     assert_eq!(both(Field::Uuid, &[b'a'; 40]), Err("luks-uuid"));
-    assert_eq!(both(Field::Label, &[0xff]), Err("luks-text"));
-    assert_eq!(both(Field::Subsystem, &[b'a'; 48]), Err("luks-text"));
     assert_eq!(both(Field::HeaderOffset, &4096_u64.to_be_bytes()), Err("luks-header-offset"));
     let mut damaged = sound.clone();
     damaged[5000] ^= 1;
@@ -207,12 +211,12 @@ fn any_edit_of_a_real_headers_json_gives_an_answer_that_can_be_written_down() {
         edited.splice(start..(start + remove).min(text.len()), insert);
         let edited = String::from_utf8(edited).unwrap();
         let forged = Forge::of(&sound).text(|_| edited.clone());
-        if let Ok(snapshot) = read(&forged.volume()) {
-            // What is accepted has a canonical form that says the same.
-            let area = snapshot.read_area(&vec![0; 1 << 25], 0);
-            let canonical = emit::canonical_header(&snapshot, &area.unwrap());
-            let again = read(&canonical).unwrap();
-            prop_assert_eq!((again.segment(), again.digest()), (snapshot.segment(), snapshot.digest()));
+        let Ok(snapshot) = read(&forged.volume()) else { return Ok(()) };
+        // What is accepted has a canonical form that says the same.
+        if let Ok(area) = snapshot.read_area(&vec![0; 1 << 25], 0) {
+            let again = read(&emit::canonical_header(&snapshot, &area)).unwrap();
+            let length = |snapshot: &Snapshot| (snapshot.segment().offset, snapshot.data_bytes());
+            prop_assert_eq!((length(&again), again.digest()), (length(&snapshot), snapshot.digest()));
         }
         Ok(())
     });

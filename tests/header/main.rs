@@ -12,3 +12,5 @@ mod forged;
 mod luks;
 mod mapping;
 mod swapped;
+#[cfg(feature = "native")]
+mod tolerance;

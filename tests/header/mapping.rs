@@ -77,6 +77,11 @@ fn cryptsetup_reads_in_our_header_what_it_wrote_in_its_own() {
             (&theirs["keyslots"]["0"]["area"]["offset"], &mut ours["keyslots"]["0"]["area"]["offset"]);
         prop_assert_eq!(&*to, "32768");
         *to = from.clone();
+        // And one thing that is decided when the header is read: where the data ends.
+        prop_assert_eq!(&theirs["segments"]["0"]["size"], "dynamic");
+        let size = &mut ours["segments"]["0"]["size"];
+        prop_assert_eq!(&*size, &json!(snapshot.data_bytes().to_string()));
+        *size = json!("dynamic");
         for part in ["segments", "digests", "keyslots"] {
             prop_assert_eq!(&ours[part], &theirs[part], "{}", part);
         }

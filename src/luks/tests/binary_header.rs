@@ -30,8 +30,8 @@ fn a_header_is_read_at_its_place() {
         let bytes = sector(place, b"{}\0");
         let header = Unverified::parse(&bytes, place).unwrap().verify(b"{}\0").unwrap().unwrap();
         assert_eq!(
-            (header.seqid, header.label.as_str(), header.subsystem.as_str()),
-            (7, "label", "subsystem")
+            (header.seqid, header.label.to_string(), header.subsystem.to_string()),
+            (7, "label".to_owned(), "subsystem".to_owned())
         );
         assert_eq!(header.uuid.to_string(), "4f68bce3-e8cd-4db1-96e7-fbcaf984b709");
     }
@@ -71,7 +71,22 @@ fn the_checksum_covers_every_byte_of_header_and_json() {
     assert_eq!(header.verify(b"{}\x01").unwrap_err(), Damage::Checksum);
 }
 
+#[test]
+fn a_label_may_hold_any_bytes_and_is_shown_with_escapes() {
+    let shown = |field: &[u8]| Label::parse(field).to_string();
+    assert_eq!(shown(b"Gr\xf6\xdfe\0rest\0"), r"Gr\xf6\xdfe");
+    assert_eq!(shown("Größe\0".as_bytes()), "Größe");
+    assert_eq!(shown(b"\x1b[31m\\\0"), r"\u{1b}[31m\\");
+    assert_eq!(shown(&[b'x'; 48]), "x".repeat(47), "without its end, as cryptsetup reads it");
+    assert!(Label::parse(b"\0hidden").is_empty() && Label::parse(b"").is_empty());
+}
+
 proptest! {
+    #[test]
+    fn any_label_can_be_shown_on_one_line(field in prop::collection::vec(any::<u8>(), 48)) {
+        prop_assert!(!Label::parse(&field).to_string().chars().any(char::is_control));
+    }
+
     #[test]
     fn any_sector_gives_an_answer(bytes in prop::collection::vec(any::<u8>(), SECTOR), json in ".{0,8}") {
         let mut bytes: [u8; SECTOR] = bytes.try_into().unwrap();

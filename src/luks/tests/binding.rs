@@ -2,7 +2,7 @@ use super::*;
 use serde_json::{Value, json};
 
 use crate::luks::metadata::{Bounds, Metadata};
-use crate::luks::{BinaryHeader, Condition, Flag, FlagSet, HeaderSize, Uuid};
+use crate::luks::{BinaryHeader, Condition, Flag, FlagSet, HeaderSize, Json, Label, Uuid};
 
 const VOLUME: u64 = 64 << 20;
 
@@ -43,11 +43,12 @@ fn snapshot(json: &Value) -> Snapshot {
         header: BinaryHeader {
             size: HeaderSize::MIN,
             seqid: 5,
-            label: "label".into(),
-            subsystem: String::new(),
+            label: Label::parse(b"label\0"),
+            subsystem: Label::default(),
             uuid: Uuid::parse("4f68bce3-e8cd-4db1-96e7-fbcaf984b709").unwrap(),
         },
-        metadata: Metadata::parse(json, bounds, &flags).unwrap(),
+        metadata: Metadata::parse(&Json::parse(json.to_string().as_bytes()).unwrap(), bounds, &flags)
+            .unwrap(),
         condition: Condition::Sound,
         volume_size: VOLUME,
     }
@@ -155,7 +156,7 @@ fn what_changes_without_the_keyslot_does_not_break_the_binding() {
     json["digests"]["0"]["keyslots"] = json!(["1", "3"]);
     let mut later = snapshot(&json);
     later.header.seqid = 9;
-    later.header.label = "other".into();
+    later.header.label = Label::parse(b"other\0");
     assert_eq!(message(&later, 3, &volume_key()).unwrap(), sound);
 }
 
