@@ -1,0 +1,11 @@
+//! Remote attestation: the client, its evidence, and the policies that the documentation gives to a key broker.
+#![cfg(test)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+#[cfg(feature = "native")]
+mod client;
+#[cfg(feature = "native")]
+mod evidence;
+mod policies;

@@ -1,0 +1,12 @@
+//! The TPM stage against an emulated TPM: what opens, what is refused, and what goes over the wire.
+#![cfg(test)]
+#![cfg(feature = "native")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod faults;
+mod policy_key;
+mod seal;
+mod signed;
+mod unseal;

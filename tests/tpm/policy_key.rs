@@ -1,0 +1,225 @@
+//! Objects that tpm2-tools seal to a policy key, or wrap for a parent key that is elsewhere, opened by us; alone, and as a
+//! volume of systemd 262.
+
+use std::fs;
+use std::path::PathBuf;
+
+use base64ct::{Base64, Encoding};
+use cvm_unlock::error::Failure;
+use cvm_unlock::fence::Unfenced;
+use cvm_unlock::fence::measurement_log::MeasurementLog;
+use cvm_unlock::hex;
+use cvm_unlock::luks::Uuid;
+use cvm_unlock::pcr::Bank;
+use cvm_unlock::policy::key::Exponent;
+use cvm_unlock::policy::{approved, literal};
+use cvm_unlock::secret::{Secret, VolumeKey};
+use cvm_unlock::tpm::blob::Sealed;
+use cvm_unlock::tpm::{Parent, Step, Tpm};
+use serde_json::json;
+
+use crate::support::bench::Image;
+use crate::support::commands;
+use crate::support::library::{SECRET, mask, open};
+use crate::support::systemd::dry_run;
+use crate::support::tools::Tools;
+
+#[test]
+fn what_tpm2_tools_seal_to_a_policy_key_we_unseal_with_and_without_reference_in_either_form_of_the_key() {
+    for (exponent, reference, handle) in [
+        (Exponent::Explicit, None, 0x8100_0001),
+        (Exponent::Explicit, Some("initrd"), 0x8100_0042),
+        (Exponent::Default, None, 0x8101_0007),
+    ] {
+        let tools = Tools::new();
+        let parent = tools.parent("ecc256:aes128cfb", handle);
+        tools.load_key(exponent);
+        tools.tpm.tool("tpm2_flushcontext -t");
+        tools.policy(&approved::reference(reference), Some("sha256:15"));
+        assert_eq!(fs::read(tools.tpm.file("policy")).unwrap(), {
+            let zero = open(&tools.tpm).read_pcrs(&[(Bank::Sha256, mask(&[15]))]).unwrap().remove(0);
+            literal::extend(
+                approved::digest(&tools.key.name(exponent), &approved::reference(reference)),
+                &zero,
+            )
+        });
+        tools.tpm.tool(&format!(
+            "tpm2_create -C {handle:#x} -u public -r private -L policy -i secret -a fixedtpm|fixedparent|noda"
+        ));
+        tools.tpm.tool("tpm2_flushcontext -t");
+        let sealed = tools.files(&["private", "public"]);
+        let mut steps = tools.steps(exponent, reference);
+        steps.push(Step::Pcr(Bank::Sha256, mask(&[15])));
+        let before = tools.tpm.commands().len();
+        let secret = open(&tools.tpm).unseal(&sealed, &parent, &steps).unwrap();
+        assert_eq!(secret.expose(), SECRET);
+        // LoadExternal, VerifySignature, FlushContext; Load, StartAuthSession, PolicyPCR, PolicyAuthorize, PolicyPCR,
+        // Unseal, FlushContext.
+        let commands = tools.tpm.commands().split_off(before);
+        let expected = [0x167, 0x177, 0x165, 0x157, 0x176, 0x17f, 0x16a, 0x17f, 0x15e, 0x165];
+        assert_eq!(commands, expected, "{commands:x?}");
+        tools.tpm.holds_nothing();
+
+        // PCR 11 changes after the plan was made: the approval is of another state.
+        tools.tpm.extend(11, "another kernel");
+        let error = open(&tools.tpm).unseal(&sealed, &parent, &steps).map(|_| ()).unwrap_err();
+        assert_eq!(error.slug(), "pcr-changed");
+        // Signed anew, it opens.
+        let mut steps = tools.steps(exponent, reference);
+        steps.push(Step::Pcr(Bank::Sha256, mask(&[15])));
+        assert_eq!(open(&tools.tpm).unseal(&sealed, &parent, &steps).unwrap().expose(), SECRET);
+        tools.tpm.extend(15, "a volume key");
+        let error = open(&tools.tpm).unseal(&sealed, &parent, &steps).map(|_| ()).unwrap_err();
+        assert_eq!(error.slug(), "pcr-mismatch");
+        tools.tpm.holds_nothing();
+    }
+}
+
+/// `tpm2_duplicate` makes what an offline enrolment makes: an object wrapped for a parent whose public half is known.
+#[test]
+fn an_object_made_away_from_its_parent_is_imported_below_either_kind_of_parent() {
+    for algorithm in ["ecc256:aes128cfb", "rsa2048:aes128cfb"] {
+        let tools = Tools::new();
+        let parent = tools.parent(algorithm, 0x8100_0042);
+        tools.wrap_for_parent();
+        let sealed = tools.files(&["private", "public", "seed"]);
+        assert_eq!((sealed.facts().attributes, sealed.facts().is_fixed()), (0, false));
+        let steps = tools.steps(Exponent::Explicit, None);
+        let before = tools.tpm.commands().len();
+        let secret = open(&tools.tpm).unseal(&sealed, &parent, &steps);
+        assert_eq!(secret.unwrap_or_else(|error| panic!("{algorithm}: {error}")).expose(), SECRET);
+        // As without it, and TPM2_Import before TPM2_Load; no PolicyPCR of literal values here.
+        assert_eq!(tools.tpm.commands().len() - before, 10);
+        tools.tpm.holds_nothing();
+
+        let other = Tools::new();
+        let own = other.parent(algorithm, 0x8100_0042);
+        let error = open(&other.tpm).unseal(&sealed, &own, &steps).map(|_| ()).unwrap_err();
+        other.tpm.holds_nothing();
+        assert_eq!(error.slug(), "tpm-foreign", "{algorithm}: {error}");
+    }
+}
+
+/// A volume with the token that systemd 262 writes for `sealed`, and a signature file for the present PCR 11.
+fn volume(
+    tools: &Tools,
+    sealed: &Sealed,
+    parent: &Parent,
+    pcrs: &[u8],
+    reference: Option<&str>,
+) -> (Image, PathBuf) {
+    let Parent::Persistent(srk) = parent else { panic!("no persistent parent") };
+    let image = Image::new();
+    image.add_keyslot(&Base64::encode_string(SECRET));
+    let pem = fs::read(tools.signer.public()).unwrap();
+    let mut token = json!({
+        "type": "systemd-tpm2",
+        "keyslots": ["1"],
+        "tpm2-blob": Base64::encode_string(&sealed.to_bytes()),
+        "tpm2-pcrs": pcrs,
+        "tpm2-pcr-bank": "sha256",
+        "tpm2-primary-alg": "ecc",
+        "tpm2-policy-hash": hex::encode(&sealed.facts().auth_policy),
+        "tpm2_pubkey_pcrs": [11],
+        "tpm2_pubkey": Base64::encode_string(&pem),
+        "tpm2_srk": Base64::encode_string(&srk.to_bytes()),
+    });
+    let approved = tools.approved();
+    let mut entry = json!({
+        "pcrs": [11],
+        "pkfp": hex::encode(tools.key.fingerprint()),
+        "pol": hex::encode(&approved),
+        "sig": Base64::encode_string(&tools.sign(&approved, &approved::reference(reference))),
+    });
+    if let Some(reference) = reference {
+        token["tpm2_pubkey_ref"] = reference.into();
+        entry["ref"] = reference.into();
+    }
+    let file = tools.tpm.file("token.json");
+    fs::write(&file, token.to_string()).unwrap();
+    let json_file = format!("--json-file={}", file.display());
+    image.cryptsetup(&["token", "import", "--token-id=0", &json_file]);
+    let signatures = tools.tpm.file("signatures.json");
+    fs::write(&signatures, json!({"sha256": [entry]}).to_string()).unwrap();
+    (image, signatures)
+}
+
+#[test]
+fn a_volume_of_systemd_262_opens_with_policy_reference_and_own_parent_key_or_imported() {
+    let root = tempfile::tempdir().unwrap();
+    let run = |tools: &Tools, (image, signatures): &(Image, PathBuf)| {
+        let named = format!("--tpm2-signature={}", signatures.display());
+        dry_run(image, &tools.tpm, root.path(), &[&named])
+    };
+    // With a reference, PCR 15 by value, and a parent key at a handle of one's own.
+    let tools = Tools::new();
+    let parent = tools.parent("ecc256:aes128cfb", 0x8100_0042);
+    tools.load_key(Exponent::Explicit);
+    tools.tpm.tool("tpm2_flushcontext -t");
+    tools.policy(&approved::reference(Some("initrd")), Some("sha256:15"));
+    tools.tpm.tool(
+        "tpm2_create -C 0x81000042 -u public -r private -L policy -i secret -a fixedtpm|fixedparent|noda",
+    );
+    tools.tpm.tool("tpm2_flushcontext -t");
+    let sealed = tools.files(&["private", "public"]);
+    let before = tools.tpm.commands().len();
+    let good = volume(&tools, &sealed, &parent, &[15], Some("initrd"));
+    let made = tools.tpm.commands().len();
+    let opened = run(&tools, &good);
+    assert_eq!(opened.code, 0, "{}{}", opened.stdout, opened.stderr);
+    let sent = tools.tpm.commands().split_off(made);
+    println!("with policy reference: {} commands, {} before", sent.len(), made - before);
+    let approval = ["PCR_Read", "LoadExternal", "VerifySignature", "FlushContext"];
+    let policy =
+        ["Load", "StartAuthSession", "PolicyPCR", "PolicyAuthorize", "PolicyPCR", "Unseal", "FlushContext"];
+    assert_eq!(commands::names(&sent), [&approval[..], &policy].concat());
+    // The same signature offered for another reference, or for none, is not what was sealed to.
+    let other = volume(&tools, &sealed, &parent, &[15], Some("other"));
+    assert_eq!(run(&tools, &other).slug(), "pcr-mismatch");
+
+    let tools = Tools::new();
+    let parent = tools.parent("ecc256:aes128cfb", 0x8100_0001);
+    tools.wrap_for_parent();
+    let sealed = tools.files(&["private", "public", "seed"]);
+    let imported = volume(&tools, &sealed, &parent, &[], None);
+    let made = tools.tpm.commands().len();
+    let opened = run(&tools, &imported);
+    assert_eq!(opened.code, 0, "{}{}", opened.stdout, opened.stderr);
+    let sent = tools.tpm.commands().split_off(made);
+    let policy =
+        ["Import", "Load", "StartAuthSession", "PolicyPCR", "PolicyAuthorize", "Unseal", "FlushContext"];
+    assert_eq!(commands::names(&sent), [&approval[..], &policy].concat());
+}
+
+/// The design's promise: at most 15 commands of a whole unlock reach the chip, the library's probe of a device included.
+#[test]
+fn a_whole_unlock_with_a_signed_policy_stays_within_its_budget_of_commands() {
+    let tools = Tools::new();
+    let parent = tools.parent("ecc256:aes128cfb", 0x8100_0001);
+    tools.load_key(Exponent::Explicit);
+    tools.tpm.tool("tpm2_flushcontext -t");
+    tools.policy(&[], Some("sha256:15"));
+    tools.tpm.tool(
+        "tpm2_create -C 0x81000001 -u public -r private -L policy -i secret -a fixedtpm|fixedparent|noda",
+    );
+    tools.tpm.tool("tpm2_flushcontext -t");
+    let sealed = tools.files(&["private", "public"]);
+    let mut steps = tools.steps(Exponent::Explicit, None);
+    steps.push(Step::Pcr(Bank::Sha256, mask(&[15])));
+    let log = MeasurementLog::new(tools.tpm.file("root").as_path());
+    let before = tools.tpm.commands().len();
+    let mut tpm = open(&tools.tpm);
+    let also = [(Bank::Sha256, mask(&[11]))];
+    let (unfenced, readings) = Unfenced::check_and_read(&mut tpm, &also).unwrap();
+    assert!(readings.get(Bank::Sha256, mask(&[11, 15])).is_some());
+    tpm.unseal(&sealed, &parent, &steps).unwrap();
+    let key = VolumeKey::new(Secret::new(vec![7; 64]));
+    unfenced.raise(&mut tpm, &key, "root", &Uuid::new([0x5a; 16]), &log).unwrap();
+    drop(tpm);
+    let commands = tools.tpm.commands().split_off(before);
+    println!("whole unlock: {} commands {commands:x?}", commands.len());
+    assert!(commands.len() <= 14);
+    // Nobody unseals it again.
+    let error = open(&tools.tpm).unseal(&sealed, &parent, &steps).map(|_| ()).unwrap_err();
+    assert_eq!(error.slug(), "pcr-mismatch");
+}
