@@ -9,7 +9,7 @@ use cvm_unlock::attest::{Attester, ResourcePath, Settings, fetch_key};
 use cvm_unlock::config::Config;
 use cvm_unlock::error::{Failure, chain};
 use serde_json::{Value, json};
-use support::bench::run;
+use support::executable::run;
 use support::kbs::Kbs;
 
 const PATH: &str = "default/disk/root";

@@ -5,7 +5,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use crate::support::bench::{self, Image, option};
+use crate::support::executable::{self, option};
+use crate::support::image::Image;
 use crate::support::swtpm::Swtpm;
 
 /// More cuts than any change has.
@@ -19,7 +20,7 @@ fn run_and_cut(path: &Path, call: &str, cut: usize, arguments: &[String]) -> Out
     Command::new("strace")
         .args(["-f", "-qq", "-o", "/dev/null", "-P", path.to_str().unwrap()])
         .args(["-e", &format!("inject={call}:signal=KILL:when={cut}")])
-        .arg(bench::executable())
+        .arg(executable::path())
         .args(arguments)
         .stdout(Stdio::null())
         .output()

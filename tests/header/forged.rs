@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::forge::{Field, Forge};
 use crate::support::snapshot::read;
-use crate::support::volumes::{VOLUME, Volume, text};
+use crate::support::volumes::{FAST, VOLUME, Volume, text};
 
 #[test]
 fn forged_metadata_is_refused_by_its_slug() {
@@ -56,10 +56,7 @@ fn forged_metadata_is_refused_by_its_slug() {
 #[test]
 fn keyslots_that_overlap_or_disagree_are_refused() {
     let volume = Volume::format(&[]);
-    volume.cryptsetup(
-        "luksAddKey",
-        &["--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", text(&volume.key_file())],
-    );
+    volume.cryptsetup("luksAddKey", &[&FAST[..], &[text(&volume.key_file())]].concat());
     let volume = volume.bytes();
     assert!(read(&volume).is_ok());
     let overlap = Forge::of(&volume).json(|json| {

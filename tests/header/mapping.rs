@@ -7,7 +7,8 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
 use crate::support::forge::Forge;
-use crate::support::volumes::{VOLUME, Volume, run_ok, text};
+use crate::support::tool::run_ok;
+use crate::support::volumes::{VOLUME, Volume, text};
 
 /// Options of `cryptsetup luksFormat`, and persistent flags (which only an activation can write).
 #[derive(Clone, Debug)]

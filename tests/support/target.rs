@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::bench::Image;
 use super::forge::Forge;
+use super::image::Image;
 use super::swtpm::Swtpm;
 
 /// An enrolled volume that opens, and its TPM.

@@ -150,7 +150,7 @@ pub struct ShownKey {
 
 pub fn attestation_key(swtpm: &Swtpm) -> ShownKey {
     let device = format!("--tpm2-device={}", swtpm.device());
-    let shown = super::bench::run(&["attest", "--show-ak", "--json", &device]).json();
+    let shown = super::executable::run(&["attest", "--show-ak", "--json", &device]).json();
     let text = |name: &str| shown[name].as_str().unwrap().to_owned();
     ShownKey { pem: text("pem"), ak_public: text("ak_public") }
 }
