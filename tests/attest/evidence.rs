@@ -1,4 +1,4 @@
-//! What a machine proves of itself, judged by tpm2-tools and by a key broker; and the command that shows it.
+//! What a machine proves about itself, judged by tpm2-tools and by a key broker; and the command that shows it.
 
 use std::io::Write;
 use std::path::Path;

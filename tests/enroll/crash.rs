@@ -1,5 +1,5 @@
-//! Crash safety of what changes a volume: the executable as shipped is killed at each of its writes to the volume and at
-//! each flush, one run each; then the volume has to open by at least one way that opened it before.
+//! Crash safety: the executable as shipped is killed at each of its writes to the volume and at each flush, one run each; then the
+//! volume has to open in at least one way that opened it before.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -28,7 +28,7 @@ fn run_and_cut(path: &Path, call: &str, cut: usize, arguments: &[String]) -> Out
 }
 
 /// Kills at the first, second, … write to the image, and at each flush, until a run comes through, each from the same image;
-/// gives the number of cuts.
+/// returns the number of cuts.
 fn cut_everywhere(image: &Image, arguments: &[String], opens: impl FnMut(&str)) -> usize {
     cut_at(&image.path(), &CALLS, image, arguments, opens)
 }

@@ -1,5 +1,5 @@
-//! `enroll --kbs`, as shipped, on image files: the key document that it leaves opens the volume by cryptsetup's own hand, and
-//! what it writes into the header holds what it promises.
+//! `enroll --kbs` as shipped, on image files: the key document opens the volume with cryptsetup, and the header that it writes keeps
+//! its promises.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

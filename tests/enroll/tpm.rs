@@ -1,5 +1,5 @@
-//! `enroll` and `unlock --dry-run`, as shipped, on image files and an emulated TPM. Other tools make the volumes and
-//! judge what became of them.
+//! `enroll` for a TPM and `unlock --dry-run`, as shipped, on image files and an emulated TPM. Other tools make the volumes and judge
+//! the result.
 
 use crate::support::executable::{option, run};
 use crate::support::image::Image;

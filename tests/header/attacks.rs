@@ -1,8 +1,7 @@
-//! Forged headers against the executable: a host that can write to the disk tries each known attack on a volume that the
-//! TPM would open. Each is refused by its own slug, and the untouched volume opens in the same run. The variants are
-//! numbered as in the threat model: V1 null cipher in a keyslot, V2 in the segment, V3 regions in clear, V4 another
-//! volume, V5 answers that change (tests/header/swapped.rs), V6 two copies, V7 two parsers, V8 redirected areas, V9 costs,
-//! V10 rollback, V11 integrity stripped.
+//! An attacker who can write to the disk tries each known attack on a volume that the TPM would open. The executable refuses each
+//! with its own slug, and opens the untouched volume in the same run. The variants: V1 null cipher in a keyslot, V2 in the segment,
+//! V3 regions in clear, V4 another volume, V5 answers that change (`swapped.rs`), V6 two copies, V7 two parsers, V8 redirected areas,
+//! V9 costs, V10 rollback, V11 integrity stripped.
 
 use serde_json::{Value, json};
 

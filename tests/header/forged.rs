@@ -1,4 +1,4 @@
-//! LUKS2 metadata that a hostile host made of what cryptsetup wrote: refused by its slug, or read as one thing only.
+//! LUKS2 metadata of cryptsetup's, forged: refused with its own slug, or read in one way only.
 
 use cvm_unlock::error::Failure;
 use cvm_unlock::luks::{Condition, FlagSet, Snapshot, emit};

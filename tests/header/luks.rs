@@ -1,5 +1,4 @@
-//! LUKS2 metadata against the real cryptsetup: what it makes is accepted, what a hostile host makes of it is refused by
-//! its slug, and the canonical header opens where the original did.
+//! LUKS2 metadata against the real cryptsetup: we accept what it makes, and the canonical header opens where the original did.
 
 use std::cell::RefCell;
 use std::io;

@@ -1,5 +1,5 @@
-//! What would be mapped, against cryptsetup's own reading: volumes are formatted with any of the options that we accept;
-//! then cryptsetup says the same about the canonical header that we write as about what it wrote itself.
+//! What we would map, against cryptsetup's own reading: volumes are formatted with any of the options that we accept; then cryptsetup
+//! reports the same about the canonical header that we write as about the one that it wrote itself.
 
 use cvm_unlock::luks::{Flag, FlagSet, SegmentSize, Snapshot, emit};
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! The executable under test, and what its runs give.
+//! The executable under test, and the results of its runs.
 
 use std::path::Path;
 use std::process::Command;

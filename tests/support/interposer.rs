@@ -1,5 +1,5 @@
-//! A TPM interposer: sits on the wire between the executable and an emulator, passes commands on and counts them, and does
-//! what it is told to some of them. What a bus, a driver, a busy TPM or a hostile host could do.
+//! Sits on the wire between the executable and an emulated TPM: passes commands on, counts them, and tampers with some, as a bus, a
+//! driver, a busy TPM or a hostile host could.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -68,7 +68,7 @@ impl Fault {
 }
 
 impl Interposer {
-    /// Between whoever connects to [`Interposer::device`] and `tpm`, doing `faults`: the first that applies.
+    /// Passes commands from [`Interposer::device`] to `tpm`; to each, does the first of `faults` that applies.
     pub fn new(tpm: &Swtpm, faults: Vec<Fault>) -> Self {
         let (port, data, control) = port::pair();
         let (tpm, sent) = (tpm.port(), Arc::new(Mutex::new(Vec::new())));

@@ -1,4 +1,4 @@
-//! A key broker of one's own per test: `tests/kbs/double.py` on a free port, behind certificates that openssl made.
+//! A key broker for one test: `tests/kbs/double.py` on a free port, behind certificates that openssl made.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::port;
+use super::tool::daemon;
 
 /// The system's interpreter: python3-cryptography is its package.
 const PYTHON: &str = "/usr/bin/python3";
@@ -129,7 +130,7 @@ pub fn dead_url() -> String {
 /// The broker's program with one of its actions.
 pub fn double(action: &str) -> Command {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kbs/double.py");
-    let mut command = Command::new(PYTHON);
+    let mut command = daemon(PYTHON);
     command.arg(program).arg(action);
     command
 }

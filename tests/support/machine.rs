@@ -1,5 +1,5 @@
-//! A machine in a fake root directory: an image's configuration, disks that appear in sysfs, an emulated TPM. What a boot would
-//! do is done by the executable; only the mapping needs a kernel of its own, and fails.
+//! A machine in a fake root directory: an image's configuration, disks that appear in sysfs, an emulated TPM. The executable does
+//! what it would do in a boot; only the mapping needs a kernel of its own, and fails.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};

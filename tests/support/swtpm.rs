@@ -1,4 +1,4 @@
-//! A TPM emulator of one's own per test: swtpm on a free pair of TCP ports, its commands logged, killed when dropped.
+//! A TPM emulator for one test: swtpm on a free pair of TCP ports, its commands logged, killed when dropped.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::encoding::{from_hex, hex};
 use super::port;
-use super::tool::succeed;
+use super::tool::{daemon, succeed};
 
 /// A running emulator; its state survives [`Swtpm::reboot`].
 pub struct Swtpm {
@@ -108,7 +108,7 @@ impl Swtpm {
         self.tool(&format!("tpm2_pcrextend {pcr}:sha256={digest}"));
     }
 
-    /// Sends a command as raw bytes and gives the response: what a process does that is killed afterwards.
+    /// Sends a command as raw bytes, as a process that is killed afterwards; returns the response.
     pub fn raw(&self, command: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.write_all(command).unwrap();
@@ -145,7 +145,7 @@ fn spawn(state: &Path, flags: &str) -> (u16, Child) {
     // Another process may take a port between our probe and swtpm's bind: then try others.
     for _ in 0..10 {
         let (port, ..) = port::pair();
-        let mut process = Command::new("swtpm")
+        let mut process = daemon("swtpm")
             .args(["socket", "--tpm2", "--flags", flags])
             .args(["--tpmstate", &format!("dir={}", state.display())])
             .args(["--server", &format!("type=tcp,port={port}")])
@@ -154,7 +154,7 @@ fn spawn(state: &Path, flags: &str) -> (u16, Child) {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("swtpm has to be installed");
+            .expect("bash");
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(10) && process.try_wait().unwrap().is_none() {
             if answers(port + 1) {

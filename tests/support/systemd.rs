@@ -1,5 +1,4 @@
-//! Tokens and signatures made by systemd's own tools: `systemd-cryptenroll` and `systemd-measure`. A missing tool fails
-//! the test.
+//! Tokens and signatures made by systemd's own tools, `systemd-cryptenroll` and `systemd-measure`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! A volume that the TPM opens, and a host that forges its header: each forgery is refused by a slug, or opens.
+//! A volume that the TPM opens, for forgeries of its header: each is refused with a slug, or opens.
 
 use serde_json::Value;
 

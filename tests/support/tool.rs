@@ -19,6 +19,18 @@ pub fn succeed(command: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
+/// A program that stays for a while, and inherits nothing but its standard streams.
+///
+/// tpm2-tss opens its connections without `O_CLOEXEC`: an emulator that another thread starts meanwhile would inherit one and keep it
+/// open, and the TPM at its other end would wait for the next command of that connection for ever.
+pub fn daemon(program: &str) -> Command {
+    let close =
+        r#"for fd in /proc/$$/fd/*; do fd=${fd##*/}; [[ $fd -le 2 ]] || eval "exec $fd>&-"; done; exec "$@""#;
+    let mut command = Command::new("bash");
+    command.args(["-c", close, "bash", program]);
+    command
+}
+
 fn output(command: &mut Command) -> Output {
     command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }

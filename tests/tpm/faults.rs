@@ -1,5 +1,5 @@
-//! What goes wrong between us and a TPM, at the wire: an interposer answers for the emulator. Each answer has its outcome,
-//! by slug and by the number of commands sent; none opens a volume, none ends in a crash.
+//! Faults between us and a TPM: an interposer on the wire answers for the emulator. Each answer leads to one slug and one number of
+//! commands sent; none opens a volume, none causes a crash.
 
 use std::fs;
 
@@ -43,7 +43,7 @@ impl Fixture {
         self.tpm.holds_nothing();
     }
 
-    /// It is refused by this name with this exit code.
+    /// Is refused with this slug and exit code.
     #[track_caller]
     fn is_refused(&self, faults: Vec<Fault>, slug: &str, code: i32) -> Interposer {
         let (run, wire) = self.run(faults);
@@ -309,7 +309,7 @@ fn an_answer_to_another_command_with_any_byte_changed_crashes_nothing() {
     }
 }
 
-/// Makes the emulator lock out whoever gives a wrong password, and lets somebody do so.
+/// Has the emulator lock out after a wrong password, and gives it one.
 fn lock_out(tpm: &Swtpm) {
     tpm.tool("tpm2_dictionarylockout --setup-parameters --max-tries=1 --recovery-time=1000 --lockout-recovery-time=1000");
     fs::write(tpm.file("secret"), "a secret").unwrap();

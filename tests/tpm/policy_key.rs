@@ -1,5 +1,4 @@
-//! Objects that tpm2-tools seal to a policy key, or wrap for a parent key that is elsewhere, opened by us; alone, and as a
-//! volume of systemd 262.
+//! Opens objects that tpm2-tools seal to a policy key, or wrap for a parent key of another TPM; alone, and as a volume of systemd 262.
 
 use std::fs;
 use std::path::PathBuf;
@@ -187,7 +186,7 @@ fn a_volume_of_systemd_262_opens_with_policy_reference_and_own_parent_key_or_imp
     assert_eq!(commands::names(&sent), [&approval[..], &policy].concat());
 }
 
-/// The design's promise: at most 15 commands of a whole unlock reach the chip, the library's probe of a device included.
+/// K16: at most 15 commands of a whole unlock reach the TPM, the library's probe of a device included.
 #[test]
 fn a_whole_unlock_with_a_signed_policy_stays_within_its_budget_of_commands() {
     let tools = Tools::new();

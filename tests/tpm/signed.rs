@@ -1,4 +1,4 @@
-//! Signed policies and imported objects, made by systemd 252 and by tpm2-tools, opened by us; and what is refused.
+//! Signed policies and imported objects that systemd and tpm2-tools made: what opens, and what is refused.
 
 use std::fs;
 use std::path::Path;
@@ -168,7 +168,7 @@ fn a_pin_token_of_systemd_is_refused_by_that_word() {
     assert_eq!(run().slug(), "token-pin");
 }
 
-/// The design's promise: at most 11 commands of a dry run, counted from the first to the last.
+/// K14: at most 11 commands for a dry run with literal PCRs, counted from the first to the last.
 #[test]
 fn a_dry_run_with_a_signed_policy_stays_within_its_budget_of_commands() {
     for (literal, limit) in [("", 10), ("7", 11), ("7+15", 11)] {

@@ -1,5 +1,5 @@
-//! Authenticity, as shipped: who may make a volume that opens. The attacker has the TPM's parent key, as everybody has who
-//! could ever talk to the TPM, and the executable; he lacks the owner's private key.
+//! Who may make a volume that opens. The attacker has the executable and the TPM's parent key, as everybody has who could ever talk
+//! to the TPM, but not the owner's private key.
 
 use std::path::PathBuf;
 use std::process::Command;

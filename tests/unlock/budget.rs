@@ -1,5 +1,5 @@
-//! Which commands a dry run sends to the TPM, by kind of token: every one by name, in order. A whole unlock sends
-//! `GetCapability` and `PCR_Extend` on top, and the library probes a device with one `GetRandom`.
+//! The commands that a dry run sends to the TPM, by kind of token: each by name, in order. A whole unlock adds `GetCapability` and
+//! `PCR_Extend`, and the library probes a device with one `GetRandom`.
 
 use crate::support::commands;
 use crate::support::executable::{Run, option};

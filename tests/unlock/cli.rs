@@ -1,4 +1,4 @@
-//! The face of the executable: help, usage, configuration, status.
+//! The command line of the executable: help, usage, configuration, status.
 
 use crate::support::executable::run;
 

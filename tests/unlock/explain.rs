@@ -1,5 +1,5 @@
-//! `unlock --dry-run` as the administrator's answer: which token would open, and if none, which PCR differs, from what to
-//! what; in a fenced boot by what that boot's unlock recorded.
+//! `unlock --dry-run` explains to the administrator which token would open, and if none, which PCR differs, from what to what; in a
+//! fenced boot by what that boot's unlock recorded.
 
 use serde_json::{Value, json};
 
@@ -134,7 +134,7 @@ fn in_a_fenced_boot_a_dry_run_judges_policies_by_what_the_unlock_recorded() {
     assert_eq!((refused.slug().as_str(), refused.code), ("pcr15-not-zero", 77));
 }
 
-/// The design's promises for a literal policy, at the executable: at most 6 commands of a dry run, 10 of a whole unlock,
+/// K6, with a literal policy: at most 6 commands for a dry run, 10 for a whole unlock,
 /// the library's probe of a device included; for the largest set of PCRs that a preset names, too.
 #[test]
 fn reading_pcr_values_for_the_report_stays_within_the_budget_of_commands() {

@@ -1,5 +1,5 @@
-//! Remote attestation as the boot's second way: when a key broker is asked, when nobody is, and what a key that it releases has
-//! to open. The broker verifies, the TPM is an emulated one, and the unlock goes as far as the mapping, which fails here.
+//! Remote attestation as the second way to a key: when a key broker is asked, when nobody is, and what a released key has to open.
+//! The broker verifies, the TPM is emulated, and the unlock goes as far as the mapping, which fails here.
 
 use serde_json::{Value, json};
 
@@ -97,7 +97,7 @@ impl Fixture {
         tree
     }
 
-    /// Unlocks, which ends with the mapping, and gives the report.
+    /// Unlocks, which fails only at the mapping; returns the report.
     fn opens(&self, tree: &Tree) -> Value {
         let run = unlock(tree, &self.tpm, &[]);
         let report = report(tree);
@@ -106,7 +106,7 @@ impl Fixture {
         report
     }
 
-    /// Is refused by this name, and fenced.
+    /// Is refused with this slug, and fenced.
     #[track_caller]
     fn is_refused(&self, tree: &Tree, slug: &str) -> Value {
         let run = unlock(tree, &self.tpm, &[]);
@@ -355,14 +355,16 @@ fn a_key_broker_in_trouble_does_not_keep_the_tpm_from_opening_a_disk_that_comes_
     let (fixture, stranger) = (Fixture::new(), Fixture::new());
     let broker = fixture.broker(|config| config["faults"] = json!({"auth": "trouble"}));
     let tree = fixture.machine_with(&broker, &stranger.volume(), |config| {
-        config["kbs"]["deadline_seconds"] = json!(2);
+        config["kbs"]["deadline_seconds"] = json!(4);
     });
+    let later = Tree::new();
+    add_disk(&later, "vdb", 16, &fixture.volume(), OTHER_ESP);
     let report = std::thread::scope(|scope| {
         scope.spawn(|| {
             while broker.log().is_empty() {
                 std::thread::sleep(std::time::Duration::from_millis(10));
             }
-            add_disk(&tree, "vdb", 16, &fixture.volume(), OTHER_ESP);
+            tree.take_disks(&later);
         });
         fixture.opens(&tree)
     });
