@@ -1,5 +1,5 @@
-//! What a build with the feature `test-double` adds: evidence that proves nothing, over plain HTTP, so that machines without a TPM
-//! can be tested. That a release has neither is tested in `tests/attest/evidence.rs`.
+//! What a build with the feature `test-double` adds, to test machines without a TPM: evidence that proves nothing, over plain HTTP.
+//! `tests/attest/evidence.rs` tests that a release has neither.
 #![cfg(test)]
 
 mod support;
@@ -9,7 +9,7 @@ use cvm_unlock::attest::{Attester, ResourcePath, Settings, fetch_key};
 use cvm_unlock::config::Config;
 use cvm_unlock::error::{Failure, chain};
 use serde_json::{Value, json};
-use support::bench::run;
+use support::executable::run;
 use support::kbs::Kbs;
 
 const PATH: &str = "default/disk/root";

@@ -1,5 +1,5 @@
-//! Remote attestation against a key broker that verifies, with an emulated TPM: who gets the key, who does not, and what a
-//! hostile server or network can do.
+//! Remote attestation to a key broker that verifies, with an emulated TPM: who gets the key, who does not, and what a hostile server or
+//! network can do.
 
 use cvm_unlock::attest::evidence::tpm::TpmEvidence;
 use cvm_unlock::attest::{AttestError, Attester, Key, ResourcePath, Settings, fetch_key};
@@ -7,6 +7,7 @@ use cvm_unlock::error::Failure;
 use serde_json::{Value, json};
 
 use crate::support::commands::names;
+use crate::support::encoding::base64;
 use crate::support::kbs::{Kbs, Pki, dead_url};
 use crate::support::library::open;
 use crate::support::swtpm::Swtpm;
@@ -16,16 +17,16 @@ const PATH: &str = "default/disk/root";
 const SECRET: &[u8] = b"passphrase of the root volume";
 
 /// A TPM with PCR 11 as after a boot, a broker that knows both, and the certificates between.
-struct Bench {
+struct Fixture {
     pki: Pki,
     tpm: Swtpm,
 }
 
-impl Bench {
+impl Fixture {
     fn new() -> Self {
-        let bench = Self { pki: Pki::new(), tpm: Swtpm::new() };
-        bench.tpm.extend(11, "a kernel");
-        bench
+        let fixture = Self { pki: Pki::new(), tpm: Swtpm::new() };
+        fixture.tpm.extend(11, "a kernel");
+        fixture
     }
 
     /// What the broker knows: the key of this TPM, and its present state.
@@ -99,18 +100,14 @@ fn chain(error: &AttestError) -> String {
     cvm_unlock::error::chain(error)
 }
 
-fn base64(bytes: &[u8]) -> String {
-    use base64ct::Encoding;
-    base64ct::Base64::encode_string(bytes)
-}
-
 #[test]
 fn a_machine_in_the_registered_state_gets_the_key_by_three_calls_on_one_connection() {
-    let bench = Bench::new();
-    let broker = bench.broker(|_| ());
-    for pin in [bench.pinned(&broker.url()), json!({"url": broker.url(), "spki": bench.pki.spki("leaf")})] {
+    let fixture = Fixture::new();
+    let broker = fixture.broker(|_| ());
+    for pin in [fixture.pinned(&broker.url()), json!({"url": broker.url(), "spki": fixture.pki.spki("leaf")})]
+    {
         let before = broker.log().len();
-        let key = bench.fetch(&[pin]).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let key = fixture.fetch(&[pin]).unwrap_or_else(|error| panic!("{}", chain(&error)));
         assert_eq!(key.secret.expose(), SECRET);
         assert_eq!(key.provenance.server, broker.url());
         assert_eq!((key.provenance.protocol, key.provenance.tee), ("0.4.0", "tpm"));
@@ -123,88 +120,88 @@ fn a_machine_in_the_registered_state_gets_the_key_by_three_calls_on_one_connecti
 
 #[test]
 fn another_state_of_the_machine_is_denied_and_asks_once() {
-    let bench = Bench::new();
-    let broker = bench.broker(|_| ());
-    bench.gets_the_key(&broker);
-    bench.tpm.extend(11, "another kernel");
-    bench.is_refused(&[bench.pinned(&broker.url())], "kbs-denied");
+    let fixture = Fixture::new();
+    let broker = fixture.broker(|_| ());
+    fixture.gets_the_key(&broker);
+    fixture.tpm.extend(11, "another kernel");
+    fixture.is_refused(&[fixture.pinned(&broker.url())], "kbs-denied");
     assert_eq!(broker.count("/kbs/v0/attest"), 2, "once each");
     assert_eq!(broker.log().last().unwrap()["why"], "policy: PCR 11");
 }
 
 #[test]
 fn after_the_fence_the_key_is_denied() {
-    let bench = Bench::new();
-    let broker = bench.broker(|_| ());
-    bench.tpm.extend(15, "the volume key's measurement");
-    bench.is_refused(&[bench.pinned(&broker.url())], "kbs-denied");
+    let fixture = Fixture::new();
+    let broker = fixture.broker(|_| ());
+    fixture.tpm.extend(15, "the volume key's measurement");
+    fixture.is_refused(&[fixture.pinned(&broker.url())], "kbs-denied");
     assert_eq!(broker.log().last().unwrap()["why"], "policy: PCR 15");
 }
 
 #[test]
 fn a_tpm_that_nobody_registered_is_denied() {
-    let bench = Bench::new();
-    let broker = bench.broker(|_| ());
-    let stranger = Bench { pki: Pki::new(), tpm: Swtpm::new() };
+    let fixture = Fixture::new();
+    let broker = fixture.broker(|_| ());
+    let stranger = Fixture { pki: Pki::new(), tpm: Swtpm::new() };
     stranger.tpm.extend(11, "a kernel");
-    stranger.is_refused(&[bench.pinned(&broker.url())], "kbs-denied");
+    stranger.is_refused(&[fixture.pinned(&broker.url())], "kbs-denied");
     assert_eq!(broker.log().last().unwrap()["why"], "policy: attestation key is not registered");
-    bench.gets_the_key(&broker);
+    fixture.gets_the_key(&broker);
 }
 
 #[test]
 fn a_denial_is_final_even_if_another_server_would_release_the_key() {
-    let bench = Bench::new();
-    let denying = bench.broker(|config| config["registered_aks"] = json!([]));
-    let releasing = bench.broker(|_| ());
-    bench.is_refused(&[bench.pinned(&denying.url()), bench.pinned(&releasing.url())], "kbs-denied");
+    let fixture = Fixture::new();
+    let denying = fixture.broker(|config| config["registered_aks"] = json!([]));
+    let releasing = fixture.broker(|_| ());
+    fixture.is_refused(&[fixture.pinned(&denying.url()), fixture.pinned(&releasing.url())], "kbs-denied");
     assert_eq!(releasing.log().len(), 0);
 }
 
 #[test]
 fn who_is_not_the_pinned_server_learns_nothing() {
-    let bench = Bench::new();
-    let broker = bench.broker(|_| ());
+    let fixture = Fixture::new();
+    let broker = fixture.broker(|_| ());
     let url = broker.url();
     // Another authority, another key, another name, and a key that is pinned although the right authority signed another leaf.
     for server in [
-        json!({"url": url, "ca": bench.pki.pem("other")}),
-        json!({"url": url, "spki": bench.pki.spki("other")}),
-        json!({"url": url, "spki": bench.pki.spki("ca")}),
-        json!({"url": url.replace("127.0.0.1", "localhost"), "ca": bench.pki.pem("ca")}),
+        json!({"url": url, "ca": fixture.pki.pem("other")}),
+        json!({"url": url, "spki": fixture.pki.spki("other")}),
+        json!({"url": url, "spki": fixture.pki.spki("ca")}),
+        json!({"url": url.replace("127.0.0.1", "localhost"), "ca": fixture.pki.pem("ca")}),
     ] {
-        bench.is_refused(&[server], "kbs-certificate");
+        fixture.is_refused(&[server], "kbs-certificate");
     }
     assert_eq!(broker.log().len(), 0, "nobody was told anything");
     // A pinned key needs neither name nor authority.
-    let by_key = json!({"url": url.replace("127.0.0.1", "localhost"), "spki": bench.pki.spki("leaf")});
-    assert!(bench.fetch(&[by_key]).is_ok());
+    let by_key = json!({"url": url.replace("127.0.0.1", "localhost"), "spki": fixture.pki.spki("leaf")});
+    assert!(fixture.fetch(&[by_key]).is_ok());
 }
 
 #[test]
 fn a_clock_that_is_set_back_does_not_revive_an_expired_certificate() {
-    let bench = Bench::new();
-    let broker = bench.broker(|_| ());
-    let by_key = json!({"url": broker.url(), "spki": bench.pki.spki("leaf")});
+    let fixture = Fixture::new();
+    let broker = fixture.broker(|_| ());
+    let by_key = json!({"url": broker.url(), "spki": fixture.pki.spki("leaf")});
     // The image is from a time when the certificate had expired: 2100.
-    for server in [bench.pinned(&broker.url()), by_key] {
-        bench.is_refused_with(std::slice::from_ref(&server), "kbs-certificate", |settings| {
+    for server in [fixture.pinned(&broker.url()), by_key] {
+        fixture.is_refused_with(std::slice::from_ref(&server), "kbs-certificate", |settings| {
             settings["not_before"] = json!(4_102_444_800_u64);
         });
-        assert!(bench.fetch(&[server]).is_ok());
+        assert!(fixture.fetch(&[server]).is_ok());
     }
 }
 
 #[test]
 fn tls_1_2_is_not_spoken() {
-    let bench = Bench::new();
-    let broker = bench.broker(|config| config["tls12"] = json!(true));
-    bench.is_refused(&[bench.pinned(&broker.url())], "kbs-tls");
+    let fixture = Fixture::new();
+    let broker = fixture.broker(|config| config["tls12"] = json!(true));
+    fixture.is_refused(&[fixture.pinned(&broker.url())], "kbs-tls");
 }
 
 #[test]
 fn what_a_hostile_server_answers_is_refused_by_its_name_and_asked_once() {
-    let bench = Bench::new();
+    let fixture = Fixture::new();
     for (step, fault, slug) in [
         ("auth", "redirect", "kbs-redirect"),
         ("attest", "redirect", "kbs-redirect"),
@@ -218,47 +215,47 @@ fn what_a_hostile_server_answers_is_refused_by_its_name_and_asked_once() {
         ("resource", "garbage", "kbs-answer"),
         ("resource", "other-key", "kbs-envelope"),
     ] {
-        let broker = bench.broker(|config| config["faults"] = json!({step: fault}));
-        bench.is_refused(&[bench.pinned(&broker.url())], slug);
+        let broker = fixture.broker(|config| config["faults"] = json!({step: fault}));
+        fixture.is_refused(&[fixture.pinned(&broker.url())], slug);
         assert_eq!(broker.count("/kbs/v0/auth"), 1, "{step}: {fault}");
         assert_eq!(broker.count("/kbs/v0/elsewhere"), 0, "{step}: a redirect was followed");
     }
-    let broker = bench.broker(|_| ());
-    bench.gets_the_key(&broker);
+    let broker = fixture.broker(|_| ());
+    fixture.gets_the_key(&broker);
 }
 
 #[test]
 fn a_server_that_is_slow_or_silent_ends_at_the_deadline() {
-    let bench = Bench::new();
+    let fixture = Fixture::new();
     for (place, fault) in [
         ("faults", json!({"auth": "hang"})),
         ("faults", json!({"auth": "drip"})),
         ("tls_fault", json!("silent")),
         ("tls_fault", json!("drip")),
     ] {
-        let broker = bench.broker(|config| config[place] = fault);
-        let servers = [bench.pinned(&broker.url())];
-        bench.is_refused_with(&servers, "kbs-timeout", |settings| settings["deadline_seconds"] = json!(3));
+        let broker = fixture.broker(|config| config[place] = fault);
+        let servers = [fixture.pinned(&broker.url())];
+        fixture.is_refused_with(&servers, "kbs-timeout", |settings| settings["deadline_seconds"] = json!(3));
     }
 }
 
 #[test]
 fn a_server_in_trouble_is_asked_again_until_the_deadline() {
-    let bench = Bench::new();
-    let broker = bench.broker(|config| config["faults"] = json!({"auth": "trouble"}));
-    let servers = [bench.pinned(&broker.url())];
-    bench.is_refused_with(&servers, "kbs-trouble", |settings| settings["deadline_seconds"] = json!(6));
+    let fixture = Fixture::new();
+    let broker = fixture.broker(|config| config["faults"] = json!({"auth": "trouble"}));
+    let servers = [fixture.pinned(&broker.url())];
+    fixture.is_refused_with(&servers, "kbs-trouble", |settings| settings["deadline_seconds"] = json!(6));
     assert!(broker.count("/kbs/v0/auth") > 1);
 }
 
 #[test]
 fn a_server_that_is_starting_up_is_asked_again_and_then_gives_the_key() {
-    let bench = Bench::new();
-    let broker = bench.broker(|config| config["starting"] = json!(2));
-    bench.gets_the_key(&broker);
+    let fixture = Fixture::new();
+    let broker = fixture.broker(|config| config["starting"] = json!(2));
+    fixture.gets_the_key(&broker);
     assert_eq!((broker.count("/kbs/v0/auth"), broker.count("/kbs/v0/attest")), (3, 1));
-    let never = bench.broker(|config| config["starting"] = json!(1000));
-    bench.is_refused_with(&[bench.pinned(&never.url())], "kbs-no-challenge", |settings| {
+    let never = fixture.broker(|config| config["starting"] = json!(1000));
+    fixture.is_refused_with(&[fixture.pinned(&never.url())], "kbs-no-challenge", |settings| {
         settings["deadline_seconds"] = json!(4);
     });
     assert!(never.count("/kbs/v0/auth") > 1);
@@ -266,58 +263,59 @@ fn a_server_that_is_starting_up_is_asked_again_and_then_gives_the_key() {
 
 #[test]
 fn the_attestation_key_is_derived_once_for_all_servers_and_before_any_is_asked() {
-    let bench = Bench::new();
-    let good = bench.broker(|_| ());
-    let stranger = bench.broker(|config| config["tees"] = json!(["snp"]));
-    let starting = bench.broker(|config| config["starting"] = json!(1));
+    let fixture = Fixture::new();
+    let good = fixture.broker(|_| ());
+    let stranger = fixture.broker(|config| config["tees"] = json!(["snp"]));
+    let starting = fixture.broker(|config| config["starting"] = json!(1));
     let servers: Vec<_> =
-        [stranger.url(), starting.url(), good.url()].iter().map(|url| bench.pinned(url)).collect();
-    let sent = |servers: &[Value]| {
-        let before = bench.tpm.commands().len();
-        let _outcome = bench.fetch_with(servers, |settings| settings["deadline_seconds"] = json!(4));
-        let commands = bench.tpm.commands();
+        [stranger.url(), starting.url(), good.url()].iter().map(|url| fixture.pinned(url)).collect();
+    let sent = |servers: &[Value], deadline: u64| {
+        let before = fixture.tpm.commands().len();
+        let _outcome = fixture.fetch_with(servers, |settings| settings["deadline_seconds"] = json!(deadline));
+        let commands = fixture.tpm.commands();
         names(&commands[before..]).iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()
     };
     let whole = ["CreatePrimary", "Quote", "PCR_Read", "PCR_Read", "PCR_Read", "FlushContext"];
-    assert_eq!(evidence(&sent(&servers)), whole);
+    assert_eq!(evidence(&sent(&servers, 60)), whole);
     // Of no use, but it was made before anybody was asked, and nothing stays.
-    assert_eq!(evidence(&sent(&[bench.pinned(&dead_url())])), ["CreatePrimary", "FlushContext"]);
+    assert_eq!(evidence(&sent(&[fixture.pinned(&dead_url())], 4)), ["CreatePrimary", "FlushContext"]);
 }
 
 #[test]
 fn servers_are_asked_in_turn() {
-    let bench = Bench::new();
-    let silent = bench.broker(|config| config["faults"] = json!({"auth": "hang"}));
-    let lying = bench.broker(|config| config["faults"] = json!({"auth": "redirect"}));
-    let good = bench.broker(|_| ());
+    let fixture = Fixture::new();
+    let silent = fixture.broker(|config| config["faults"] = json!({"auth": "hang"}));
+    let lying = fixture.broker(|config| config["faults"] = json!({"auth": "redirect"}));
+    let good = fixture.broker(|_| ());
     for first in [dead_url(), lying.url(), silent.url()] {
-        let servers = [bench.pinned(&first), bench.pinned(&good.url())];
-        let key = bench.fetch_with(&servers, |settings| settings["deadline_seconds"] = json!(30));
+        let servers = [fixture.pinned(&first), fixture.pinned(&good.url())];
+        let key = fixture.fetch_with(&servers, |settings| settings["deadline_seconds"] = json!(30));
         assert_eq!(key.unwrap_or_else(|error| panic!("{}", chain(&error))).provenance.server, good.url());
     }
-    bench.is_refused_with(&[bench.pinned(&dead_url())], "kbs-unreachable", |settings| {
+    fixture.is_refused_with(&[fixture.pinned(&dead_url())], "kbs-unreachable", |settings| {
         settings["deadline_seconds"] = json!(2);
     });
 }
 
 #[test]
 fn older_servers_are_spoken_to_in_their_version_and_the_oldest_not_at_all() {
-    let bench = Bench::new();
-    let old = bench.broker(|config| config["version"] = json!("0.2.0"));
-    let key = bench.fetch(&[bench.pinned(&old.url())]).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let fixture = Fixture::new();
+    let old = fixture.broker(|config| config["version"] = json!("0.2.0"));
+    let key =
+        fixture.fetch(&[fixture.pinned(&old.url())]).unwrap_or_else(|error| panic!("{}", chain(&error)));
     assert_eq!((key.secret.expose(), key.provenance.protocol), (SECRET, "0.2.0"));
     assert_eq!(old.count("/kbs/v0/auth"), 2);
-    let oldest = bench.broker(|config| config["version"] = json!("0.1.1"));
-    bench.is_refused(&[bench.pinned(&oldest.url())], "kbs-too-old");
-    let unknown = bench.broker(|config| config["version"] = json!("0.9.0"));
-    bench.is_refused(&[bench.pinned(&unknown.url())], "kbs-version");
+    let oldest = fixture.broker(|config| config["version"] = json!("0.1.1"));
+    fixture.is_refused(&[fixture.pinned(&oldest.url())], "kbs-too-old");
+    let unknown = fixture.broker(|config| config["version"] = json!("0.9.0"));
+    fixture.is_refused(&[fixture.pinned(&unknown.url())], "kbs-version");
 }
 
 #[test]
 fn a_missing_resource_is_not_a_denial() {
-    let bench = Bench::new();
-    let broker = bench.broker(|config| config["resources"] = json!({}));
-    bench.is_refused(&[bench.pinned(&broker.url())], "kbs-resource-missing");
-    let empty = bench.broker(|config| config["resources"] = json!({PATH: ""}));
-    bench.is_refused(&[bench.pinned(&empty.url())], "kbs-resource-empty");
+    let fixture = Fixture::new();
+    let broker = fixture.broker(|config| config["resources"] = json!({}));
+    fixture.is_refused(&[fixture.pinned(&broker.url())], "kbs-resource-missing");
+    let empty = fixture.broker(|config| config["resources"] = json!({PATH: ""}));
+    fixture.is_refused(&[fixture.pinned(&empty.url())], "kbs-resource-empty");
 }

@@ -1,25 +1,23 @@
-//! What a machine proves of itself, judged by tpm2-tools and by a key broker; and the command that shows it.
+//! What a machine proves about itself, judged by tpm2-tools and by a key broker; and the command that shows it.
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use base64ct::{Base64, Encoding};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha384};
 
-use crate::support::bench::{Run, option, run};
-use crate::support::kbs::{Kbs, PYTHON, Pki, dead_url, double};
+use crate::support::encoding::{base64, from_base64, hex};
+use crate::support::executable::{Run, option, run};
+use crate::support::kbs::{Kbs, Pki, dead_url, double};
 use crate::support::swtpm::Swtpm;
+use crate::support::tool::succeed;
 use crate::support::tools::attestation_key;
 
 #[test]
 fn the_broker_of_these_tests_proves_itself_on_recorded_traffic() {
     let recordings = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/kbs");
-    let output =
-        Command::new(PYTHON).arg(double()).arg("self-test").arg(recordings).output().expect("python3");
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(succeed(double("self-test").arg(recordings))).unwrap();
     assert!(said.lines().filter(|line| line.starts_with("ok ")).count() >= 24, "{said}");
 }
 
@@ -31,7 +29,7 @@ fn the_attestation_key_is_the_one_that_tpm2_tools_derive_and_survives_reboot_and
     swtpm.tool("tpm2_readpublic -c ak.ctx -f pem -o ak.pem");
     swtpm.tool("tpm2_readpublic -c ak.ctx -f der -o ak.der");
     assert_eq!(key["pem"], *std::fs::read_to_string(swtpm.file("ak.pem")).unwrap());
-    assert_eq!(key["ak_public"], *Base64::encode_string(&std::fs::read(swtpm.file("ak.der")).unwrap()));
+    assert_eq!(key["ak_public"], *base64(&std::fs::read(swtpm.file("ak.der")).unwrap()));
     swtpm.tool("tpm2_flushcontext -t");
     swtpm.reboot();
     assert_eq!(show_key(&swtpm), key);
@@ -49,7 +47,7 @@ fn shown_evidence_is_a_quote_that_tpm2_tools_verify() {
     swtpm.holds_nothing();
     let quote = &shown["evidence"]["tpm_quote"];
     for (name, value) in [("message", &quote["message"]), ("signature", &quote["signature"])] {
-        std::fs::write(swtpm.file(name), Base64::decode_vec(value.as_str().unwrap()).unwrap()).unwrap();
+        std::fs::write(swtpm.file(name), from_base64(value.as_str().unwrap())).unwrap();
     }
     std::fs::write(swtpm.file("ak.pem"), attestation_key(&swtpm).pem).unwrap();
     let nonce = &shown["report_data"].as_str().unwrap()[..64];
@@ -87,7 +85,7 @@ fn an_endorsement_hierarchy_with_a_password_is_named() {
 #[test]
 fn a_broker_refuses_another_selection_and_a_replayed_nonce() {
     let swtpm = Swtpm::new();
-    let nonces = [[1; 32], [2; 32]].map(|bytes| Base64::encode_string(&bytes));
+    let nonces = [[1; 32], [2; 32]].map(|bytes| base64(&bytes));
     // By tpm2-tools: the control is accepted, so that the refusals are about what they say.
     let all = "sha256:all";
     assert_eq!(judged(&nonces[0], &quoted(&swtpm, &nonces[0], all))["accepted"], true);
@@ -192,14 +190,14 @@ fn quoted(swtpm: &Swtpm, nonce: &str, selection: &str) -> Value {
         member("x"),
         member("y")
     );
-    let data: String = Sha384::digest(canonical)[..32].iter().map(|byte| format!("{byte:02x}")).collect();
+    let data = hex(&Sha384::digest(canonical)[..32]);
     swtpm.tool(CREATE_AK);
     swtpm.tool(&format!(
         "tpm2_quote -c ak.ctx -l {selection} -q {data} -g sha256 -m quote.msg -s quote.sig -f tss"
     ));
     swtpm.tool("tpm2_readpublic -c ak.ctx -f der -o ak.der");
     swtpm.tool("tpm2_flushcontext -t");
-    let file = |name: &str| Base64::encode_string(&std::fs::read(swtpm.file(name)).unwrap());
+    let file = |name: &str| base64(&std::fs::read(swtpm.file(name)).unwrap());
     let pcrs: Vec<String> = (0..24).map(|number| swtpm.pcr(number)).collect();
     attestation["tee-evidence"]["primary_evidence"] = json!({
         "tpm_quote": {"signature": file("quote.sig"), "message": file("quote.msg"), "pcrs": pcrs},
@@ -212,9 +210,7 @@ fn quoted(swtpm: &Swtpm, nonce: &str, selection: &str) -> Value {
 fn judged(nonce: &str, attestation: &Value) -> Value {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("config.json"), "{}").unwrap();
-    let mut judge = Command::new(PYTHON)
-        .arg(double())
-        .arg("judge")
+    let mut judge = double("judge")
         .arg(folder.path().join("config.json"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,5 +1,5 @@
-//! The policies of docs/trustee, evaluated as Trustee evaluates them: by its interpreter, its rules' names and the shape of the
-//! token that a real one issued. Everything that the owner registered is released, and each single change is not.
+//! The policies of docs/trustee, evaluated with Trustee's interpreter, its rule names and the claims of a real token. What the owner
+//! registered is released; after any single change it is not.
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use regorus::{Engine, Value as Rego};

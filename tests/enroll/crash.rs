@@ -1,11 +1,12 @@
-//! Crash safety of what changes a volume: the executable as shipped is killed at each of its writes to the volume and at
-//! each flush, one run each; then the volume has to open by at least one way that opened it before.
+//! Crash safety: the executable as shipped is killed at each of its writes to the volume and at each flush, one run each; then the
+//! volume has to open in at least one way that opened it before.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use crate::support::bench::{self, Image, option};
+use crate::support::executable::{self, option};
+use crate::support::image::Image;
 use crate::support::swtpm::Swtpm;
 
 /// More cuts than any change has.
@@ -19,7 +20,7 @@ fn run_and_cut(path: &Path, call: &str, cut: usize, arguments: &[String]) -> Out
     Command::new("strace")
         .args(["-f", "-qq", "-o", "/dev/null", "-P", path.to_str().unwrap()])
         .args(["-e", &format!("inject={call}:signal=KILL:when={cut}")])
-        .arg(bench::executable())
+        .arg(executable::path())
         .args(arguments)
         .stdout(Stdio::null())
         .output()
@@ -27,7 +28,7 @@ fn run_and_cut(path: &Path, call: &str, cut: usize, arguments: &[String]) -> Out
 }
 
 /// Kills at the first, second, … write to the image, and at each flush, until a run comes through, each from the same image;
-/// gives the number of cuts.
+/// returns the number of cuts.
 fn cut_everywhere(image: &Image, arguments: &[String], opens: impl FnMut(&str)) -> usize {
     cut_at(&image.path(), &CALLS, image, arguments, opens)
 }

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::support::bench::{Image, option};
+use crate::support::executable::option;
+use crate::support::image::Image;
 use crate::support::swtpm::Swtpm;
 
 /// An image whose token is systemd's: ours without our member.
@@ -33,11 +34,7 @@ fn a_token_of_systemds_is_bound_and_signed_without_enrolling_anew() {
     assert_eq!(member["pcrs"]["4"], tpm.pcr(4));
     image.repair_finds_nothing();
     // An edit is refused from now on.
-    let status = std::process::Command::new("cryptsetup")
-        .args(["luksUUID", "--batch-mode", "--uuid=6fd0f5a4-6b5e-4d2b-9c5b-0d0f3f4ad0b1"])
-        .arg(image.path())
-        .status();
-    assert!(status.unwrap().success());
+    image.change_uuid();
     assert_eq!(image.dry_run(&tpm).slug(), "binding-violated");
 }
 

@@ -1,7 +1,8 @@
-//! `enroll` and `unlock --dry-run`, as shipped, on image files and an emulated TPM. Other tools make the volumes and
-//! judge what became of them.
+//! `enroll` for a TPM and `unlock --dry-run`, as shipped, on image files and an emulated TPM. Other tools make the volumes and judge
+//! the result.
 
-use crate::support::bench::{self, Image, run};
+use crate::support::executable::{option, run};
+use crate::support::image::Image;
 use crate::support::swtpm::Swtpm;
 
 #[test]
@@ -93,13 +94,7 @@ fn an_edited_header_violates_its_binding_and_the_restored_one_opens() {
     let (tpm, image) = (Swtpm::new(), Image::new());
     image.enroll(&tpm, "7");
     let good = std::fs::read(image.path()).unwrap();
-    // cryptsetup itself makes the edit, with valid checksums: flags are dm-crypt options that the host may write.
-    let edited = std::process::Command::new("cryptsetup")
-        .args(["luksUUID", "--batch-mode", "--uuid=6fd0f5a4-6b5e-4d2b-9c5b-0d0f3f4ad0b1"])
-        .arg(image.path())
-        .status()
-        .unwrap();
-    assert!(edited.success());
+    image.change_uuid();
     let refused = image.dry_run(&tpm);
     assert_eq!((refused.code, refused.slug().as_str()), (65, "binding-violated"), "{}", refused.stdout);
     std::fs::write(image.path(), good).unwrap();
@@ -186,7 +181,7 @@ fn another_bank_is_chosen_by_option_and_opens() {
 fn a_recovery_key_in_systemds_form_opens_the_volume_and_is_shown_once() {
     let (tpm, image) = (Swtpm::new(), Image::new());
     image.enroll(&tpm, "4");
-    let run = image.run("enroll", &["--unlock-tpm2", &bench::option(&tpm), "--recovery-key", "--json"]);
+    let run = image.run("enroll", &["--unlock-tpm2", &option(&tpm), "--recovery-key", "--json"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     let key = run.json()["recovery_key"].as_str().unwrap().to_owned();
     assert_eq!((key.len(), key.split('-').count()), (71, 8));
@@ -241,13 +236,13 @@ fn the_last_key_that_was_seen_to_open_is_never_wiped() {
 #[test]
 fn a_volume_is_opened_by_its_own_token_instead_of_a_key_file() {
     let (tpm, image) = (Swtpm::new(), Image::new());
-    let none = image.run("enroll", &["--unlock-tpm2", &bench::option(&tpm), "--tpm2-pcrs=4"]);
+    let none = image.run("enroll", &["--unlock-tpm2", &option(&tpm), "--tpm2-pcrs=4"]);
     assert!(none.code != 0 && none.stderr.contains("[token-none]"), "{}", none.stderr);
     image.enroll(&tpm, "4");
     let sign = format!("--sign-key={}", image.owner_key().display());
     let run = image.run(
         "enroll",
-        &["--unlock-tpm2", &bench::option(&tpm), "--tpm2-pcrs=4+7", &sign, "--wipe-slot=tpm2", "--json"],
+        &["--unlock-tpm2", &option(&tpm), "--tpm2-pcrs=4+7", &sign, "--wipe-slot=tpm2", "--json"],
     );
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert_eq!(image.dry_run(&tpm).code, 0);

@@ -1,14 +1,14 @@
-//! Forged headers against the executable: a host that can write to the disk tries each known attack on a volume that the
-//! TPM would open. Each is refused by its own slug, and the untouched volume opens in the same run. The variants are
-//! numbered as in the threat model: V1 null cipher in a keyslot, V2 in the segment, V3 regions in clear, V4 another
-//! volume, V5 answers that change (tests/header/swapped.rs), V6 two copies, V7 two parsers, V8 redirected areas, V9 costs,
-//! V10 rollback, V11 integrity stripped.
+//! An attacker who can write to the disk tries each known attack on a volume that the TPM would open. The executable refuses each
+//! with its own slug, and opens the untouched volume in the same run. The variants: V1 null cipher in a keyslot, V2 in the segment,
+//! V3 regions in clear, V4 another volume, V5 answers that change (`swapped.rs`), V6 two copies, V7 two parsers, V8 redirected areas,
+//! V9 costs, V10 rollback, V11 integrity stripped.
 
 use serde_json::{Value, json};
 
-use crate::support::bench::Image;
 use crate::support::forge::{Field, Forge};
+use crate::support::image::Image;
 use crate::support::target::Target;
+use crate::support::volumes::{FAST, text};
 
 #[test]
 fn v1_a_keyslot_under_the_null_cipher_is_refused() {
@@ -75,14 +75,7 @@ fn v3_regions_in_clear_are_refused() {
 #[test]
 fn v4_the_owners_token_opens_no_other_volume() {
     let (target, foreign) = (Target::new(), Image::new());
-    foreign.cryptsetup(&[
-        "luksAddKey",
-        "--batch-mode",
-        "--pbkdf=pbkdf2",
-        "--pbkdf-force-iterations=1000",
-        "--new-keyfile",
-        foreign.key_file().to_str().unwrap(),
-    ]);
+    foreign.add_keyslot(Image::PASSPHRASE);
     let token: Value = serde_json::from_str(&target.forge().primary.text()).unwrap();
     let foreign = std::fs::read(foreign.path()).unwrap();
     let dressed = Forge::of(&foreign).set("/tokens", &token["tokens"]);
@@ -259,18 +252,11 @@ fn v9_costs_that_would_take_the_machine_are_refused() {
 fn v10_an_older_header_opens_only_as_a_whole() {
     let target = Target::new();
     // A revocation: another keyslot is added and removed, the header moves on.
-    let key = target.image.key_file();
-    std::fs::write(target.image.path(), &target.sound).unwrap();
-    target.image.cryptsetup(&[
-        "luksAddKey",
-        "--batch-mode",
-        "--pbkdf=pbkdf2",
-        "--pbkdf-force-iterations=1000",
-        "--key-slot=7",
-        "--new-keyfile",
-        key.to_str().unwrap(),
-    ]);
-    target.image.cryptsetup(&["luksKillSlot", "--batch-mode", target.image.path().to_str().unwrap(), "7"]);
+    let (path, key) = (target.image.path(), target.image.key_file());
+    std::fs::write(&path, &target.sound).unwrap();
+    let added = ["luksAddKey", "--batch-mode", "--key-slot=7", "--new-keyfile", text(&key)];
+    target.image.cryptsetup(&[&added, &FAST[..]].concat());
+    target.image.cryptsetup(&["luksKillSlot", "--batch-mode", text(&path), "7"]);
     let today = std::fs::read(target.image.path()).unwrap();
     target.opens(&Forge::of(&today));
     let (old, new) = (target.forge(), Forge::of(&today));

@@ -1,5 +1,5 @@
-//! Every single edit of a header: each member of an enrolled volume's JSON is changed, with checksums that hold, and the
-//! executable is asked whether it would open the result.
+//! Every single edit of a header: each member of an enrolled volume's JSON is changed, with valid checksums, and the executable is
+//! asked whether it would open the result.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! LUKS2 metadata that a hostile host made of what cryptsetup wrote: refused by its slug, or read as one thing only.
+//! LUKS2 metadata of cryptsetup's, forged: refused with its own slug, or read in one way only.
 
 use cvm_unlock::error::Failure;
 use cvm_unlock::luks::{Condition, FlagSet, Snapshot, emit};
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::forge::{Field, Forge};
 use crate::support::snapshot::read;
-use crate::support::volumes::{VOLUME, Volume, text};
+use crate::support::volumes::{FAST, VOLUME, Volume, text};
 
 #[test]
 fn forged_metadata_is_refused_by_its_slug() {
@@ -62,10 +62,7 @@ fn tried(volume: &[u8]) -> Result<(), &'static str> {
 #[test]
 fn keyslots_that_overlap_or_disagree_are_refused() {
     let volume = Volume::format(&[]);
-    volume.cryptsetup(
-        "luksAddKey",
-        &["--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", text(&volume.key_file())],
-    );
+    volume.cryptsetup("luksAddKey", &[&FAST[..], &[text(&volume.key_file())]].concat());
     let volume = volume.bytes();
     assert!(read(&volume).is_ok());
     let overlap = Forge::of(&volume).json(|json| {

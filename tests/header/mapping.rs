@@ -1,5 +1,5 @@
-//! What would be mapped, against cryptsetup's own reading: volumes are formatted with any of the options that we accept;
-//! then cryptsetup says the same about the canonical header that we write as about what it wrote itself.
+//! What we would map, against cryptsetup's own reading: volumes are formatted with any of the options that we accept; then cryptsetup
+//! reports the same about the canonical header that we write as about the one that it wrote itself.
 
 use cvm_unlock::luks::{Flag, FlagSet, SegmentSize, Snapshot, emit};
 use proptest::prelude::*;
@@ -7,7 +7,8 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
 use crate::support::forge::Forge;
-use crate::support::volumes::{VOLUME, Volume, run_ok, text};
+use crate::support::tool::run_ok;
+use crate::support::volumes::{VOLUME, Volume, text};
 
 /// Options of `cryptsetup luksFormat`, and persistent flags (which only an activation can write).
 #[derive(Clone, Debug)]

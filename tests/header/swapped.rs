@@ -1,5 +1,5 @@
-//! V5 of the threat model: the disk changes while it is read. Whatever the host swaps, at whatever moment, what we
-//! understood is one header as a whole, or nothing.
+//! V5 of `attacks.rs`: the disk changes while it is read. Whatever is swapped, at whatever moment, we understand one header as a
+//! whole, or nothing.
 
 use std::cell::Cell;
 use std::io;

@@ -1,5 +1,5 @@
-//! The dracut module's questions to the executable, where an image is built: bash runs the module's own functions in a tree with a
-//! configuration and with an executable that answers as each test says.
+//! What the dracut module asks the executable when an image is built: bash runs the module's own functions on a configuration, with an
+//! executable that answers as each test says.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};

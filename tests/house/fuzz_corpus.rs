@@ -1,6 +1,5 @@
-//! The corpora that fuzzing starts from: each holds input that its parser accepts, so that the fuzzer gets past the front
-//! door. Each input and some thousand mutations of it go through the fuzzer's own targets here; `fuzz/run` goes on from
-//! there, guided by coverage.
+//! The corpora that fuzzing starts from: each holds input that its parser accepts, so that the fuzzer gets past the first checks. Each
+//! input and some thousand mutations of it go through the fuzzer's own targets here; `fuzz/run` continues, guided by coverage.
 
 #[path = "../../fuzz/src/targets.rs"]
 mod targets;

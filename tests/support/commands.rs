@@ -1,4 +1,4 @@
-//! TPM commands by the names that the TPM library specification gives them (TPM 2.0 Part 2, 6.5.2, `TPM_CC`).
+//! Names of TPM commands in the TPM library specification (TPM 2.0 Part 2, 6.5.2, `TPM_CC`).
 
 /// The name of a command code.
 pub fn name(code: u32) -> &'static str {

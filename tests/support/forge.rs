@@ -1,6 +1,5 @@
-//! Forged LUKS2 headers. A real volume comes in; the same with any field of its binary headers or its JSON changed, and
-//! checksums that hold, goes out: what a host makes that can write to the disk. From the on-disk format specification
-//! (1.1.4); no code is shared with what is under test.
+//! Forges LUKS2 headers: changes any field of a real volume's binary headers or JSON and makes the checksums valid again, as anybody
+//! can who writes to the disk. From the on-disk format specification (1.1.4); it shares no code with what it tests.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

@@ -1,5 +1,5 @@
-//! Disk images with a GPT written by the `gpt` crate: the oracle of our parser, and its honest test material.
-//! The crate writes its partitions without gaps, so they are numbered from 1 in the order given here.
+//! Disk images with a GPT written by the `gpt` crate, the oracle of our parser. The crate writes its partitions without gaps, so they
+//! are numbered from 1 in the order given here.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;

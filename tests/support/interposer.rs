@@ -1,12 +1,13 @@
-//! A TPM interposer: sits on the wire between the executable and an emulator, passes commands on and counts them, and does
-//! what it is told to some of them. What a bus, a driver, a busy TPM or a hostile host could do.
+//! Sits on the wire between the executable and an emulated TPM: passes commands on, counts them, and tampers with some, as a bus, a
+//! driver, a busy TPM or a hostile host could.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::commands;
+use super::port;
 use super::swtpm::Swtpm;
 
 /// A running interposer. Its threads end with the test's process.
@@ -67,9 +68,9 @@ impl Fault {
 }
 
 impl Interposer {
-    /// Between whoever connects to [`Interposer::device`] and `tpm`, doing `faults`: the first that applies.
+    /// Passes commands from [`Interposer::device`] to `tpm`; to each, does the first of `faults` that applies.
     pub fn new(tpm: &Swtpm, faults: Vec<Fault>) -> Self {
-        let (port, data, control) = listeners();
+        let (port, data, control) = port::pair();
         let (tpm, sent) = (tpm.port(), Arc::new(Mutex::new(Vec::new())));
         let wire = Wire { tpm, faults, sent: Arc::clone(&sent) };
         thread::spawn(move || {
@@ -169,16 +170,5 @@ fn pass_on(client: TcpStream, tpm: TcpStream) {
             let _ = std::io::copy(&mut from, &mut to);
             let _ = to.shutdown(Shutdown::Write);
         });
-    }
-}
-
-/// Two ports in a row, for data and control.
-fn listeners() -> (u16, TcpListener, TcpListener) {
-    loop {
-        let data = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = data.local_addr().unwrap().port();
-        if let Some(Ok(control)) = port.checked_add(1).map(|next| TcpListener::bind(("127.0.0.1", next))) {
-            return (port, data, control);
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! A key broker of one's own per test: `tests/kbs/double.py` on a free port, behind certificates that openssl made.
+//! A key broker for one test: `tests/kbs/double.py` on a free port, behind certificates that openssl made.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -7,8 +7,11 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::port;
+use super::tool::daemon;
+
 /// The system's interpreter: python3-cryptography is its package.
-pub const PYTHON: &str = "/usr/bin/python3";
+const PYTHON: &str = "/usr/bin/python3";
 
 /// Certificates: an authority, a server's leaf by it, and another authority.
 pub struct Pki {
@@ -83,9 +86,7 @@ impl Kbs {
         let folder = tempfile::tempdir().unwrap();
         config["log"] = json!(folder.path().join("log"));
         std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
-        let mut process = Command::new(PYTHON)
-            .arg(double())
-            .arg("serve")
+        let mut process = double("serve")
             .arg(folder.path().join("config.json"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -121,15 +122,17 @@ impl Drop for Kbs {
     }
 }
 
-/// Where nobody listens: a port that was free a moment ago.
+/// An address where nobody listens.
 pub fn dead_url() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("https://127.0.0.1:{}", listener.local_addr().unwrap().port())
+    format!("https://127.0.0.1:{}", port::closed())
 }
 
-/// The broker's program.
-pub fn double() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kbs/double.py")
+/// The broker's program with one of its actions.
+pub fn double(action: &str) -> Command {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kbs/double.py");
+    let mut command = daemon(PYTHON);
+    command.arg(program).arg(action);
+    command
 }
 
 const NEW_KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";

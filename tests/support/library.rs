@@ -1,4 +1,4 @@
-//! The library's own view of an emulated TPM, for tests below the executable.
+//! The library's view of an emulated TPM, for tests below the executable.
 
 use cvm_unlock::error::Failure;
 use cvm_unlock::pcr::{Bank, Pcr, PcrMask, PcrValues};

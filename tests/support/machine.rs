@@ -1,10 +1,11 @@
-//! A machine in a fake root directory: an image's configuration, disks that appear in sysfs, an emulated TPM. What a boot would
-//! do is done by the executable; only the mapping needs a kernel of its own, and fails.
+//! A machine in a fake root directory: an image's configuration, disks that appear in sysfs, an emulated TPM. The executable does
+//! what it would do in a boot; only the mapping needs a kernel of its own, and fails.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::bench::{Run, option, run};
+use super::encoding::hex;
+use super::executable::{Run, option, run};
 use super::gpt_disk::{self, Part};
 use super::swtpm::Swtpm;
 use super::tree::Tree;
@@ -56,5 +57,5 @@ pub fn report(tree: &Tree) -> Value {
 /// PCR 15 after one extend of the digest of `text`.
 pub fn extended_once(text: &str) -> String {
     let value = Sha256::new().chain_update([0; 32]).chain_update(Sha256::digest(text)).finalize();
-    value.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&value)
 }

@@ -1,4 +1,4 @@
-//! The library's own view of a volume's metadata.
+//! The library's view of a volume's metadata.
 
 use cvm_unlock::error::Failure;
 use cvm_unlock::luks::{FlagSet, Snapshot};

@@ -1,13 +1,18 @@
-//! A TPM emulator of one's own per test: swtpm on a free pair of TCP ports, its commands logged, killed when dropped.
+//! A TPM emulator for one test: swtpm on a free pair of TCP ports, its commands logged, killed when dropped.
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+
+use super::encoding::{from_hex, hex};
+use super::port;
+use super::tool::{daemon, succeed};
 
 /// A running emulator; its state survives [`Swtpm::reboot`].
 pub struct Swtpm {
@@ -68,7 +73,7 @@ impl Swtpm {
     pub fn tool(&self, line: &str) -> Vec<u8> {
         let mut words = line.split_whitespace();
         let mut command = Command::new(words.next().unwrap());
-        run(command.args(words).env("TPM2TOOLS_TCTI", self.device()).current_dir(self.directory.path()))
+        succeed(command.args(words).env("TPM2TOOLS_TCTI", self.device()).current_dir(self.directory.path()))
     }
 
     /// The same, whether it succeeds.
@@ -99,12 +104,11 @@ impl Swtpm {
 
     /// Extends a PCR's SHA-256 bank with the digest of `text`.
     pub fn extend(&self, pcr: u8, text: &str) {
-        use sha2::Digest;
-        let digest: String = sha2::Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = hex(&Sha256::digest(text));
         self.tool(&format!("tpm2_pcrextend {pcr}:sha256={digest}"));
     }
 
-    /// Sends a command as raw bytes and gives the response: what a process does that is killed afterwards.
+    /// Sends a command as raw bytes, as a process that is killed afterwards; returns the response.
     pub fn raw(&self, command: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.write_all(command).unwrap();
@@ -122,12 +126,7 @@ impl Swtpm {
         while let Some(line) = lines.next() {
             // The heading of a command; the dump of its bytes follows, sixteen a line.
             if line.contains("SWTPM_IO_Read: length") {
-                let bytes: Vec<u8> = lines
-                    .next()
-                    .unwrap()
-                    .split_whitespace()
-                    .map(|byte| u8::from_str_radix(byte, 16).unwrap())
-                    .collect();
+                let bytes = from_hex(&lines.next().unwrap().replace(' ', ""));
                 codes.push(u32::from_be_bytes(bytes[6..10].try_into().unwrap()));
             }
         }
@@ -142,19 +141,11 @@ impl Drop for Swtpm {
     }
 }
 
-/// Runs a command that has to succeed.
-pub fn run(command: &mut Command) -> Vec<u8> {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {errors}");
-    output.stdout
-}
-
 fn spawn(state: &Path, flags: &str) -> (u16, Child) {
     // Another process may take a port between our probe and swtpm's bind: then try others.
     for _ in 0..10 {
-        let port = free_pair();
-        let mut process = Command::new("swtpm")
+        let (port, ..) = port::pair();
+        let mut process = daemon("swtpm")
             .args(["socket", "--tpm2", "--flags", flags])
             .args(["--tpmstate", &format!("dir={}", state.display())])
             .args(["--server", &format!("type=tcp,port={port}")])
@@ -163,7 +154,7 @@ fn spawn(state: &Path, flags: &str) -> (u16, Child) {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("swtpm has to be installed");
+            .expect("bash");
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(10) && process.try_wait().unwrap().is_none() {
             if answers(port + 1) {
@@ -186,16 +177,6 @@ fn answers(port: u16) -> bool {
         stream.read_exact(&mut [0; 4])
     };
     ask().is_ok()
-}
-
-fn free_pair() -> u16 {
-    loop {
-        let first = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = first.local_addr().unwrap().port();
-        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
-            return port;
-        }
-    }
 }
 
 /// swtpm, `include/swtpm/tpm_ioctl.h`.

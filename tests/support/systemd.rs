@@ -1,15 +1,15 @@
-//! Tokens and signatures made by systemd's own tools: `systemd-cryptenroll` and `systemd-measure`. A missing tool fails
-//! the test.
+//! Tokens and signatures made by systemd's own tools, `systemd-cryptenroll` and `systemd-measure`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use base64ct::{Base64, Encoding};
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::bench::{Image, Run, option, run};
-use super::swtpm::{self, Swtpm};
+use super::encoding::{base64, from_hex};
+use super::executable::{Run, option, run};
+use super::image::Image;
+use super::swtpm::Swtpm;
+use super::tool;
 
 /// A policy key pair of openssl's, and what it signs.
 pub struct Signer(TempDir);
@@ -29,7 +29,7 @@ impl Signer {
                 public.as_os_str(),
             ],
         ] {
-            swtpm::run(Command::new("openssl").args(arguments));
+            tool::succeed(Command::new("openssl").args(arguments));
         }
         signer
     }
@@ -59,7 +59,7 @@ impl Signer {
             .arg(format!("--public-key={}", self.public().display()))
             .arg(format!("--tpm2-device={}", tpm.device()));
         let file = self.file(&format!("{kernel}-{phase}.json"));
-        std::fs::write(&file, swtpm::run(&mut command)).unwrap();
+        std::fs::write(&file, tool::succeed(&mut command)).unwrap();
         file
     }
 }
@@ -67,14 +67,13 @@ impl Signer {
 /// Measures what systemd's stub and `systemd-pcrphase` measure of that UKI, into the SHA-256 bank.
 pub fn boot(tpm: &Swtpm, kernel: &str, phase: &str) {
     for text in [".linux\0", kernel, phase] {
-        let digest: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
-        tpm.tool(&format!("tpm2_pcrextend 11:sha256={digest}"));
+        tpm.extend(11, text);
     }
 }
 
 /// Enrols with `systemd-cryptenroll` and these options.
 pub fn cryptenroll(image: &Image, tpm: &Swtpm, options: &[&str]) {
-    swtpm::run(
+    tool::succeed(
         Command::new("systemd-cryptenroll")
             .env("PASSWORD", Image::PASSPHRASE)
             .arg(format!("--tpm2-device={}", tpm.device()))
@@ -88,18 +87,16 @@ pub fn cryptenroll(image: &Image, tpm: &Swtpm, options: &[&str]) {
 pub fn cryptenroll_252(image: &Image, tpm: &Swtpm, options: &[&str]) {
     cryptenroll(image, tpm, options);
     let mut token = image.metadata()["tokens"]["0"].clone();
-    let policy = token["tpm2-policy-hash"].as_str().unwrap().as_bytes();
-    let digit = |digit: u8| u8::try_from(char::from(digit).to_digit(16).unwrap()).unwrap();
-    let policy: Vec<u8> = policy.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect();
+    let policy = from_hex(token["tpm2-policy-hash"].as_str().unwrap());
     std::fs::write(tpm.file("policy"), policy).unwrap();
     std::fs::write(tpm.file("secret"), SECRET).unwrap();
     tpm.tool(&format!("tpm2_createprimary -C o -G ecc256:aes128cfb -a {PRIMARY} -c primary.ctx"));
     tpm.tool("tpm2_create -C primary.ctx -u public -r private -L policy -i secret -a fixedtpm|fixedparent");
     tpm.tool("tpm2_flushcontext -t");
     let blob = ["private", "public"].map(|name| std::fs::read(tpm.file(name)).unwrap()).concat();
-    image.add_keyslot(&Base64::encode_string(SECRET));
+    image.add_keyslot(&base64(SECRET));
     token["keyslots"] = serde_json::json!(["2"]);
-    token["tpm2-blob"] = Base64::encode_string(&blob).into();
+    token["tpm2-blob"] = base64(&blob).into();
     token["tpm2-primary-alg"] = "ecc".into();
     token.as_object_mut().unwrap().remove("tpm2_srk");
     image.replace_token("0", &token);

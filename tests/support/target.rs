@@ -1,9 +1,9 @@
-//! A volume that the TPM opens, and a host that forges its header: each forgery is refused by a slug, or opens.
+//! A volume that the TPM opens, for forgeries of its header: each is refused with a slug, or opens.
 
 use serde_json::Value;
 
-use super::bench::Image;
 use super::forge::Forge;
+use super::image::Image;
 use super::swtpm::Swtpm;
 
 /// An enrolled volume that opens, and its TPM.

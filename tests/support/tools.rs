@@ -1,4 +1,4 @@
-//! Objects made by tpm2-tools, with policies that somebody signed. A missing tool fails the test.
+//! Objects made by tpm2-tools, with policies that somebody signed.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ impl Tools {
         Self { tpm, signer, key }
     }
 
-    /// The name that the TPM gives the key, in the file `name`; the loaded key in `key.ctx`.
+    /// Loads the key, in the file `key.ctx`; its name as the TPM computes it, in the file `name`.
     pub fn load_key(&self, exponent: Exponent) {
         let public = self.key.public(exponent);
         fs::write(self.tpm.file("key.pub"), tpm2b(&public)).unwrap();
@@ -36,7 +36,7 @@ impl Tools {
         assert_eq!(fs::read(self.tpm.file("name")).unwrap(), self.key.name(exponent));
     }
 
-    /// Signs `approved ‖ reference` with openssl; gives the raw signature, also in the file `signature`.
+    /// Signs `approved ‖ reference` with openssl; returns the raw signature, also in the file `signature`.
     pub fn sign(&self, approved: &[u8], reference: &[u8]) -> Vec<u8> {
         fs::write(self.tpm.file("message"), [approved, reference].concat()).unwrap();
         let private = self.signer.private();
@@ -150,7 +150,7 @@ pub struct ShownKey {
 
 pub fn attestation_key(swtpm: &Swtpm) -> ShownKey {
     let device = format!("--tpm2-device={}", swtpm.device());
-    let shown = super::bench::run(&["attest", "--show-ak", "--json", &device]).json();
+    let shown = super::executable::run(&["attest", "--show-ak", "--json", &device]).json();
     let text = |name: &str| shown[name].as_str().unwrap().to_owned();
     ShownKey { pem: text("pem"), ak_public: text("ak_public") }
 }

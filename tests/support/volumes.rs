@@ -2,28 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use tempfile::TempDir;
+
+use super::tool::run_ok;
 
 /// The passphrase of every test volume.
 pub(crate) const PASSPHRASE: &str = "correct horse";
 /// Bytes of every test volume.
 pub(crate) const VOLUME: u64 = 24 << 20;
-
-/// Runs a tool that must exist.
-pub(crate) fn run(tool: &str, arguments: &[&str]) -> Output {
-    let missing = |error| panic!("{tool} is needed by this test: {error}");
-    Command::new(tool).args(arguments).env("LC_ALL", "C").output().unwrap_or_else(missing)
-}
-
-/// Runs a tool that must succeed.
-pub(crate) fn run_ok(tool: &str, arguments: &[&str]) -> String {
-    let output = run(tool, arguments);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{tool} {arguments:?}: {errors}");
-    String::from_utf8(output.stdout).unwrap()
-}
+/// A key derivation that takes no time.
+pub(crate) const FAST: [&str; 2] = ["--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000"];
 
 /// A file with a LUKS2 volume.
 pub(crate) struct Volume {
@@ -39,11 +28,8 @@ impl Volume {
         fs::write(volume.key_file(), PASSPHRASE).unwrap();
         let (path, key) = (volume.path(), volume.key_file());
         let fixed = ["luksFormat", "--batch-mode", "--type=luks2", text(&path), text(&key)];
-        let fast: &[&str] = if options.iter().any(|option| option.starts_with("--pbkdf")) {
-            &[]
-        } else {
-            &["--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000"]
-        };
+        let fast: &[&str] =
+            if options.iter().any(|option| option.starts_with("--pbkdf")) { &[] } else { &FAST };
         run_ok("cryptsetup", &[&fixed, fast, options].concat());
         volume
     }

@@ -1,29 +1,30 @@
-//! What goes wrong between us and a TPM, at the wire: an interposer answers for the emulator. Each answer has its outcome,
-//! by slug and by the number of commands sent; none opens a volume, none ends in a crash.
+//! Faults between us and a TPM: an interposer on the wire answers for the emulator. Each answer leads to one slug and one number of
+//! commands sent; none opens a volume, none causes a crash.
 
 use std::fs;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::support::bench::{self, Image, Run};
+use crate::support::executable::{Run, run};
+use crate::support::image::Image;
 use crate::support::interposer::{Deed, Fault, Interposer};
 use crate::support::swtpm::Swtpm;
 use crate::support::{commands, systemd};
 
 /// A volume enrolled with PCRs 7 and 15, that opens.
-struct Bench {
+struct Fixture {
     tpm: Swtpm,
     image: Image,
 }
 
-impl Bench {
+impl Fixture {
     fn new() -> Self {
         let (tpm, image) = (Swtpm::new(), Image::new());
         image.enroll(&tpm, "7");
-        let bench = Self { tpm, image };
-        bench.opens(vec![], &UNDISTURBED);
-        bench
+        let fixture = Self { tpm, image };
+        fixture.opens(vec![], &UNDISTURBED);
+        fixture
     }
 
     /// A dry run through an interposer.
@@ -39,50 +40,42 @@ impl Bench {
         let (run, wire) = self.run(faults);
         assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
         assert_eq!(wire.sent(), commands);
-        self.nothing_is_loaded();
+        self.tpm.holds_nothing();
     }
 
-    /// It is refused by this name with this exit code.
+    /// Is refused with this slug and exit code.
     #[track_caller]
     fn is_refused(&self, faults: Vec<Fault>, slug: &str, code: i32) -> Interposer {
         let (run, wire) = self.run(faults);
         assert_eq!((run.slug().as_str(), run.code), (slug, code), "{}{}", run.stdout, run.stderr);
         wire
     }
-
-    #[track_caller]
-    fn nothing_is_loaded(&self) {
-        for kind in ["handles-transient", "handles-loaded-session"] {
-            let listed = self.tpm.tool(&format!("tpm2_getcap {kind}"));
-            assert_eq!(String::from_utf8(listed).unwrap(), "", "{kind}");
-        }
-    }
 }
 
 #[test]
 fn an_answer_to_come_back_later_is_waited_out_whatever_the_command() {
-    let bench = Bench::new();
+    let fixture = Fixture::new();
     for command in UNDISTURBED {
         for code in TRANSIENT {
             // Often enough that the library's own attempts, five in a row, do not suffice.
-            let (run, wire) = bench.run(vec![Fault::on(command, Deed::Code(code)).times(7)]);
+            let (run, wire) = fixture.run(vec![Fault::on(command, Deed::Code(code)).times(7)]);
             assert_eq!(run.code, 0, "{command} {code:#x}: {}{}", run.stdout, run.stderr);
             assert_eq!(wire.count(command), 8, "{command} {code:#x}");
             assert_eq!(wire.sent().len(), UNDISTURBED.len() + 7, "{command} {code:#x}");
         }
     }
-    bench.nothing_is_loaded();
+    fixture.tpm.holds_nothing();
 }
 
 #[test]
 fn a_tpm_that_stays_busy_is_given_up_and_not_asked_for_another_token() {
-    let bench = Bench::new();
-    bench.image.enroll(&bench.tpm, "8");
+    let fixture = Fixture::new();
+    fixture.image.enroll(&fixture.tpm, "8");
     std::thread::scope(|scope| {
         for (code, most) in [(NV_RATE, PATIENCE), (RETRY, PATIENCE * LIBRARYS_ATTEMPTS)] {
-            let bench = &bench;
+            let fixture = &fixture;
             scope.spawn(move || {
-                let wire = bench.is_refused(vec![Fault::on("Load", Deed::Code(code))], "tpm-transient", 69);
+                let wire = fixture.is_refused(vec![Fault::on("Load", Deed::Code(code))], "tpm-transient", 69);
                 let sent = wire.count("Load");
                 assert!(sent > 1 && sent <= most, "{code:#x}: {sent} times");
                 assert_eq!(wire.count("Unseal"), 0);
@@ -93,45 +86,45 @@ fn a_tpm_that_stays_busy_is_given_up_and_not_asked_for_another_token() {
 
 #[test]
 fn a_lockout_is_never_retried() {
-    let bench = Bench::new();
+    let fixture = Fixture::new();
     for (position, command) in UNDISTURBED.into_iter().enumerate().take(5) {
-        let wire = bench.is_refused(vec![Fault::on(command, Deed::Code(LOCKOUT))], "tpm-lockout", 77);
+        let wire = fixture.is_refused(vec![Fault::on(command, Deed::Code(LOCKOUT))], "tpm-lockout", 77);
         assert_eq!(wire.count(command), 1);
         // What was loaded before is flushed, and nothing else is sent.
         assert!(wire.sent()[..=position] == UNDISTURBED[..=position], "{:?}", wire.sent());
         assert!(wire.sent()[position + 1..].iter().all(|sent| *sent == "FlushContext"), "{:?}", wire.sent());
-        bench.nothing_is_loaded();
+        fixture.tpm.holds_nothing();
     }
     // Another token is another object: it is tried, once.
-    bench.image.enroll(&bench.tpm, "8");
-    let (run, wire) = bench.run(vec![Fault::once("Unseal", Deed::Code(LOCKOUT))]);
+    fixture.image.enroll(&fixture.tpm, "8");
+    let (run, wire) = fixture.run(vec![Fault::once("Unseal", Deed::Code(LOCKOUT))]);
     assert_eq!((run.code, wire.count("Unseal")), (0, 2), "{}{}", run.stdout, run.stderr);
     assert_eq!(run.json()["refused_tokens"][0]["slug"], "tpm-lockout");
 }
 
 #[test]
 fn pcrs_that_change_during_the_policy_make_it_start_again() {
-    let bench = Bench::new();
+    let fixture = Fixture::new();
     // For real: somebody extends a PCR between TPM2_PolicyPCR and TPM2_Unseal.
     let restarted = [&UNDISTURBED[..5], &["PolicyRestart"], &UNDISTURBED[3..]].concat();
-    bench.opens(vec![Fault::once("Unseal", Deed::After(extend(8, &[0x11; 32])))], &restarted);
+    fixture.opens(vec![Fault::once("Unseal", Deed::After(extend(8, &[0x11; 32])))], &restarted);
     // Again and again: given up after ten.
-    let wire = bench.is_refused(vec![Fault::on("Unseal", Deed::Code(PCR_CHANGED))], "pcr-changed", 77);
+    let wire = fixture.is_refused(vec![Fault::on("Unseal", Deed::Code(PCR_CHANGED))], "pcr-changed", 77);
     assert_eq!((wire.count("Unseal"), wire.count("PolicyRestart")), (11, 10));
-    bench.nothing_is_loaded();
+    fixture.tpm.holds_nothing();
     // A PCR of the policy itself: then it does not hold any more.
-    let wire = bench.is_refused(
+    let wire = fixture.is_refused(
         vec![Fault::once("Unseal", Deed::After(extend(7, &[0x11; 32])))],
         "pcr-mismatch",
         77,
     );
     assert_eq!(wire.count("Unseal"), 2);
-    bench.nothing_is_loaded();
+    fixture.tpm.holds_nothing();
 }
 
 /// A volume with a signed policy for PCR 11 beside PCRs 7 and 15, in the first of two signed states.
 struct SignedBench {
-    bench: Bench,
+    fixture: Fixture,
     signatures: [Value; 2],
 }
 
@@ -146,20 +139,20 @@ impl SignedBench {
             serde_json::from_slice(&fs::read(signer.sign(&tpm, "kernel", phase)).unwrap()).unwrap()
         });
         systemd::boot(&tpm, "kernel", "enter-initrd");
-        Self { bench: Bench { tpm, image }, signatures }
+        Self { fixture: Fixture { tpm, image }, signatures }
     }
 
     /// A dry run with the first `signed` of the two states signed.
     fn run(&self, signed: usize, faults: Vec<Fault>) -> (Run, Interposer) {
-        let wire = Interposer::new(&self.bench.tpm, faults);
+        let wire = Interposer::new(&self.fixture.tpm, faults);
         let entries: Vec<&Value> =
             self.signatures[..signed].iter().flat_map(|file| file["sha256"].as_array().unwrap()).collect();
-        let file = self.bench.tpm.file("signatures.json");
+        let file = self.fixture.tpm.file("signatures.json");
         fs::write(&file, json!({"sha256": entries}).to_string()).unwrap();
         let device = format!("--tpm2-device={}", wire.device());
-        let config = format!("--config={}", self.bench.image.config_file().display());
+        let config = format!("--config={}", self.fixture.image.config_file().display());
         let named = format!("--tpm2-signature={}", file.display());
-        (self.bench.image.run("unlock", &["--dry-run", &device, &config, &named, "--json"]), wire)
+        (self.fixture.image.run("unlock", &["--dry-run", &device, &config, &named, "--json"]), wire)
     }
 }
 
@@ -168,10 +161,10 @@ fn a_signed_policy_is_planned_anew_once_when_its_pcrs_change() {
     // The next phase begins after PCR 11 was read, in the midst of the policy and right before it is used.
     for command in ["PolicyPCR", "PolicyAuthorize", "Unseal"] {
         for (signed, slug) in [(2, ""), (1, "signature-missing")] {
-            let bench = SignedBench::new();
-            assert_eq!(bench.run(1, vec![]).0.code, 0);
+            let fixture = SignedBench::new();
+            assert_eq!(fixture.run(1, vec![]).0.code, 0);
             let next_phase = extend(11, &Sha256::digest("leave-initrd"));
-            let (run, wire) = bench.run(signed, vec![Fault::once(command, Deed::After(next_phase))]);
+            let (run, wire) = fixture.run(signed, vec![Fault::once(command, Deed::After(next_phase))]);
             assert_eq!(run.slug(), slug, "{command}: {}{}", run.stdout, run.stderr);
             assert_eq!(
                 (run.code == 0, wire.count("PCR_Read")),
@@ -179,81 +172,81 @@ fn a_signed_policy_is_planned_anew_once_when_its_pcrs_change() {
                 "{command}: {:?}",
                 wire.sent()
             );
-            bench.bench.nothing_is_loaded();
+            fixture.fixture.tpm.holds_nothing();
         }
     }
     // For ever: eleven attempts of each of two plans.
-    let bench = SignedBench::new();
-    let (run, wire) = bench.run(2, vec![Fault::on("Unseal", Deed::Code(PCR_CHANGED))]);
+    let fixture = SignedBench::new();
+    let (run, wire) = fixture.run(2, vec![Fault::on("Unseal", Deed::Code(PCR_CHANGED))]);
     assert_eq!((run.slug().as_str(), run.code), ("pcr-changed", 77), "{}{}", run.stdout, run.stderr);
     assert_eq!((wire.count("PCR_Read"), wire.count("Unseal")), (2, 22));
-    bench.bench.nothing_is_loaded();
+    fixture.fixture.tpm.holds_nothing();
 }
 
 #[test]
 fn a_tpm_without_room_is_asked_again_once_after_strays_were_looked_for() {
-    let bench = Bench::new();
+    let fixture = Fixture::new();
     for (command, code) in [("Load", OBJECT_MEMORY), ("StartAuthSession", SESSION_HANDLES)] {
         let position = UNDISTURBED.into_iter().position(|other| other == command).unwrap();
         let lists = ["GetCapability", "GetCapability"];
         let again = [&UNDISTURBED[..=position], &lists, &UNDISTURBED[position..]].concat();
-        bench.opens(vec![Fault::once(command, Deed::Code(code))], &again);
-        let wire = bench.is_refused(vec![Fault::on(command, Deed::Code(code))], "tpm-memory", 69);
+        fixture.opens(vec![Fault::once(command, Deed::Code(code))], &again);
+        let wire = fixture.is_refused(vec![Fault::on(command, Deed::Code(code))], "tpm-memory", 69);
         assert_eq!((wire.count(command), wire.count("GetCapability")), (2, 2));
-        bench.nothing_is_loaded();
+        fixture.tpm.holds_nothing();
     }
 }
 
 #[test]
 fn an_emulator_is_started_once_and_a_second_demand_is_a_refusal() {
-    let bench = Bench::new();
+    let fixture = Fixture::new();
     let started = [&["PCR_Read", "Startup"], &UNDISTURBED[..]].concat();
-    bench.opens(vec![Fault::once("PCR_Read", Deed::Code(INITIALIZE))], &started);
-    let wire = bench.is_refused(vec![Fault::on("PCR_Read", Deed::Code(INITIALIZE))], "tpm-refused", 77);
+    fixture.opens(vec![Fault::once("PCR_Read", Deed::Code(INITIALIZE))], &started);
+    let wire = fixture.is_refused(vec![Fault::on("PCR_Read", Deed::Code(INITIALIZE))], "tpm-refused", 77);
     assert_eq!(wire.sent(), ["PCR_Read", "Startup", "PCR_Read"]);
 }
 
 #[test]
 fn a_connection_that_ends_is_a_broken_transport_and_nothing_more_is_asked() {
-    let bench = Bench::new();
-    bench.image.enroll(&bench.tpm, "8");
+    let fixture = Fixture::new();
+    fixture.image.enroll(&fixture.tpm, "8");
     for (position, command) in UNDISTURBED.into_iter().enumerate().take(5) {
-        let wire = bench.is_refused(vec![Fault::once(command, Deed::HangUp)], "tpm-transport", 69);
+        let wire = fixture.is_refused(vec![Fault::once(command, Deed::HangUp)], "tpm-transport", 69);
         assert_eq!(wire.sent(), UNDISTURBED[..=position], "{command}");
-        bench.opens_after_a_reset();
+        fixture.opens_after_a_reset();
     }
     // Once the secret is known it opens; what stays in the TPM is flushed when there is no room left.
     for _ in 0..2 {
-        let (run, _) = bench.run(vec![Fault::once("FlushContext", Deed::HangUp)]);
+        let (run, _) = fixture.run(vec![Fault::once("FlushContext", Deed::HangUp)]);
         assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     }
-    let (run, wire) = bench.run(vec![]);
+    let (run, wire) = fixture.run(vec![]);
     assert_eq!((run.code, wire.count("Load")), (0, 2), "{}{}", run.stdout, run.stderr);
-    bench.nothing_is_loaded();
+    fixture.tpm.holds_nothing();
 }
 
 #[test]
 fn an_unlock_whose_connection_broke_is_fenced_over_another_one() {
-    let (bench, root) = (Bench::new(), tempfile::tempdir().unwrap());
+    let (fixture, root) = (Fixture::new(), tempfile::tempdir().unwrap());
     let config = root.path().join("config.json");
     fs::write(&config, r#"{"device_timeout_seconds": 1}"#).unwrap();
     let config = format!("--config={}", config.display());
     // There is no disk at all: the failure is fenced, and that is what the wire disturbs.
-    let wire = Interposer::new(&bench.tpm, vec![Fault::once("GetCapability", Deed::HangUp)]);
+    let wire = Interposer::new(&fixture.tpm, vec![Fault::once("GetCapability", Deed::HangUp)]);
     let (root, device) =
         (format!("--root={}", root.path().display()), format!("--tpm2-device={}", wire.device()));
-    let run = bench::run(&["unlock", &root, &config, &device, "--json"]);
+    let run = run(&["unlock", &root, &config, &device, "--json"]);
     assert_ne!(run.code, 0);
     assert_eq!(wire.sent(), ["GetCapability", "GetCapability", "PCR_Extend"], "{}", run.stderr);
 }
 
 #[test]
 fn garbage_in_the_place_of_an_answer_opens_nothing_and_crashes_nothing() {
-    let bench = Bench::new();
-    bench.image.enroll(&bench.tpm, "8");
+    let fixture = Fixture::new();
+    fixture.image.enroll(&fixture.tpm, "8");
     for command in UNDISTURBED.into_iter().take(5) {
         for (name, bytes) in garbage() {
-            let (run, wire) = bench.run(vec![Fault::on(command, Deed::Bytes(bytes))]);
+            let (run, wire) = fixture.run(vec![Fault::on(command, Deed::Bytes(bytes))]);
             let slug = match name {
                 "an unknown code" | "a code of the library's" => "tpm-library",
                 // It means just that here, and the TPM knows better when it is asked to unseal.
@@ -266,23 +259,23 @@ fn garbage_in_the_place_of_an_answer_opens_nothing_and_crashes_nothing() {
                 assert_eq!(wire.sent().last(), Some(&command), "{command}, {name}");
             }
         }
-        bench.opens_after_a_reset();
+        fixture.opens_after_a_reset();
     }
 }
 
 #[test]
 fn what_follows_an_answer_is_not_taken_for_the_next_one() {
-    let bench = Bench::new();
+    let fixture = Fixture::new();
     for command in UNDISTURBED {
         let longer = |answer: &mut Vec<u8>| answer.extend([0xff; 16]);
-        bench.opens(vec![Fault::altered(command, longer)], &UNDISTURBED);
+        fixture.opens(vec![Fault::altered(command, longer)], &UNDISTURBED);
     }
 }
 
 #[test]
 fn an_answer_to_unseal_with_any_byte_changed_opens_nothing() {
-    let bench = Bench::new();
-    let (run, _) = bench.run(vec![Fault::altered("Unseal", |_| ())]);
+    let fixture = Fixture::new();
+    let (run, _) = fixture.run(vec![Fault::altered("Unseal", |_| ())]);
     assert_eq!(run.code, 0);
     let mut position = 0;
     loop {
@@ -292,7 +285,7 @@ fn an_answer_to_unseal_with_any_byte_changed_opens_nothing() {
             seen.store(answer.len(), std::sync::atomic::Ordering::SeqCst);
             answer[position] ^= 1;
         });
-        let (run, _) = bench.run(vec![fault]);
+        let (run, _) = fixture.run(vec![fault]);
         assert_ne!(run.code, 0, "byte {position}");
         assert!([69, 70, 77].contains(&run.code), "byte {position}: {}", run.stderr);
         position += 1;
@@ -305,18 +298,18 @@ fn an_answer_to_unseal_with_any_byte_changed_opens_nothing() {
 
 #[test]
 fn an_answer_to_another_command_with_any_byte_changed_crashes_nothing() {
-    let bench = Bench::new();
+    let fixture = Fixture::new();
     for (command, length) in [("PCR_Read", 60), ("Load", 60), ("StartAuthSession", 48), ("PolicyPCR", 10)] {
         for position in 0..length {
             let flip = move |answer: &mut Vec<u8>| answer[position] ^= 0x80;
-            let (run, _) = bench.run(vec![Fault::altered(command, flip)]);
+            let (run, _) = fixture.run(vec![Fault::altered(command, flip)]);
             assert!([0, 69, 70, 77].contains(&run.code), "{command}, byte {position}: {}", run.stderr);
             assert!(run.code == 0 || !run.slug().is_empty(), "{command}, byte {position}");
         }
     }
 }
 
-/// Makes the emulator lock out whoever gives a wrong password, and lets somebody do so.
+/// Has the emulator lock out after a wrong password, and gives it one.
 fn lock_out(tpm: &Swtpm) {
     tpm.tool("tpm2_dictionarylockout --setup-parameters --max-tries=1 --recovery-time=1000 --lockout-recovery-time=1000");
     fs::write(tpm.file("secret"), "a secret").unwrap();
@@ -335,9 +328,9 @@ fn lock_out(tpm: &Swtpm) {
 
 #[test]
 fn a_lockout_that_others_caused_keeps_none_of_our_objects_shut() {
-    let bench = Bench::new();
-    lock_out(&bench.tpm);
-    bench.opens(vec![], &UNDISTURBED);
+    let fixture = Fixture::new();
+    lock_out(&fixture.tpm);
+    fixture.opens(vec![], &UNDISTURBED);
 }
 
 #[test]
@@ -356,7 +349,7 @@ fn what_systemd_252_sealed_below_a_key_that_counts_is_refused_in_a_lockout_and_o
     assert_eq!(run().code, 0);
 }
 
-impl Bench {
+impl Fixture {
     /// The control after faults that left objects behind: without them it opens.
     #[track_caller]
     fn opens_after_a_reset(&self) {

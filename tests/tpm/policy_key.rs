@@ -1,14 +1,11 @@
-//! Objects that tpm2-tools seal to a policy key, or wrap for a parent key that is elsewhere, opened by us; alone, and as a
-//! volume of systemd 262.
+//! Opens objects that tpm2-tools seal to a policy key, or wrap for a parent key of another TPM; alone, and as a volume of systemd 262.
 
 use std::fs;
 use std::path::PathBuf;
 
-use base64ct::{Base64, Encoding};
 use cvm_unlock::error::Failure;
 use cvm_unlock::fence::Unfenced;
 use cvm_unlock::fence::measurement_log::MeasurementLog;
-use cvm_unlock::hex;
 use cvm_unlock::luks::Uuid;
 use cvm_unlock::pcr::Bank;
 use cvm_unlock::policy::key::Exponent;
@@ -18,8 +15,9 @@ use cvm_unlock::tpm::blob::Sealed;
 use cvm_unlock::tpm::{Parent, Step, Tpm};
 use serde_json::json;
 
-use crate::support::bench::Image;
 use crate::support::commands;
+use crate::support::encoding::{base64, hex};
+use crate::support::image::Image;
 use crate::support::library::{SECRET, mask, open};
 use crate::support::systemd::dry_run;
 use crate::support::tools::Tools;
@@ -110,35 +108,32 @@ fn volume(
 ) -> (Image, PathBuf) {
     let Parent::Persistent(srk) = parent else { panic!("no persistent parent") };
     let image = Image::new();
-    image.add_keyslot(&Base64::encode_string(SECRET));
+    image.add_keyslot(&base64(SECRET));
     let pem = fs::read(tools.signer.public()).unwrap();
     let mut token = json!({
         "type": "systemd-tpm2",
         "keyslots": ["1"],
-        "tpm2-blob": Base64::encode_string(&sealed.to_bytes()),
+        "tpm2-blob": base64(&sealed.to_bytes()),
         "tpm2-pcrs": pcrs,
         "tpm2-pcr-bank": "sha256",
         "tpm2-primary-alg": "ecc",
-        "tpm2-policy-hash": hex::encode(&sealed.facts().auth_policy),
+        "tpm2-policy-hash": hex(&sealed.facts().auth_policy),
         "tpm2_pubkey_pcrs": [11],
-        "tpm2_pubkey": Base64::encode_string(&pem),
-        "tpm2_srk": Base64::encode_string(&srk.to_bytes()),
+        "tpm2_pubkey": base64(&pem),
+        "tpm2_srk": base64(&srk.to_bytes()),
     });
     let approved = tools.approved();
     let mut entry = json!({
         "pcrs": [11],
-        "pkfp": hex::encode(tools.key.fingerprint()),
-        "pol": hex::encode(&approved),
-        "sig": Base64::encode_string(&tools.sign(&approved, &approved::reference(reference))),
+        "pkfp": hex(tools.key.fingerprint()),
+        "pol": hex(&approved),
+        "sig": base64(&tools.sign(&approved, &approved::reference(reference))),
     });
     if let Some(reference) = reference {
         token["tpm2_pubkey_ref"] = reference.into();
         entry["ref"] = reference.into();
     }
-    let file = tools.tpm.file("token.json");
-    fs::write(&file, token.to_string()).unwrap();
-    let json_file = format!("--json-file={}", file.display());
-    image.cryptsetup(&["token", "import", "--token-id=0", &json_file]);
+    image.import_token("0", &token);
     let signatures = tools.tpm.file("signatures.json");
     fs::write(&signatures, json!({"sha256": [entry]}).to_string()).unwrap();
     (image, signatures)
@@ -191,7 +186,7 @@ fn a_volume_of_systemd_262_opens_with_policy_reference_and_own_parent_key_or_imp
     assert_eq!(commands::names(&sent), [&approval[..], &policy].concat());
 }
 
-/// The design's promise: at most 15 commands of a whole unlock reach the chip, the library's probe of a device included.
+/// K16: at most 15 commands of a whole unlock reach the TPM, the library's probe of a device included.
 #[test]
 fn a_whole_unlock_with_a_signed_policy_stays_within_its_budget_of_commands() {
     let tools = Tools::new();

@@ -1,25 +1,27 @@
-//! Signed policies and imported objects, made by systemd 252 and by tpm2-tools, opened by us; and what is refused.
+//! Signed policies and imported objects that systemd and tpm2-tools made: what opens, and what is refused.
 
 use std::fs;
 use std::path::Path;
 
-use cvm_unlock::hex;
 use cvm_unlock::policy::key::PolicyKey;
 use serde_json::{Value, json};
 
-use crate::support::bench::{self, Image, option, run};
-use crate::support::swtpm::{self, Swtpm};
+use crate::support::encoding::hex;
+use crate::support::executable::{Run, option, run};
+use crate::support::image::Image;
+use crate::support::swtpm::Swtpm;
 use crate::support::systemd::{self, Signer, boot, cryptenroll, dry_run};
+use crate::support::tool;
 
 /// A volume enrolled by systemd-cryptenroll against a policy key, and literal PCRs where given.
-struct Bench {
+struct Fixture {
     tpm: Swtpm,
     signer: Signer,
     image: Image,
     root: tempfile::TempDir,
 }
 
-impl Bench {
+impl Fixture {
     fn new(literal: &str) -> Self {
         let (tpm, signer, image) = (Swtpm::new(), Signer::new(), Image::new());
         // Without a signature that fits, systemd refuses to enrol.
@@ -38,7 +40,7 @@ impl Bench {
         Self { tpm, signer, image, root: tempfile::tempdir().unwrap() }
     }
 
-    fn run(&self, signature: &Path) -> bench::Run {
+    fn run(&self, signature: &Path) -> Run {
         let named = format!("--tpm2-signature={}", signature.display());
         dry_run(&self.image, &self.tpm, self.root.path(), &[&named])
     }
@@ -59,79 +61,79 @@ impl Bench {
 
 #[test]
 fn a_signed_policy_of_systemd_opens_in_the_signed_phase_of_any_signed_kernel() {
-    let mut bench = Bench::new("");
+    let mut fixture = Fixture::new("");
     for kernel in ["kernel-1", "kernel-2"] {
-        let signature = bench.signer.sign(&bench.tpm, kernel, "enter-initrd");
-        boot(&bench.tpm, kernel, "enter-initrd");
-        bench.opens(&signature);
-        bench.tpm.extend(11, "leave-initrd");
-        bench.is_refused(&signature, "signature-missing");
-        bench.tpm.reboot();
+        let signature = fixture.signer.sign(&fixture.tpm, kernel, "enter-initrd");
+        boot(&fixture.tpm, kernel, "enter-initrd");
+        fixture.opens(&signature);
+        fixture.tpm.extend(11, "leave-initrd");
+        fixture.is_refused(&signature, "signature-missing");
+        fixture.tpm.reboot();
     }
 }
 
 #[test]
 fn a_signed_policy_beside_literal_pcrs_of_systemd_asks_for_both() {
-    let mut bench = Bench::new("7");
-    let signature = bench.signer.sign(&bench.tpm, "kernel", "enter-initrd");
-    bench.is_refused(&signature, "signature-missing");
-    boot(&bench.tpm, "kernel", "enter-initrd");
-    let opened = bench.run(&signature).json();
+    let mut fixture = Fixture::new("7");
+    let signature = fixture.signer.sign(&fixture.tpm, "kernel", "enter-initrd");
+    fixture.is_refused(&signature, "signature-missing");
+    boot(&fixture.tpm, "kernel", "enter-initrd");
+    let opened = fixture.run(&signature).json();
     let policy = json!({"kind": "signed", "pcrs": [7], "signed_pcrs": [11]});
     assert_eq!(opened["volume"]["policy"], policy, "{opened}");
-    bench.tpm.extend(7, "another Secure Boot state");
-    let message = bench.is_refused(&signature, "pcr-mismatch");
+    fixture.tpm.extend(7, "another Secure Boot state");
+    let message = fixture.is_refused(&signature, "pcr-mismatch");
     assert!(message.as_str().unwrap().contains("PCRs 7 (sha256) changed since enrolment"), "{message}");
-    bench.tpm.reboot();
-    boot(&bench.tpm, "kernel", "enter-initrd");
-    bench.opens(&signature);
+    fixture.tpm.reboot();
+    boot(&fixture.tpm, "kernel", "enter-initrd");
+    fixture.opens(&signature);
 }
 
 #[test]
 fn without_a_signature_the_refusal_says_what_was_looked_for() {
-    let bench = Bench::new("");
+    let fixture = Fixture::new("");
     let stranger = Signer::new();
-    let other = stranger.sign(&bench.tpm, "kernel", "enter-initrd");
-    boot(&bench.tpm, "kernel", "enter-initrd");
-    let right = bench.signer.sign(&bench.tpm, "kernel", "enter-initrd");
+    let other = stranger.sign(&fixture.tpm, "kernel", "enter-initrd");
+    boot(&fixture.tpm, "kernel", "enter-initrd");
+    let right = fixture.signer.sign(&fixture.tpm, "kernel", "enter-initrd");
     let fingerprint = {
-        let pem = fs::read_to_string(bench.signer.public()).unwrap();
-        hex::encode(PolicyKey::from_pem(&pem).unwrap().fingerprint())
+        let pem = fs::read_to_string(fixture.signer.public()).unwrap();
+        hex(PolicyKey::from_pem(&pem).unwrap().fingerprint())
     };
     assert!(fs::read_to_string(&right).unwrap().contains(&fingerprint));
-    let message = bench.is_refused(&other, "signature-missing");
+    let message = fixture.is_refused(&other, "signature-missing");
     for part in ["PCRs 11 of bank sha256", &fingerprint, "none of other values either"] {
         assert!(message.as_str().unwrap().contains(part), "{message}");
     }
-    bench.opens(&right);
+    fixture.opens(&right);
 }
 
 #[test]
 fn a_forged_signature_is_refused_by_the_tpm() {
-    let bench = Bench::new("");
-    boot(&bench.tpm, "kernel", "enter-initrd");
-    let signature = bench.signer.sign(&bench.tpm, "kernel", "enter-initrd");
-    bench.opens(&signature);
+    let fixture = Fixture::new("");
+    boot(&fixture.tpm, "kernel", "enter-initrd");
+    let signature = fixture.signer.sign(&fixture.tpm, "kernel", "enter-initrd");
+    fixture.opens(&signature);
     let mut file: Value = serde_json::from_slice(&fs::read(&signature).unwrap()).unwrap();
     // The signature of another bank's policy, by the same key.
     file["sha256"][0]["sig"] = file["sha1"][0]["sig"].clone();
-    let forged = bench.signer.file("forged.json");
+    let forged = fixture.signer.file("forged.json");
     fs::write(&forged, file.to_string()).unwrap();
-    bench.is_refused(&forged, "signature-invalid");
+    fixture.is_refused(&forged, "signature-invalid");
     fs::write(&forged, "{\"sha256\": [{}]}").unwrap();
-    let run = bench.run(&forged);
+    let run = fixture.run(&forged);
     assert_eq!((run.slug().as_str(), run.code), ("signature-file-malformed", 65));
 }
 
 #[test]
 fn signature_files_are_found_where_systemds_stub_and_systemd_leave_them() {
-    let bench = Bench::new("");
-    boot(&bench.tpm, "kernel", "enter-initrd");
-    let signature = bench.signer.sign(&bench.tpm, "kernel", "enter-initrd");
-    let run = || dry_run(&bench.image, &bench.tpm, bench.root.path(), &[]);
+    let fixture = Fixture::new("");
+    boot(&fixture.tpm, "kernel", "enter-initrd");
+    let signature = fixture.signer.sign(&fixture.tpm, "kernel", "enter-initrd");
+    let run = || dry_run(&fixture.image, &fixture.tpm, fixture.root.path(), &[]);
     assert_eq!(run().slug(), "signature-missing");
     for place in [".extra", "etc/systemd", "run/systemd", "usr/local/lib/systemd", "usr/lib/systemd"] {
-        let directory = bench.root.path().join(place);
+        let directory = fixture.root.path().join(place);
         fs::create_dir_all(&directory).unwrap();
         fs::copy(&signature, directory.join("tpm2-pcr-signature.json")).unwrap();
         assert_eq!(run().code, 0, "{place}");
@@ -141,11 +143,11 @@ fn signature_files_are_found_where_systemds_stub_and_systemd_leave_them() {
 
 #[test]
 fn several_tokens_are_tried_in_order_with_the_tpm_opened_once() {
-    let bench = Bench::new("7");
-    cryptenroll(&bench.image, &bench.tpm, &["--tpm2-pcrs=8"]);
-    cryptenroll(&bench.image, &bench.tpm, &["--tpm2-pcrs=16"]);
-    bench.tpm.extend(8, "another command line");
-    let run = dry_run(&bench.image, &bench.tpm, bench.root.path(), &[]);
+    let fixture = Fixture::new("7");
+    cryptenroll(&fixture.image, &fixture.tpm, &["--tpm2-pcrs=8"]);
+    cryptenroll(&fixture.image, &fixture.tpm, &["--tpm2-pcrs=16"]);
+    fixture.tpm.extend(8, "another command line");
+    let run = dry_run(&fixture.image, &fixture.tpm, fixture.root.path(), &[]);
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     let report = run.json();
     assert_eq!(report["volume"]["token"], 2);
@@ -162,20 +164,20 @@ fn a_pin_token_of_systemd_is_refused_by_that_word() {
     let mut command = std::process::Command::new("systemd-cryptenroll");
     command.env("PASSWORD", Image::PASSPHRASE).env("NEWPIN", "1234");
     command.arg(format!("--tpm2-device={}", tpm.device())).args(["--tpm2-with-pin=yes", "--tpm2-pcrs=7"]);
-    swtpm::run(command.arg(image.path()));
+    tool::succeed(command.arg(image.path()));
     assert_eq!(run().slug(), "token-pin");
 }
 
-/// The design's promise: at most 11 commands of a dry run, counted from the first to the last.
+/// K14: at most 11 commands for a dry run with literal PCRs, counted from the first to the last.
 #[test]
 fn a_dry_run_with_a_signed_policy_stays_within_its_budget_of_commands() {
     for (literal, limit) in [("", 10), ("7", 11), ("7+15", 11)] {
-        let bench = Bench::new(literal);
-        boot(&bench.tpm, "kernel", "enter-initrd");
-        let signature = bench.signer.sign(&bench.tpm, "kernel", "enter-initrd");
-        let before = bench.tpm.commands().len();
-        bench.opens(&signature);
-        let commands = bench.tpm.commands().split_off(before);
+        let fixture = Fixture::new(literal);
+        boot(&fixture.tpm, "kernel", "enter-initrd");
+        let signature = fixture.signer.sign(&fixture.tpm, "kernel", "enter-initrd");
+        let before = fixture.tpm.commands().len();
+        fixture.opens(&signature);
+        let commands = fixture.tpm.commands().split_off(before);
         println!("literal PCRs {literal:?}: {} commands {commands:x?}", commands.len());
         // systemd 252 has no storage root key: CreatePrimary and its FlushContext come on top of the budget.
         assert!(commands.len() <= limit + 2, "{commands:x?}");

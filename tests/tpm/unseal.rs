@@ -1,4 +1,4 @@
-//! The TPM stage against a real emulator: what is sealed is unsealed where it must be, and nowhere else.
+//! The TPM stage against a real emulator: what is sealed can be unsealed where it must be, and nowhere else.
 
 use std::fs;
 
@@ -243,7 +243,7 @@ fn a_tpm_that_is_not_there_is_absent_and_one_that_goes_away_is_a_broken_transpor
     assert_eq!(EsapiTpm::open(&device).map(|_| ()).unwrap_err().slug(), "tpm-transport");
 }
 
-/// The design's promises: a dry run of a literal policy sends at most 6 commands of ours, a whole unlock at most 10 reach
+/// A dry run of a literal policy sends at most 6 commands of ours, a whole unlock at most 10 reach
 /// the chip.
 #[test]
 fn an_unlock_stays_within_its_budget_of_commands() {

@@ -1,16 +1,19 @@
-//! Authenticity, as shipped: who may make a volume that opens. The attacker has the TPM's parent key, as everybody has who
-//! could ever talk to the TPM, and the executable; he lacks the owner's private key.
+//! Who may make a volume that opens. The attacker has the executable and the TPM's parent key, as everybody has who could ever talk
+//! to the TPM, but not the owner's private key.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-use cvm_unlock::hex;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::support::bench::{self, Image, Run};
-use crate::support::swtpm::{self, Swtpm};
+use crate::support::encoding::hex;
+use crate::support::executable::{Run, run};
+use crate::support::image::Image;
+use crate::support::owner;
+use crate::support::swtpm::Swtpm;
 use crate::support::systemd::dry_run;
+use crate::support::tool;
 
 /// Writes a configuration beside the TPM's state.
 fn config(tpm: &Swtpm, value: &serde_json::Value) -> PathBuf {
@@ -48,7 +51,7 @@ fn a_volume_that_somebody_else_sealed_to_the_same_tpm_is_refused_and_the_owners_
     opens(&theirs.enroll_with(&tpm, &["--tpm2-pcrs=7"]));
     assert_eq!(refused(&theirs.dry_run(&tpm)), (77, "volume-unauthenticated".to_owned()));
     // It does unseal and bind: with the switch off, it would open.
-    let mut lax = bench::owner_config();
+    let mut lax = owner::config();
     lax["policy"] = json!({"require_authentic": false});
     let lax = theirs.dry_run_under(&tpm, &config(&tpm, &lax));
     opens(&lax);
@@ -76,7 +79,7 @@ fn the_owners_signature_on_another_volume_is_invalid() {
     theirs.replace_token(&made["token"].to_string(), &token);
     assert_eq!(refused(&theirs.dry_run(&tpm)), (65, "owner-signature-invalid".to_owned()));
     // No configuration lets that pass.
-    let mut lax = bench::owner_config();
+    let mut lax = owner::config();
     lax["policy"] = json!({"require_authentic": false});
     assert_eq!(theirs.dry_run_under(&tpm, &config(&tpm, &lax)).slug(), "owner-signature-invalid");
     opens(&ours.dry_run(&tpm));
@@ -98,7 +101,7 @@ fn the_report_names_the_proof_that_opened_the_volume() {
     let enrolled = image.enroll(&tpm, "7+11");
     let mut der = Command::new("openssl");
     der.args(["pkey", "-pubout", "-outform", "DER", "-in"]).arg(image.owner_key());
-    let fingerprint = hex::encode(&Sha256::digest(swtpm::run(&mut der)));
+    let fingerprint = hex(&Sha256::digest(tool::succeed(&mut der)));
     let policy = json!({"kind": "literal", "pcrs": [7, 11, 15], "signed_pcrs": []});
 
     let signed = image.dry_run(&tpm).json()["volume"].clone();
@@ -131,7 +134,7 @@ fn the_default_configuration_opens_nothing_that_has_no_proof() {
     opens(&image.enroll_with(&tpm, &["--tpm2-pcrs=7"]));
     let empty = config(&tpm, &json!({}));
     assert_eq!(refused(&image.dry_run_under(&tpm, &empty)), (77, "volume-unauthenticated".to_owned()));
-    let check = bench::run(&["config", "check", &format!("--config={}", empty.display())]);
+    let check = run(&["config", "check", &format!("--config={}", empty.display())]);
     assert!(check.code == 0 && check.stderr.contains("No volume will open"), "{}", check.stderr);
 }
 
@@ -147,8 +150,8 @@ fn each_kind_of_owner_key_that_openssl_makes_signs_and_is_accepted() {
         if !option.is_empty() {
             generate.args(["-pkeyopt", option]);
         }
-        swtpm::run(&mut generate);
-        let public = swtpm::run(Command::new("openssl").args(["pkey", "-pubout", "-in"]).arg(&key));
+        tool::succeed(&mut generate);
+        let public = tool::succeed(Command::new("openssl").args(["pkey", "-pubout", "-in"]).arg(&key));
         opens(&image.enroll_with(&tpm, &["--tpm2-pcrs=7", &format!("--sign-key={}", key.display())]));
         let public = String::from_utf8(public).unwrap();
         let owned = config(&tpm, &json!({"authentic": {"owner_keys": [public]}}));
@@ -161,7 +164,7 @@ fn each_kind_of_owner_key_that_openssl_makes_signs_and_is_accepted() {
 fn a_signing_key_that_is_none_is_refused_before_anything_is_written() {
     let (tpm, image) = (Swtpm::new(), Image::new());
     let before = std::fs::read(image.path()).unwrap();
-    for (content, code) in [("owner", 64), (bench::OWNER_PUBLIC_KEY, 64)] {
+    for (content, code) in [("owner", 64), (owner::PUBLIC_KEY, 64)] {
         let path = tpm.file("not.key");
         std::fs::write(&path, content).unwrap();
         let run = image.enroll_with(&tpm, &["--tpm2-pcrs=7", &format!("--sign-key={}", path.display())]);

@@ -1,8 +1,9 @@
-//! Which commands a dry run sends to the TPM, by kind of token: every one by name, in order. A whole unlock sends
-//! `GetCapability` and `PCR_Extend` on top, and the library probes a device with one `GetRandom`.
+//! The commands that a dry run sends to the TPM, by kind of token: each by name, in order. A whole unlock adds `GetCapability` and
+//! `PCR_Extend`, and the library probes a device with one `GetRandom`.
 
-use crate::support::bench::{self, Image, Run};
 use crate::support::commands;
+use crate::support::executable::{Run, option};
+use crate::support::image::Image;
 use crate::support::swtpm::Swtpm;
 use crate::support::systemd::{Signer, boot, cryptenroll_252, dry_run};
 
@@ -45,7 +46,7 @@ fn a_signed_policy_with_literal_pcrs_takes_eleven() {
     boot(&tpm, "kernel", "enter-initrd");
     let named = format!("--tpm2-signature={}", signature.display());
     let config = format!("--config={}", image.config_file().display());
-    let run = || image.run("unlock", &["--dry-run", &bench::option(&tpm), &config, &named, "--json"]);
+    let run = || image.run("unlock", &["--dry-run", &option(&tpm), &config, &named, "--json"]);
     opens_by(
         &tpm,
         run,

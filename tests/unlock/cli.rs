@@ -1,6 +1,6 @@
-//! The face of the executable: help, usage, configuration, status.
+//! The command line of the executable: help, usage, configuration, status.
 
-use crate::support::bench::run;
+use crate::support::executable::run;
 
 #[test]
 fn help_names_every_command_and_every_command_has_its_own() {

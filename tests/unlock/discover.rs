@@ -1,4 +1,4 @@
-//! Discovery as a black box: fake root directories go in, candidates or refusals come out.
+//! Discovery in fake root directories: candidates, or refusals.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;

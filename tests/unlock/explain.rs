@@ -1,15 +1,15 @@
-//! `unlock --dry-run` as the administrator's answer: which token would open, and if none, which PCR differs, from what to
-//! what; in a fenced boot by what that boot's unlock recorded.
+//! `unlock --dry-run` explains to the administrator which token would open, and if none, which PCR differs, from what to what; in a
+//! fenced boot by what that boot's unlock recorded.
 
 use serde_json::{Value, json};
 
-use crate::support::bench::{Image, Run, option, run};
-use crate::support::gpt_disk::{self, Part};
+use crate::support::executable::{Run, option, run};
+use crate::support::image::Image;
+use crate::support::machine::{SOME_ESP, add_disk, configured, report, unlock};
 use crate::support::swtpm::Swtpm;
 use crate::support::systemd;
 use crate::support::tree::Tree;
 
-const ROOT_X86_64: &str = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709";
 const ZERO: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// Puts `values` into our member of token 0, as an enrolment records them; anybody can.
@@ -76,33 +76,14 @@ fn a_token_without_values_is_said_to_have_only_a_digest() {
     assert!(message.contains("one or more of PCRs 7+11 (sha256)") && message.contains("only a digest"));
 }
 
-/// A tree whose root volume is the image, on `disks` disks.
-fn tree(image: &Image, disks: u64) -> Tree {
-    let tree = Tree::new();
+/// A machine whose root volume is the image, on each of these disks.
+fn machine(image: &Image, disks: &[&str]) -> Tree {
+    let tree = configured(json!({"policy": {"require_authentic": false}}));
     let volume = std::fs::read(image.path()).unwrap();
-    for (name, number) in ["vda", "vdb"].into_iter().zip(0..disks) {
-        let sectors = u64::try_from(volume.len()).unwrap() / 512;
-        let uuid = format!("22222222-2222-4222-8222-{number:012}");
-        let parts = [Part::new(ROOT_X86_64, &uuid, 2048, 2048 + sectors - 1)];
-        let mut disk = gpt_disk::write(512, 2048 + sectors + 64, &parts);
-        disk[2048 * 512..2048 * 512 + volume.len()].copy_from_slice(&volume);
-        tree.add_blank_disk(name, number * 16, 512, &disk);
-        tree.add_partition(name, number * 16, 1, 512, &parts[0]);
+    for (minor, disk) in (0..).step_by(16).zip(disks) {
+        add_disk(&tree, disk, minor, &volume, SOME_ESP);
     }
-    tree.write(
-        "etc/cvm-unlock/config.json",
-        r#"{"device_timeout_seconds": 1, "policy": {"require_authentic": false}}"#,
-    );
     tree
-}
-
-fn unlock(tree: &Tree, tpm: &Swtpm, more: &[&str]) -> Run {
-    let (root, tpm) = (format!("--root={}", tree.path().display()), option(tpm));
-    run(&[&["unlock", &root, &tpm, "--json"], more].concat())
-}
-
-fn report(tree: &Tree) -> Value {
-    serde_json::from_slice(&std::fs::read(tree.path().join("run/cvm-unlock/report.json")).unwrap()).unwrap()
 }
 
 #[test]
@@ -111,7 +92,7 @@ fn an_unlock_records_the_pcr_values_that_tokens_are_about() {
     image.enroll(&tpm, "7+11");
     tpm.extend(11, "another kernel");
     let (seven, eleven) = (tpm.pcr(7), tpm.pcr(11));
-    let tree = tree(&image, 1);
+    let tree = machine(&image, &["vda"]);
     assert_eq!(unlock(&tree, &tpm, &[]).code, 77);
     // As they were at entry: PCR 15 carries the failure by now.
     assert_eq!(report(&tree)["pcrs"]["sha256"], json!({"7": seven, "11": eleven, "15": ZERO}));
@@ -123,7 +104,7 @@ fn in_a_fenced_boot_a_dry_run_judges_policies_by_what_the_unlock_recorded() {
     let (tpm, image) = (Swtpm::new(), Image::new());
     image.enroll(&tpm, "7+11");
     // Two proven volumes: the unlock ends after the proof, and fences.
-    let tree = tree(&image, 2);
+    let tree = machine(&image, &["vda", "vdb"]);
     assert_eq!(unlock(&tree, &tpm, &[]).code, 65);
     assert_eq!(report(&tree)["failure"]["slug"], "root-ambiguous");
     let before = tpm.commands();
@@ -153,7 +134,7 @@ fn in_a_fenced_boot_a_dry_run_judges_policies_by_what_the_unlock_recorded() {
     assert_eq!((refused.slug().as_str(), refused.code), ("pcr15-not-zero", 77));
 }
 
-/// The design's promises for a literal policy, at the executable: at most 6 commands of a dry run, 10 of a whole unlock,
+/// K6, with a literal policy: at most 6 commands for a dry run, 10 for a whole unlock,
 /// the library's probe of a device included; for the largest set of PCRs that a preset names, too.
 #[test]
 fn reading_pcr_values_for_the_report_stays_within_the_budget_of_commands() {
@@ -165,7 +146,7 @@ fn reading_pcr_values_for_the_report_stays_within_the_budget_of_commands() {
         assert_eq!(dry_run(&image, &tpm).code, 0);
         assert_eq!(tpm.commands()[before..], [&[0x17e][..], &unsealing].concat(), "{pcrs}");
         // A real run as far as the test can go: it unseals for both copies, then fences the failure.
-        let tree = tree(&image, 2);
+        let tree = machine(&image, &["vda", "vdb"]);
         let before = tpm.commands().len();
         assert_eq!(unlock(&tree, &tpm, &[]).code, 65);
         let expected = [&vec![0x17e; reads], &unsealing[..], &unsealing, &[0x17a, 0x182]].concat();

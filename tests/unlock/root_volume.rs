@@ -1,10 +1,12 @@
-//! `unlock` from discovery on, in a fake root directory: sysfs, devices, EFI variables, `/run` and `/etc` are files,
-//! the TPM is an emulated one. Nothing here gets as far as a mapping: that needs a kernel of its own (vm-tests).
+//! `unlock` from discovery on, in a fake root directory: sysfs, devices, EFI variables, `/run` and `/etc` are files, the TPM is
+//! emulated. Nothing here gets as far as a mapping: that needs a kernel of its own (vm-tests).
 
-use crate::support::bench::{self, Image};
+use crate::support::image::Image;
 use crate::support::machine::{OTHER_ESP, SOME_ESP, add_disk, extended_once, report, unlock};
+use crate::support::owner;
 use crate::support::swtpm::Swtpm;
 use crate::support::tree::Tree;
+use crate::support::volumes::FAST;
 
 fn prepared() -> (Tree, Swtpm, Vec<u8>) {
     let (tpm, image) = (Swtpm::new(), Image::new());
@@ -14,7 +16,7 @@ fn prepared() -> (Tree, Swtpm, Vec<u8>) {
 
 /// A root directory without disks, for an image of the owner's.
 fn configured() -> Tree {
-    crate::support::machine::configured(bench::owner_config())
+    crate::support::machine::configured(owner::config())
 }
 
 #[test]
@@ -101,14 +103,8 @@ fn volumes_full_of_tokens_do_not_buy_endless_attempts() {
     let (_, tpm, ours) = prepared();
     let full = Image::new();
     // With room for the JSON of 32 tokens.
-    full.cryptsetup(&[
-        "luksFormat",
-        "--batch-mode",
-        "--type=luks2",
-        "--luks2-metadata-size=128k",
-        "--pbkdf=pbkdf2",
-        "--pbkdf-force-iterations=1000",
-    ]);
+    let format = ["luksFormat", "--batch-mode", "--type=luks2", "--luks2-metadata-size=128k"];
+    full.cryptsetup(&[&format, &FAST[..]].concat());
     full.enroll_with(
         &tpm,
         &["--tpm2-pcrs=7:sha256=1111111111111111111111111111111111111111111111111111111111111111"],
@@ -137,7 +133,7 @@ fn volumes_full_of_tokens_do_not_buy_endless_attempts() {
 fn an_unencrypted_root_is_never_used() {
     let (tree, tpm, volume) = prepared();
     let control = Tree::new();
-    control.write("etc/cvm-unlock/config.json", bench::owner_config());
+    control.write("etc/cvm-unlock/config.json", owner::config());
     add_disk(&control, "vda", 0, &volume, SOME_ESP);
     assert_eq!(unlock(&control, &tpm, &["--dry-run"]).code, 0);
     add_disk(&tree, "vda", 0, &vec![0; 1 << 20], SOME_ESP);
