@@ -290,5 +290,4 @@ pub(super) const CHECKSUM_AT: usize = 448;
 pub(super) const CHECKSUM_BYTES: usize = 64;
 
 #[cfg(test)]
-#[path = "tests/binary_header.rs"]
 mod tests;

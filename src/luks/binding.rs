@@ -188,5 +188,4 @@ const MESSAGE_TAG: &[u8] = b"cvm-unlock binding message v1";
 const VOLUME_KEY_LABEL: &[u8] = b"cvm-unlock volume key v1";
 
 #[cfg(test)]
-#[path = "tests/binding.rs"]
 mod tests;

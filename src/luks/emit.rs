@@ -71,5 +71,4 @@ fn field(bytes: &mut Vec<u8>, text: &str, length: usize) {
 const SIZE: HeaderSize = HeaderSize::MIN;
 
 #[cfg(test)]
-#[path = "tests/emit.rs"]
 mod tests;

@@ -338,5 +338,4 @@ const DEPTH_LIMIT: usize = 32;
 const VALUE_LIMIT: usize = 16_384;
 
 #[cfg(test)]
-#[path = "tests/json.rs"]
 mod tests;

@@ -228,5 +228,4 @@ const TYPES: [&str; 2] = [token::TYPE, kbs_token::TYPE];
 const KEYSLOTS_LIMIT: u64 = 128 << 20;
 
 #[cfg(test)]
-#[path = "tests/metadata.rs"]
 mod tests;

@@ -225,5 +225,4 @@ const MODULUS_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 const SIGNATURE_LIMIT: usize = 1024;
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

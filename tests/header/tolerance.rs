@@ -5,8 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::bench::Image;
 use crate::support::forge::{Field, Forge};
+use crate::support::image::Image;
 use crate::support::swtpm::Swtpm;
 use crate::support::target::Target;
 use serde_json::{Value, json};

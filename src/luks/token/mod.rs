@@ -222,5 +222,4 @@ fn mask(value: &Value) -> Result<PcrMask, TokenError> {
 pub const TYPE: &str = "systemd-tpm2";
 
 #[cfg(test)]
-#[path = "tests/token.rs"]
 mod tests;

@@ -236,5 +236,4 @@ fn explain(token: &Token, tpm: Option<&mut dyn Tpm>, state: &mut State) -> Optio
 }
 
 #[cfg(test)]
-#[path = "unseal/tests.rs"]
 mod tests;
