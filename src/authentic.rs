@@ -109,9 +109,9 @@ fn by_configuration(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::secret::{Secret, VolumeKey};
     use crate::luks::binding::Binding;
     use crate::owner::{PublicKey, Signature, SigningKey};
-    use crate::secret::{Secret, VolumeKey};
 
     const MESSAGE: &[u8] = b"message";
 

@@ -17,7 +17,7 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use zeroize::Zeroizing;
 
-use crate::secret::{Secret, VolumeKey};
+use crate::base::secret::{Secret, VolumeKey};
 
 /// A volume's header in sealed memory, and libcryptsetup's view of it.
 pub struct Detached {

@@ -16,22 +16,17 @@
 
 pub mod attest;
 pub mod authentic;
+pub mod base;
 pub mod config;
 pub mod discover;
-pub mod error;
 pub mod fence;
-pub mod hex;
 pub mod journal;
-pub mod log;
 pub mod luks;
 pub mod network;
 pub mod owner;
-pub mod pcr;
 pub mod policy;
 pub mod report;
-pub mod secret;
 pub mod signature_files;
-pub mod source;
 pub mod sys;
 pub mod tpm;
 pub mod unseal;

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Class, Failure};
+use crate::base::error::{Class, Failure};
 use crate::policy::signature::{SIZE_LIMIT, SignatureError, Signatures};
 
 /// The signatures of `named`, or else of all files below `root` in their known places; with them the files there that

@@ -5,17 +5,18 @@
 //! its own). Not trusted: the header.
 
 use crate::attest::Delivered;
-use crate::authentic::{self, Authenticity, Missing, Origin, Verdict};
+use crate::authentic;
+use crate::authentic::{Authenticity, Missing, Origin, Verdict};
+use crate::base::error::{Class, Failure};
+use crate::base::secret::{Secret, VolumeKey};
+use crate::base::warning::Warning;
 use crate::config::{Authentic, Config, Policy};
 use crate::cryptsetup::{CryptError, Detached};
-use crate::error::{Class, Failure};
 use crate::luks::binding::VolumeKeyDigest;
 use crate::luks::kbs_token::KbsToken;
 use crate::luks::proof::Proof;
 use crate::luks::token::Token;
 use crate::luks::{HeaderError, KeyslotArea, Snapshot, binding, emit};
-use crate::report::Warning;
-use crate::secret::{Secret, VolumeKey};
 use crate::unseal::{Unsealed, passphrase};
 
 /// A volume key that opened the snapshot's digest, and the header from which it may be mapped.

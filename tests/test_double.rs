@@ -6,8 +6,8 @@ mod support;
 
 use cvm_unlock::attest::evidence::sample::SampleEvidence;
 use cvm_unlock::attest::{Attester, ResourcePath, Settings, fetch_key};
+use cvm_unlock::base::error::{Failure, chain};
 use cvm_unlock::config::Config;
-use cvm_unlock::error::{Failure, chain};
 use serde_json::{Value, json};
 use support::executable::run;
 use support::kbs::Kbs;

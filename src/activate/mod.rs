@@ -9,9 +9,9 @@ mod table;
 use std::io;
 use std::path::Path;
 
+use crate::base::error::{Class, Failure};
 use crate::cryptsetup::{CryptError, Detached};
 use crate::discover::Candidate;
-use crate::error::{Class, Failure};
 use crate::fence::Fenced;
 use crate::luks::Snapshot;
 use crate::sys::dm;

@@ -84,7 +84,7 @@ fn time(reader: &mut SliceReader<'_>) -> Result<u64, der::Error> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::hex;
+    use crate::base::hex;
     use der::Document;
     use proptest::prelude::*;
 

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::fault::Fault;
-use crate::error::{Class, Failure};
+use crate::base::error::{Class, Failure};
 
 /// Why there is no key.
 #[derive(Debug, Error)]

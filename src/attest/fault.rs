@@ -6,7 +6,7 @@ use thiserror::Error;
 use super::evidence::EvidenceError;
 use super::http::HttpError;
 use super::protocol::ProtocolError;
-use crate::error::{Class, Failure};
+use crate::base::error::{Class, Failure};
 
 /// What went wrong at one server.
 #[derive(Debug, Error)]

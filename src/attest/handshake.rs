@@ -6,13 +6,14 @@ use serde_json::{Map, Value};
 use super::evidence::Attester;
 use super::fault::{Fault, Step};
 use super::http::{Answer, Call, Http};
-use super::protocol::messages::{self, Attestation};
+use super::protocol::messages;
+use super::protocol::messages::Attestation;
 use super::protocol::version::Expected;
 use super::protocol::{
     Challenge, Envelope, Kind, PREFIX, ProtocolError, Refusal, ReportData, ResourcePath, SessionCookie,
     TeeKey, Version,
 };
-use crate::secret::Secret;
+use crate::base::secret::Secret;
 
 /// A server that challenged us.
 #[derive(Debug)]

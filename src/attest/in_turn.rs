@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::error::AttestError;
 use super::fault::{Fault, Next};
 use super::server::Server;
-use crate::error::{Failure, chain};
+use crate::base::error::{Failure, chain};
 
 /// The time that is left.
 pub(super) trait Clock {

@@ -12,9 +12,9 @@ use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
-use crate::error::{Class, Failure};
+use crate::base::error::{Class, Failure};
+use crate::base::secret::Secret;
 use crate::luks::binding::VolumeKeyDigest;
-use crate::secret::Secret;
 use crate::unseal;
 
 /// What opens a keyslot.
@@ -146,8 +146,8 @@ const SECRET_SIZE: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::luks::parse_json;
-    use crate::secret::VolumeKey;
+    use crate::base::json::parse_json;
+    use crate::base::secret::VolumeKey;
     use proptest::prelude::*;
 
     const TEXT: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -242,7 +242,7 @@ mod tests {
         ] {
             let error = delivered(text.as_bytes()).err().unwrap();
             assert_eq!(error.slug(), "kbs-key-document");
-            let told = format!("{error} {error:?} {}", crate::error::chain(&error));
+            let told = format!("{error} {error:?} {}", crate::base::error::chain(&error));
             assert!(!told.contains(&TEXT[..8]), "{told}");
         }
     }

@@ -44,7 +44,7 @@ pub use key_document::{Delivered, KeyDocumentError};
 pub use protocol::{ReportData, ResourcePath};
 pub use settings::Settings;
 
-use crate::secret::Secret;
+use crate::base::secret::Secret;
 
 /// A key from a key broker, and where it is from.
 pub struct Key {

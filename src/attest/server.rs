@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::certificate::Certificate;
 use super::server_url::ServerUrl;
-use crate::hex;
+use crate::base::hex;
 
 /// A server of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

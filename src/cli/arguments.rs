@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use lexopt::prelude::*;
 
 use super::{Command, Common, attest, bind, config, enroll, help, inspect, unlock};
-use crate::error::{Class, Failure};
+use crate::base::error::{Class, Failure};
 
 /// Parses the arguments, the program's name first.
 pub(super) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<(Common, Command), UsageError> {

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::{Common, UsageError, keys, print, print_json};
+use crate::base::error::Error;
 use crate::config::Config;
-use crate::error::Error;
 use crate::provision::bind::{Request, bind};
 use crate::tpm::Device;
 use crate::tpm::esapi::EsapiTpm;

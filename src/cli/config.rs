@@ -1,8 +1,8 @@
 //! `config`: check, show or apply the configuration where an image is built.
 
 use super::{Common, UsageError, print, print_json};
+use crate::base::error::Error;
 use crate::config::{Config, RootMount};
-use crate::error::Error;
 
 /// What to do with the configuration.
 #[derive(Clone, Copy, Debug)]

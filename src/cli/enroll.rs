@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::{Common, UsageError, keys, print, print_json};
 use crate::attest::ResourcePath;
+use crate::base::error::Error;
+use crate::base::pcr::{Bank, Pcr};
 use crate::config::Config;
-use crate::error::Error;
-use crate::pcr::{Bank, Pcr};
 use crate::policy::pcrs::{PcrChoice, PcrsError};
 use crate::policy::signature::Signatures;
 use crate::provision::Key;

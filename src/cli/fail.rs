@@ -8,8 +8,8 @@ use std::convert::Infallible;
 use nix::sys::reboot::{RebootMode, reboot};
 
 use super::{Common, UsageError};
+use crate::base::error::Error;
 use crate::config::{Config, End};
-use crate::error::Error;
 use crate::tpm::Device;
 
 pub(super) fn run(common: &Common) -> Result<u8, Error> {

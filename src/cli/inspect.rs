@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use super::{Common, UsageError, keys, print, print_json};
+use crate::base::error::Error;
 use crate::config::Config;
-use crate::error::Error;
 use crate::provision::inspect::{Header, Inspection, KEY_BROKER, TokenFacts, inspect};
 
 /// Options of `inspect`.

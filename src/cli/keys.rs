@@ -5,10 +5,10 @@ use std::io::Read;
 use std::path::Path;
 
 use super::UsageError;
-use crate::error::Error;
+use crate::base::error::Error;
+use crate::base::secret::Secret;
 use crate::owner::SigningKey;
 use crate::policy::signature::Signatures;
-use crate::secret::Secret;
 
 /// The owner's private key.
 pub(super) fn signing_key(path: &Path) -> Result<SigningKey, Error> {
@@ -19,7 +19,7 @@ pub(super) fn signing_key(path: &Path) -> Result<SigningKey, Error> {
 pub(super) fn signatures(root: &Path, named: Option<&Path>) -> Result<Signatures, Error> {
     let (signatures, unreadable) = crate::signature_files::load(root, named)?;
     for error in unreadable {
-        log::warn!("{}", crate::error::chain(&error));
+        log::warn!("{}", crate::base::error::chain(&error));
     }
     Ok(signatures)
 }

@@ -20,7 +20,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::error::Error;
+use crate::base::error::Error;
 
 pub use arguments::UsageError;
 
@@ -29,11 +29,11 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
     let (common, command) = match arguments::parse(argv) {
         Ok(parsed) => parsed,
         Err(error) => {
-            crate::log::install(&PathBuf::from("/"));
+            crate::base::log::install(&PathBuf::from("/"));
             return exit(Err(error.into()));
         }
     };
-    crate::log::install(&common.root);
+    crate::base::log::install(&common.root);
     exit(match command {
         Command::Unlock(options) => unlock::run(&common, &options),
         Command::Enroll(options) => enroll::run(&common, &options),
@@ -96,7 +96,7 @@ fn only_in_initramfs(common: &Common, command: &'static str) -> Result<(), Usage
 /// Keeps secrets out of swap; a machine that forbids it is told of, and used.
 fn lock_memory() {
     if let Err(error) = crate::sys::memory::lock() {
-        log::warn!("{}", crate::error::chain(&error));
+        log::warn!("{}", crate::base::error::chain(&error));
     }
 }
 

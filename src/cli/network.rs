@@ -1,8 +1,8 @@
 //! `network-down` and `network-missing`: what the units of the initramfs ask of us about the network.
 
 use super::Common;
+use crate::base::error::Error;
 use crate::config::Config;
-use crate::error::Error;
 
 /// Takes down what was up for a key broker. Run by `cvm-unlock-network.service` only, before the root is switched.
 pub(super) fn down(common: &Common) -> Result<u8, Error> {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{Common, print, print_json};
-use crate::error::Error;
+use crate::base::error::Error;
 use crate::report::{
     AttestationReport, AuthenticityReport, BindingReport, Outcome, PolicyReport, ProofReport, Report,
 };

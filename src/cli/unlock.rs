@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use super::{Common, print, print_json, status};
+use crate::base::error::Error;
+use crate::base::source::Window;
 use crate::config::Config;
 use crate::discover::image;
-use crate::error::Error;
 use crate::pipeline::Host;
 use crate::provision::TargetError;
 use crate::report::{Report, VolumeReport};
-use crate::source::Window;
 use crate::tpm::Device;
 
 /// Options of `unlock`.
@@ -38,7 +38,7 @@ pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
         return Ok(code);
     }
     if let Err(error) = report.write(&common.root) {
-        log::error!("{}", crate::error::chain(&error));
+        log::error!("{}", crate::base::error::chain(&error));
     }
     if let Err(error) = crate::journal::send(&common.root, &report) {
         log::warn!("Sending the journal entry: {error}");

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::attest::Settings;
-use crate::error::{Class, Failure};
+use crate::base::error::{Class, Failure};
 use crate::luks::FlagSet;
 use crate::luks::binding::VolumeKeyDigest;
 use crate::owner::PublicKey;
@@ -267,7 +267,7 @@ mod tests {
     fn owner_keys_and_pins_that_prove_nothing_are_explained() {
         let explained = |authentic: serde_json::Value| {
             let text = serde_json::json!({"authentic": authentic}).to_string();
-            crate::error::chain(&Config::parse(text.as_bytes()).unwrap_err())
+            crate::base::error::chain(&Config::parse(text.as_bytes()).unwrap_err())
         };
         for (authentic, explanation) in [
             (serde_json::json!({"volume_keys": ["00"]}), "64 hexadecimal digits"),

@@ -65,7 +65,7 @@ plain_text!(MountOptions, "rw", ",=/:@+", "mount options are plain words separat
 
 #[cfg(test)]
 mod tests {
-    use super::super::Config;
+    use crate::config::Config;
 
     #[test]
     fn mount_options_cannot_smuggle_a_line_into_the_unit() {

@@ -44,7 +44,7 @@ impl From<DeviceTimeout> for u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Config;
+    use crate::config::Config;
 
     #[test]
     fn device_timeouts_stay_below_the_units_limit() {

@@ -9,7 +9,7 @@ use super::guid::Guid;
 use super::select::{CANDIDATES_LIMIT, DiskFacts, Note, TableError};
 use super::sysfs::SysfsError;
 use super::uevent::WaitError;
-use crate::error::{Class, Failure};
+use crate::base::error::{Class, Failure};
 
 /// Discovery failed.
 #[derive(Debug, thiserror::Error)]
@@ -177,7 +177,7 @@ fn describe(facts: &DiskFacts) -> String {
     let name = &facts.disk.name;
     match &facts.table {
         Ok((_, table)) => format!("{name} with {}", partitions(table)),
-        Err(error) => format!("{name} ({})", crate::error::chain(error)),
+        Err(error) => format!("{name} ({})", crate::base::error::chain(error)),
     }
 }
 

@@ -13,8 +13,8 @@ use super::gpt::{GptError, Partition, Table};
 use super::guid::Guid;
 use super::sector::SectorSize;
 use super::select::is_root;
-use crate::error::{Class, Failure};
-use crate::source::Source;
+use crate::base::error::{Class, Failure};
+use crate::base::source::Source;
 
 /// Where a LUKS2 volume is, or should be, inside a file or device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,8 +170,9 @@ const LUKS_MAGIC: &[u8; 6] = b"LUKS\xba\xbe";
 
 #[cfg(test)]
 mod tests {
-    use super::super::gpt_disk::{self, Part};
     use super::*;
+    use crate::discover::gpt_disk;
+    use crate::discover::gpt_disk::Part;
 
     const UUID: &str = "22222222-2222-4222-8222-222222222222";
     const OTHER_UUID: &str = "33333333-3333-4333-8333-333333333333";

@@ -157,7 +157,7 @@ impl<W: Wait> Discovery<W> {
             let name = proposal.kernel.name.clone();
             match self.accept(proposal) {
                 Ok(candidate) => candidates.push(candidate),
-                Err(error) => notes.push(Note::DeviceRefused(name, crate::error::chain(&error))),
+                Err(error) => notes.push(Note::DeviceRefused(name, crate::base::error::chain(&error))),
             }
         }
         let seen = Seen::new(&disks, loader).after_trying(tried.len());

@@ -151,7 +151,7 @@ pub fn select(disks: &[DiskFacts], loader: LoaderPartition, root_type: Guid) -> 
             Ok((sector, table)) => (*sector, table),
             Err(TableError::Gpt(GptError::Missing)) => continue,
             Err(error) => {
-                notes.push(Note::DiskRefused(disk.name.clone(), crate::error::chain(error)));
+                notes.push(Note::DiskRefused(disk.name.clone(), crate::base::error::chain(error)));
                 continue;
             }
         };

@@ -13,8 +13,8 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use serde_json::json;
 use thiserror::Error;
 
-use crate::error::{Class, Failure};
-use crate::pcr::{Bank, Pcr};
+use crate::base::error::{Class, Failure};
+use crate::base::pcr::{Bank, Pcr};
 
 /// Where the log is, and where the facts of its records come from.
 #[derive(Clone, Debug)]

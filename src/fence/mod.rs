@@ -12,11 +12,11 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use thiserror::Error;
 
+use crate::base::error::{Class, Failure};
+use crate::base::pcr::{Bank, Pcr, PcrMask};
+use crate::base::secret::VolumeKey;
+use crate::base::uuid::Uuid;
 use crate::config::Waiver;
-use crate::error::{Class, Failure};
-use crate::luks::Uuid;
-use crate::pcr::{Bank, Pcr, PcrMask};
-use crate::secret::VolumeKey;
 use crate::tpm::readings::Readings;
 use crate::tpm::{Banks, Tpm, TpmError};
 use measurement_log::{LogError, MeasurementLog, Record};

@@ -8,8 +8,8 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::error::HeaderError;
-use super::uuid::Uuid;
-use crate::tpm::wire::{Reader, WireError};
+use crate::base::bytes::{Reader, WireError};
+use crate::base::uuid::Uuid;
 
 /// What a binary header says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::keyslot::{Keyslot, STRIPES};
 use super::{HeaderError, Kdf, SegmentSize, Snapshot};
-use crate::secret::{Secret, VolumeKey};
+use crate::base::secret::{Secret, VolumeKey};
 
 /// `HMAC-SHA256(HKDF-SHA256(unsealed secret), message)`.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +72,7 @@ impl TryFrom<String> for VolumeKeyDigest {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        crate::hex::decode(&text)
+        crate::base::hex::decode(&text)
             .map(Self)
             .ok_or("a volume-key pin is 64 hexadecimal digits, as `cvm-unlock inspect` prints it")
     }

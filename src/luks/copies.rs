@@ -3,7 +3,7 @@
 
 use super::binary_header::{BinaryHeader, Damage};
 use super::error::HeaderError;
-use super::json::Json;
+use crate::base::json::Json;
 
 /// A copy whose checksum holds and whose JSON is well-formed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,10 +78,10 @@ pub(super) fn choose(
 
 #[cfg(test)]
 mod tests {
-    use super::super::binary_header::{HeaderSize, Label};
-    use super::super::uuid::Uuid;
     use super::*;
-    use crate::error::Failure;
+    use crate::base::error::Failure;
+    use crate::base::uuid::Uuid;
+    use crate::luks::binary_header::{HeaderSize, Label};
     use serde_json::{Value, json};
 
     fn copy(seqid: u64, json: &Value) -> Copy {

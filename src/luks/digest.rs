@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::cipher::Hash;
 use super::error::{HeaderError, Refusal};
-use super::kdf::{self, Salt};
+use super::kdf;
+use super::kdf::Salt;
 use super::members::Members;
 
 /// The PBKDF2 digest of a volume key.
@@ -78,7 +79,7 @@ impl Coverage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Failure;
+    use crate::base::error::Failure;
 
     #[test]
     fn parse_and_emit_are_inverse() {

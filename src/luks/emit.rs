@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::binary_header::{self, HeaderSize, SECTOR};
+use super::binary_header;
+use super::binary_header::{HeaderSize, SECTOR};
 use super::keyslot::{Area, Keyslot};
 use super::{Flag, KeyslotArea, Segment, SegmentSize, Snapshot};
 

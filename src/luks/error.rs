@@ -6,8 +6,8 @@ use std::io;
 use thiserror::Error;
 
 use super::binary_header::Damage;
-use super::json::JsonError;
-use crate::error::{Class, Failure};
+use crate::base::error::{Class, Failure};
+use crate::base::json::JsonError;
 
 /// The header cannot be read, or is not one that we open.
 #[derive(Debug, Error)]
@@ -229,9 +229,4 @@ impl Refusal {
     pub(super) fn at(self, at: impl Into<String>) -> HeaderError {
         HeaderError::Refused { at: at.into(), refusal: self }
     }
-}
-
-/// The beginning of a text that the host wrote, fit for a log: printable ASCII, at most 32 characters.
-pub(super) fn excerpt(text: &str) -> String {
-    text.chars().take(32).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
 }

@@ -6,8 +6,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::proof::{self, Proof};
-use super::token::{self, TokenError};
+use super::proof;
+use super::proof::Proof;
+use super::token;
+use super::token::TokenError;
 
 /// What a token says about a keyslot whose passphrase a key broker keeps.
 #[derive(Clone, Debug)]
@@ -73,7 +75,7 @@ const PATH_LIMIT: usize = 386;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Failure;
+    use crate::base::error::Failure;
     use crate::luks::binding::Binding;
     use crate::owner::{KeyId, Signature};
     use proptest::prelude::*;

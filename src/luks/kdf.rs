@@ -116,7 +116,7 @@ pub const WORK_LIMIT: u64 = 1 << 25;
 #[cfg(test)]
 pub(in crate::luks) mod tests {
     use super::*;
-    use crate::error::Failure;
+    use crate::base::error::Failure;
     use proptest::prelude::*;
 
     fn slug(kdf: &Value) -> &'static str {

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::cipher::{Cipher, Hash};
 use super::error::{HeaderError, Refusal};
-use super::kdf::{self, Kdf};
+use super::kdf;
+use super::kdf::Kdf;
 use super::members::Members;
 
 /// A keyslot as the header lists it: its place is known, its other parameters are not judged yet.
@@ -162,7 +163,7 @@ pub const AREA_LIMIT: u64 = 1 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Failure;
+    use crate::base::error::Failure;
 
     fn keyslot() -> Keyslot {
         Keyslot {

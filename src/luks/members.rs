@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64ct::{Base64, Encoding};
 use serde_json::Value;
 
-use super::error::{HeaderError, excerpt};
+use super::error::HeaderError;
+use crate::base::text::excerpt;
 
 /// The members of one object that nobody has taken yet.
 pub(super) struct Members<'a> {

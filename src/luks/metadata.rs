@@ -7,13 +7,16 @@ use serde_json::Value;
 
 use super::binary_header::HeaderSize;
 use super::digest::{Coverage, Digest};
-use super::error::{HeaderError, Refusal, excerpt};
+use super::error::{HeaderError, Refusal};
 use super::flags::{Flag, FlagSet};
-use super::json::Json;
 use super::keyslot::{AREA_ALIGNMENT, Entry};
-use super::members::{self, Members, wrong};
-use super::segment::{self, Room, Segment};
+use super::members;
+use super::members::{Members, wrong};
+use super::segment;
+use super::segment::{Room, Segment};
 use super::{kbs_token, token};
+use crate::base::json::Json;
+use crate::base::text::excerpt;
 
 /// What a LUKS2 volume's JSON says.
 #[derive(Clone, Debug, PartialEq, Eq)]

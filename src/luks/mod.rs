@@ -10,7 +10,6 @@ mod digest;
 pub mod emit;
 mod error;
 mod flags;
-pub mod json;
 pub mod kbs_token;
 pub mod kdf;
 pub mod keyslot;
@@ -21,7 +20,6 @@ mod read;
 pub mod renumber;
 mod segment;
 pub mod token;
-mod uuid;
 
 use std::collections::BTreeMap;
 
@@ -33,14 +31,13 @@ pub use copies::Condition;
 pub use digest::Digest;
 pub use error::{HeaderError, Refusal};
 pub use flags::{Flag, FlagSet};
-pub use json::{Json, JsonError, parse as parse_json};
 pub use kdf::{Kdf, Salt};
 pub use keyslot::{Area, Entry, Keyslot};
 pub use metadata::{Bounds, Metadata};
 pub use segment::{Segment, SegmentSize};
-pub use uuid::Uuid;
 
-use crate::source::Source;
+use crate::base::source::Source;
+use crate::base::uuid::Uuid;
 
 /// A volume's metadata as it was when we read it.
 #[derive(Clone, Debug, PartialEq, Eq)]

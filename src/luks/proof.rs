@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 use super::binding::Binding;
 use super::members::Members;
 use super::token::TokenError;
-use crate::hex;
+use crate::base::hex;
+use crate::base::pcr::{Pcr, PcrValues};
 use crate::owner::{KeyId, Signature};
-use crate::pcr::{Pcr, PcrValues};
 
 /// What an enrolment says about its keyslot.
 #[derive(Clone, Debug)]
@@ -120,8 +120,8 @@ const DIGEST_DIGITS: [usize; 4] = [40, 64, 96, 128];
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Failure;
-    use crate::pcr::Bank;
+    use crate::base::error::Failure;
+    use crate::base::pcr::Bank;
     use proptest::prelude::*;
 
     fn full() -> Proof {

@@ -3,10 +3,11 @@
 //! turn out to belong to a keyslot's area; nothing else is learnt from them.)
 
 use super::binary_header::{Damage, HeaderSize, Place, SECTOR, Unverified};
-use super::copies::{self, Condition, Copy};
+use super::copies;
+use super::copies::{Condition, Copy};
 use super::error::HeaderError;
-use super::json::Json;
-use crate::source::Source;
+use crate::base::json::Json;
+use crate::base::source::Source;
 
 /// Reads both copies from a volume of `size` bytes and decides which is used.
 pub(super) fn read(source: &(impl Source + ?Sized), size: u64) -> Result<(Copy, Condition), HeaderError> {

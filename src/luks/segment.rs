@@ -129,7 +129,7 @@ const SECTOR_SIZES: [u32; 4] = [512, 1024, 2048, 4096];
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Failure;
+    use crate::base::error::Failure;
     use proptest::prelude::*;
 
     fn parse(change: impl Fn(&mut Value)) -> Result<Segment, &'static str> {

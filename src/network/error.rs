@@ -6,7 +6,7 @@ use std::io;
 use thiserror::Error;
 
 use super::outlook::Missing;
-use crate::error::{Class, Failure};
+use crate::base::error::{Class, Failure};
 
 /// Why there is no network.
 #[derive(Debug, Error)]

@@ -93,7 +93,7 @@ const FOLDER: &str = "run/cvm-unlock";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Failure;
+    use crate::base::error::Failure;
     use serde_json::json;
 
     fn server(url: &str) -> Server {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use nix::net::if_::if_nametoindex;
 
 use super::error::NetworkError;
-use super::name_servers::{self, NameServer};
+use super::name_servers;
+use super::name_servers::NameServer;
 use super::outlook::Facts;
 use crate::attest::server::Server;
 

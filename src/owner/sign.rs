@@ -10,8 +10,8 @@ use thiserror::Error;
 
 use super::key::{EC_PUBLIC_KEY, ED25519, PRIME256V1, RSA};
 use super::{KeyError, PublicKey, Signature};
-use crate::error::{Class, Failure};
-use crate::secret::Secret;
+use crate::base::error::{Class, Failure};
+use crate::base::secret::Secret;
 
 /// A private key that can sign, and its public half.
 pub struct SigningKey {

@@ -12,15 +12,17 @@ use super::prove::{Proven, Undecided};
 use super::search::Trial;
 use super::{Host, SelectError};
 use crate::attest::{AttestError, Attester, Delivered, Key, ResourcePath, Settings};
-use crate::error::{Class, Error, Failure};
+use crate::base::error::{Class, Error, Failure};
+use crate::base::source::Source;
+use crate::base::warning::Warning;
 use crate::luks::Snapshot;
 use crate::luks::kbs_token::KbsToken;
 use crate::luks::token::TokenError;
 use crate::network::Network;
-use crate::report::{Report, TokenReport, Warning};
-use crate::source::Source;
+use crate::report::{Report, TokenReport};
 use crate::tpm::Tpm;
-use crate::verify::{self, Verified};
+use crate::verify;
+use crate::verify::Verified;
 
 /// The connection to the world outside, once it is needed: one deadline for all of it.
 pub(super) struct Outside {
@@ -181,7 +183,7 @@ impl Host<'_> {
 /// reports why it cannot be done.
 fn prepare(attester: &mut Attester<'_>) {
     if let Err(error) = attester.prepare() {
-        log::warn!("{} [{}]", crate::error::chain(&error), error.slug());
+        log::warn!("{} [{}]", crate::base::error::chain(&error), error.slug());
     }
 }
 

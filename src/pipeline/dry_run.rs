@@ -9,14 +9,15 @@ use super::prove::{Judged, Unproven};
 use super::search::{Chip, Trial};
 use super::select::SelectError;
 use super::{Headed, Host};
+use crate::base::error::Error;
+use crate::base::source::Source;
+use crate::base::warning::Warning;
 use crate::discover::{Discovery, uevent};
-use crate::error::Error;
 use crate::fence::{FenceError, Unfenced};
 use crate::luks::Snapshot;
 use crate::luks::token::Token;
 use crate::policy;
-use crate::report::{Outcome, RefusedVolume, Report, VolumeReport, Warning};
-use crate::source::Source;
+use crate::report::{Outcome, RefusedVolume, Report, VolumeReport};
 use crate::tpm::esapi::EsapiTpm;
 use crate::unseal::Tokens;
 

@@ -11,21 +11,26 @@ mod select;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::activate::{self, NAME};
+use crate::activate;
+use crate::activate::NAME;
+use crate::base::error::{Error, Failure};
+use crate::base::pcr::PcrValues;
+use crate::base::source::Source;
+use crate::base::warning::Warning;
 use crate::config::Config;
-use crate::discover::uevent::{self, Listener};
+use crate::discover::uevent;
+use crate::discover::uevent::Listener;
 use crate::discover::{Candidate, Discovery};
-use crate::error::{Error, Failure};
+use crate::fence;
 use crate::fence::measurement_log::MeasurementLog;
-use crate::fence::{self, Fenced, Unfenced};
+use crate::fence::{Fenced, Unfenced};
 use crate::luks::Snapshot;
 use crate::luks::token::{Kind, Token};
-use crate::pcr::PcrValues;
+use crate::policy;
 use crate::policy::signature::Signatures;
-use crate::policy::{self, Rules, State};
-use crate::report::{FenceReport, Outcome, Report, Warning};
+use crate::policy::{Rules, State};
+use crate::report::{FenceReport, Outcome, Report};
 use crate::signature_files;
-use crate::source::Source;
 use crate::tpm::esapi::EsapiTpm;
 use crate::tpm::readings::Readings;
 use crate::tpm::{Device, TpmError};
@@ -117,10 +122,10 @@ impl Host<'_> {
         let fenced =
             report.stage("fence", |_| unfenced.raise(tpm, &proven.verified.key, NAME, uuid, &log))?;
         if let Some(error) = fenced.unlogged() {
-            report.warn(Warning::new("measurement-log-failed", crate::error::chain(error)));
+            report.warn(Warning::new("measurement-log-failed", crate::base::error::chain(error)));
         }
         report.fence = Some(FenceReport {
-            pcr: crate::pcr::Pcr::FENCE.number(),
+            pcr: crate::base::pcr::Pcr::FENCE.number(),
             banks: fenced.digests().iter().map(|(bank, _)| bank.to_string()).collect(),
             measured: "volume key".to_owned(),
         });
@@ -170,7 +175,7 @@ impl Host<'_> {
         }
         let (signatures, unusable) = signature_files::load(self.root, self.signature)?;
         for error in unusable {
-            report.warn(Warning::new(error.slug(), crate::error::chain(&error)));
+            report.warn(Warning::new(error.slug(), crate::base::error::chain(&error)));
         }
         Ok(signatures)
     }
@@ -189,7 +194,7 @@ impl Host<'_> {
 
     fn lock_memory(&self, report: &mut Report) {
         if let Err(error) = crate::sys::memory::lock() {
-            report.warn(Warning::new(error.slug(), crate::error::chain(&error)));
+            report.warn(Warning::new(error.slug(), crate::base::error::chain(&error)));
         }
     }
 
@@ -202,12 +207,12 @@ impl Host<'_> {
         match raised {
             Ok(logged) => {
                 report.fence = Some(FenceReport {
-                    pcr: crate::pcr::Pcr::FENCE.number(),
+                    pcr: crate::base::pcr::Pcr::FENCE.number(),
                     banks: Vec::new(),
                     measured: "failure".to_owned(),
                 });
                 if let Some(error) = logged {
-                    report.warn(Warning::new("measurement-log-failed", crate::error::chain(&error)));
+                    report.warn(Warning::new("measurement-log-failed", crate::base::error::chain(&error)));
                 }
             }
             Err(error) => report.warn(Warning::new("failure-not-fenced", error.to_string())),
@@ -223,7 +228,7 @@ impl Host<'_> {
 pub fn fence_failure(root: &Path, device: &Device) -> Result<(), Error> {
     let mut tpm = EsapiTpm::open(device)?;
     if let Some(error) = fence::ensure_for_failure(&mut tpm, &MeasurementLog::new(root))? {
-        log::warn!("{}", crate::error::chain(&error));
+        log::warn!("{}", crate::base::error::chain(&error));
     }
     Ok(())
 }

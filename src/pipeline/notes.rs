@@ -2,14 +2,16 @@
 //! go out.
 
 use super::search::Trial;
+use crate::base::error::{Error, Failure};
+use crate::base::hex;
+use crate::base::warning::Warning;
 use crate::discover::{Candidate, Candidates};
-use crate::error::{Error, Failure};
-use crate::hex;
 use crate::luks::Snapshot;
 use crate::luks::token::{Token, TokenError};
+use crate::policy;
+use crate::policy::State;
 use crate::policy::mismatch::Mismatch;
-use crate::policy::{self, State};
-use crate::report::{PcrReport, RefusedVolume, Report, TokenReport, VolumeReport, Warning};
+use crate::report::{PcrReport, RefusedVolume, Report, TokenReport, VolumeReport};
 use crate::tpm::Tpm;
 use crate::unseal::{Reason, Skipped, Tokens};
 
@@ -27,7 +29,7 @@ pub(super) fn record(tokens: &[Token], state: &mut State, tpm: &mut dyn Tpm, rep
         if state.active.contains(&bank)
             && let Err(error) = state.readings.ensure(tpm, bank, pcrs)
         {
-            report.warn(Warning::new("pcrs-not-recorded", crate::error::chain(&error)));
+            report.warn(Warning::new("pcrs-not-recorded", crate::base::error::chain(&error)));
         }
     }
     report.record(&state.readings);

@@ -6,13 +6,14 @@ use super::attest::is_attestable;
 use super::fallback::Fallback;
 use super::notes::{described, of_volume, refuse, refuse_volume};
 use super::{BrokerError, Headed, Host, SelectError, Trial};
+use crate::base::error::{Error, Failure};
+use crate::base::source::Source;
 use crate::discover::Candidate;
-use crate::error::{Error, Failure};
 use crate::luks::Snapshot;
 use crate::report::{Report, TokenReport, VolumeReport};
-use crate::source::Source;
 use crate::unseal::{Tokens, UnsealError, Unsealed};
-use crate::verify::{self, Verified};
+use crate::verify;
+use crate::verify::Verified;
 
 /// A volume that has proved itself as far as the configuration asks, and may be mapped once PCR 15 is fenced.
 pub(super) struct Proven {

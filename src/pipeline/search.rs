@@ -12,9 +12,9 @@ use super::attest::{KEYS_LIMIT, Outside};
 use super::notes::{note, record, tokens};
 use super::prove::{Judged, Proven};
 use super::{Headed, Host, SelectError};
+use crate::base::error::{Error, Failure};
 use crate::discover::uevent::Wait;
 use crate::discover::{Candidates, Discovery, Instance};
-use crate::error::{Error, Failure};
 use crate::fence::Unfenced;
 use crate::luks::Snapshot;
 use crate::luks::token::{Kind, Token};
@@ -138,7 +138,7 @@ impl Host<'_> {
             let found = match report.stage("discover", |_| discovery.find_beyond(&tried, left)) {
                 Ok(found) => found,
                 Err(error) => {
-                    log::info!("{} [{}]", crate::error::chain(&error), error.slug());
+                    log::info!("{} [{}]", crate::base::error::chain(&error), error.slug());
                     return Err(trial.into_error(report));
                 }
             };

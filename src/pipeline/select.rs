@@ -1,6 +1,6 @@
 //! Why no single volume was chosen: the pipeline's own refusals, by slug.
 
-use crate::error::{Class, Failure};
+use crate::base::error::{Class, Failure};
 
 /// Why no single volume was chosen.
 #[derive(Debug, thiserror::Error)]

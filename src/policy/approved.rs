@@ -36,7 +36,7 @@ const CC_POLICY_AUTHORIZE: u32 = 0x0000_016a;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hex;
+    use crate::base::hex;
 
     #[test]
     fn digests_are_those_of_tpm2_tools() {

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use spki::{ObjectIdentifier, SubjectPublicKeyInfoOwned};
 use thiserror::Error;
 
-use crate::tpm::wire;
+use crate::base::bytes;
 
 /// An RSA public key of 1024 to 4096 bits. systemd signs with RSA only.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl PolicyKey {
         public.extend_from_slice(&bits.to_be_bytes());
         public.extend_from_slice(&exponent.to_be_bytes());
         // Cannot fail: at most 512 bytes.
-        let pushed = wire::push_sized(&mut public, &self.modulus);
+        let pushed = bytes::push_sized(&mut public, &self.modulus);
         debug_assert!(pushed.is_ok() && bits != 0);
         public
     }
@@ -126,7 +126,7 @@ WQIDAQAB\n\
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hex;
+    use crate::base::hex;
 
     #[test]
     fn the_fingerprint_is_that_of_systemd_measure() {

@@ -3,7 +3,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::pcr::PcrValues;
+use crate::base::pcr::PcrValues;
 
 /// The digest of a policy that demands exactly `values`, and nothing else.
 ///
@@ -48,7 +48,7 @@ const SIZE_OF_SELECT: u8 = 3;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pcr::{Bank, Pcr};
+    use crate::base::pcr::{Bank, Pcr};
 
     fn values(bank: Bank, pcrs: &[(u8, u8)]) -> PcrValues {
         let mut values = PcrValues::new(bank);

@@ -8,8 +8,8 @@ use std::fmt;
 
 use super::digests;
 use super::key::PolicyKey;
+use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use crate::luks::token::{Kind, Token};
-use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
 
 /// What is known about a policy that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,10 +114,10 @@ fn differences(enrolled: &PcrValues, now: &PcrValues) -> Vec<Difference> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::token;
     use super::*;
     use crate::luks::binding::Binding;
     use crate::luks::proof::Proof;
+    use crate::policy::tests::token;
     use proptest::prelude::*;
 
     fn values(pcrs: &[(u8, u8)]) -> PcrValues {

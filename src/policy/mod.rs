@@ -9,8 +9,8 @@ pub mod pcrs;
 mod refusal;
 pub mod signature;
 
+use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use crate::luks::token::{Kind, Signed, Token};
-use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use crate::tpm::readings::Readings;
 use crate::tpm::{Authorization, Parent, Step};
 use key::{Exponent, PolicyKey};

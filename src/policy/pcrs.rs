@@ -8,8 +8,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::error::{Class, Failure};
-use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
+use crate::base::error::{Class, Failure};
+use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
 
 /// PCRs of one bank; each either as it stands in the TPM, or with an explicit value.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,9 +4,9 @@ use thiserror::Error;
 
 use super::key::KeyError;
 use super::signature::Subject;
-use crate::error::{Class, Failure};
-use crate::hex;
-use crate::pcr::{Bank, PcrMask};
+use crate::base::error::{Class, Failure};
+use crate::base::hex;
+use crate::base::pcr::{Bank, PcrMask};
 
 /// Why a token is not tried.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

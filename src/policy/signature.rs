@@ -7,10 +7,10 @@
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::error::{Class, Failure};
-use crate::hex;
-use crate::luks::{JsonError, parse_json};
-use crate::pcr::{Bank, Pcr, PcrMask};
+use crate::base::error::{Class, Failure};
+use crate::base::hex;
+use crate::base::json::{JsonError, parse_json};
+use crate::base::pcr::{Bank, Pcr, PcrMask};
 use base64ct::{Base64, Encoding};
 
 /// The approvals of one or more signature files, in order.

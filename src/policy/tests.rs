@@ -4,11 +4,11 @@ use base64ct::{Base64, Encoding};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::error::Failure;
-use crate::hex;
+use crate::base::error::Failure;
+use crate::base::hex;
+use crate::base::pcr::{PcrMask, PcrValues};
+use crate::base::secret::Secret;
 use crate::luks::token::Literal;
-use crate::pcr::{PcrMask, PcrValues};
-use crate::secret::Secret;
 use crate::tpm::PrimaryAlg;
 use crate::tpm::Tpm;
 use crate::tpm::fake::FakeTpm;

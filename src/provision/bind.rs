@@ -9,15 +9,16 @@ use super::metadata::Metadata;
 use super::open;
 use super::seal::{prove, try_proof};
 use super::target::Target;
-use crate::error::{Class, Error, Failure};
-use crate::luks::binding::{self, VolumeKeyDigest};
+use crate::base::error::{Class, Error, Failure};
+use crate::base::pcr::Pcr;
+use crate::base::warning::Warning;
+use crate::luks::binding;
+use crate::luks::binding::VolumeKeyDigest;
 use crate::luks::proof::with_proof;
 use crate::luks::token::Token;
 use crate::luks::{FlagSet, Snapshot};
 use crate::owner::SigningKey;
-use crate::pcr::Pcr;
 use crate::policy::signature::Signatures;
-use crate::report::Warning;
 use crate::tpm::Tpm;
 
 /// What to bind.

@@ -1,9 +1,9 @@
 //! Choices of PCRs that protect nothing, or less than they seem to. A choice comes in; a refusal, or what to warn of, goes
 //! out. Pure.
 
-use crate::error::{Class, Failure};
-use crate::pcr::{Pcr, PcrMask};
-use crate::report::Warning;
+use crate::base::error::{Class, Failure};
+use crate::base::pcr::{Pcr, PcrMask};
+use crate::base::warning::Warning;
 
 /// Judges the PCRs of a policy, by value or by signature, without PCR 15. `private_db`: the operator says that the Secure
 /// Boot keys are his own.

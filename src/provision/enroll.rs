@@ -9,19 +9,23 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::kbs::{self, Broker, BrokerSlot};
+use super::kbs;
+use super::kbs::{Broker, BrokerSlot};
 use super::metadata::Metadata;
-use super::open::{self, Key, Opened};
-use super::recovery::{self, RecoveryKey};
+use super::open;
+use super::open::{Key, Opened};
+use super::recovery;
+use super::recovery::RecoveryKey;
 use super::seal::{Made, Seal, SealError, SealedSlot};
 use super::target::Target;
-use super::wipe::{self, Slots, Wipe};
-use crate::error::Error;
+use super::wipe;
+use super::wipe::{Slots, Wipe};
+use crate::base::error::Error;
+use crate::base::secret::Secret;
+use crate::base::warning::Warning;
 use crate::luks::binding::VolumeKeyDigest;
 use crate::luks::{FlagSet, Snapshot, emit};
 use crate::owner::SigningKey;
-use crate::report::Warning;
-use crate::secret::Secret;
 use crate::tpm::Tpm;
 use crate::verify;
 

@@ -10,17 +10,17 @@ use serde_json::Value;
 use super::open;
 use super::target::TargetError;
 use super::wipe;
+use crate::base::error::{Error, Failure};
+use crate::base::hex;
+use crate::base::pcr::{Pcr, PcrMask};
+use crate::base::secret::Secret;
+use crate::base::source::Window;
 use crate::discover::image;
-use crate::error::{Error, Failure};
-use crate::hex;
 use crate::luks::binding::VolumeKeyDigest;
 use crate::luks::kbs_token::KbsToken;
 use crate::luks::proof::Proof;
 use crate::luks::token::{Token, TokenError};
 use crate::luks::{Entry, FlagSet, HeaderError, Kdf, Snapshot};
-use crate::pcr::{Pcr, PcrMask};
-use crate::secret::Secret;
-use crate::source::Window;
 
 /// What a volume says about itself. All of it is the host's to write, except that the volume key's digest is computed.
 #[derive(Debug, Serialize)]
@@ -202,7 +202,7 @@ impl Refused {
     fn of(error: &HeaderError) -> Self {
         Self {
             slug: error.slug().to_owned(),
-            message: crate::error::chain(error),
+            message: crate::base::error::chain(error),
             exit_code: error.class().exit_code(),
         }
     }

@@ -16,10 +16,10 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::target::{Target, TargetError};
 use super::transition::{Change, Step};
+use crate::base::error::{Class, Failure};
+use crate::base::secret::{Secret, VolumeKey};
 use crate::cryptsetup::{fd_path, quieten};
-use crate::error::{Class, Failure};
 use crate::luks::{Condition, FlagSet, HeaderError, Snapshot};
-use crate::secret::{Secret, VolumeKey};
 
 /// The metadata of one volume: what the disk held, and what it shall hold.
 pub(super) struct Metadata {

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::base::error::{Class, Error, Failure};
+use crate::base::secret::{Secret, VolumeKey};
+use crate::base::source::Source;
 use crate::config::{Authentic, Policy};
-use crate::error::{Class, Error, Failure};
 use crate::fence::Unfenced;
 use crate::luks::{HeaderError, Snapshot, emit};
 use crate::policy::signature::Signatures;
 use crate::policy::{Rules, State};
-use crate::secret::{Secret, VolumeKey};
-use crate::source::Source;
 use crate::tpm::Tpm;
 use crate::unseal::{Tokens, Unsealed};
 use crate::verify;

@@ -8,7 +8,7 @@ use qrcodegen_no_heap::{QrCode, QrCodeEcc, Version};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::secret::Secret;
+use crate::base::secret::Secret;
 
 /// A recovery key: a passphrase to be shown once.
 pub struct RecoveryKey(Secret);

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::discover::image::{self, ImageError, Volume};
-use crate::error::{Class, Failure};
-use crate::source::{Source, Window};
+use crate::base::error::{Class, Failure};
+use crate::base::source::{Source, Window};
+use crate::discover::image;
+use crate::discover::image::{ImageError, Volume};
 
 /// An opened and locked volume.
 pub(super) struct Target {

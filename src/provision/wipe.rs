@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde_json::Value;
 
 use super::recovery;
-use crate::error::{Class, Failure};
+use crate::base::error::{Class, Failure};
 use crate::luks::kbs_token;
 
 /// What to wipe, before one looks at a volume.

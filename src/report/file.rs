@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::Report;
-use crate::error::{Class, Failure};
+use crate::base::error::{Class, Failure};
 
 impl Report {
     /// Writes the report below `root`, atomically and readable by all.
@@ -97,9 +97,10 @@ pub const PATH: &str = "run/cvm-unlock/report.json";
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Outcome, Warning};
     use super::*;
-    use crate::pcr::{Bank, Pcr, PcrValues};
+    use crate::base::pcr::{Bank, Pcr, PcrValues};
+    use crate::base::warning::Warning;
+    use crate::report::Outcome;
     use crate::tpm::readings::Readings;
 
     #[test]

@@ -13,9 +13,10 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
-use crate::hex;
-use crate::pcr::{Bank, Pcr, PcrValues};
+use crate::base::error::Error;
+use crate::base::hex;
+use crate::base::pcr::{Bank, Pcr, PcrValues};
+use crate::base::warning::Warning;
 use crate::tpm::readings::Readings;
 pub use attestation::AttestationReport;
 pub use file::{PATH, ReportError};
@@ -94,23 +95,6 @@ pub struct FenceReport {
     pub banks: Vec<String>,
     /// What was measured: the volume key, or the failure.
     pub measured: String,
-}
-
-/// Something an operator should know.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Warning {
-    /// Stable name.
-    pub slug: String,
-    /// One line.
-    pub message: String,
-}
-
-impl Warning {
-    /// A warning under a stable name.
-    #[must_use]
-    pub fn new(slug: &str, message: impl Into<String>) -> Self {
-        Self { slug: slug.to_owned(), message: message.into() }
-    }
 }
 
 /// The time that a stage took.

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::authentic::Authenticity;
+use crate::base::pcr::{Pcr, PcrMask};
 use crate::luks::token::Token;
-use crate::pcr::{Pcr, PcrMask};
 
 /// What the volume has proved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AttestationReport, PolicyReport, ProofReport};
-use crate::error::Error;
+use crate::base::error::Error;
 use crate::luks::token::Token;
 #[cfg(feature = "native")]
 use crate::verify::Proven;

@@ -4,7 +4,7 @@ use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{Resource, setrlimit};
 
-use crate::error::{Class, Failure};
+use crate::base::error::{Class, Failure};
 
 /// Locks all pages, present and future, forbids core dumps and `ptrace` by equals. To be called before the first
 /// secret exists.

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use spki::{AlgorithmIdentifierRef, ObjectIdentifier, SubjectPublicKeyInfoRef};
 
 use super::template;
-use super::wire::{Reader, WireError};
+use crate::base::bytes::{Reader, WireError};
 
 /// An RSA key of 2048 bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ mod tests {
     fn public(modulus: &[u8]) -> Vec<u8> {
         let mut public = template::attestation_key();
         public.truncate(public.len() - UNIQUE);
-        super::super::wire::push_sized(&mut public, modulus).unwrap();
+        crate::base::bytes::push_sized(&mut public, modulus).unwrap();
         public
     }
 

@@ -4,7 +4,8 @@
 
 use thiserror::Error;
 
-use super::wire::{self, Reader, WireError};
+use crate::base::bytes;
+use crate::base::bytes::{Reader, WireError};
 
 /// A sealed object in the form in which a TPM loads it, or imports it when there is a seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +69,7 @@ impl Sealed {
         let mut out = Vec::new();
         for part in [Some(&self.private), Some(&self.public), self.seed.as_ref()].into_iter().flatten() {
             // Cannot fail: every limit that `new` checked is below what a 16-bit length can say.
-            let pushed = wire::push_sized(&mut out, part);
+            let pushed = bytes::push_sized(&mut out, part);
             debug_assert!(pushed.is_ok());
         }
         out
@@ -183,16 +184,16 @@ mod tests {
 
     fn public() -> Vec<u8> {
         let mut bytes = vec![0x00, 0x08, 0x00, 0x0b, 0x00, 0x00, 0x04, 0x12];
-        wire::push_sized(&mut bytes, &[0xaa; 32]).unwrap();
+        bytes::push_sized(&mut bytes, &[0xaa; 32]).unwrap();
         bytes.extend_from_slice(&[0x00, 0x10]);
-        wire::push_sized(&mut bytes, &[0xbb; 32]).unwrap();
+        bytes::push_sized(&mut bytes, &[0xbb; 32]).unwrap();
         bytes
     }
 
     fn blob(private: &[u8], public: &[u8], seed: Option<&[u8]>) -> Vec<u8> {
         let mut bytes = Vec::new();
         for part in [Some(private), Some(public), seed].into_iter().flatten() {
-            wire::push_sized(&mut bytes, part).unwrap();
+            bytes::push_sized(&mut bytes, part).unwrap();
         }
         bytes
     }

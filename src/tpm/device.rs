@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::error::{Class, Failure};
+use crate::base::error::{Class, Failure};
 
 /// A TPM to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::rc::RcClass;
 use super::verb::Verb;
-use crate::error::{Class, Failure};
+use crate::base::error::{Class, Failure};
 
 /// Why the TPM did not do what we asked for.
 #[derive(Debug, Error)]
@@ -102,9 +102,9 @@ pub enum TpmError {
     #[error("PCR {pcr} of bank {bank} cannot be read")]
     PcrUnreadable {
         /// The PCR.
-        pcr: crate::pcr::Pcr,
+        pcr: crate::base::pcr::Pcr,
         /// The bank.
-        bank: crate::pcr::Bank,
+        bank: crate::base::pcr::Bank,
     },
     /// The response does not carry the session's HMAC: somebody between us and the TPM wrote it.
     #[error("{verb}: the response of the TPM is not authentic")]

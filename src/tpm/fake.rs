@@ -9,9 +9,9 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 use super::blob::Sealed;
 use super::srk::Srk;
 use super::{AttestationKey, Banks, Parent, Quote, Step, Tpm, TpmError, Verb, template};
-use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
+use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
+use crate::base::secret::Secret;
 use crate::policy::{approved, literal};
-use crate::secret::Secret;
 
 /// The fake; every field may be set by a test.
 pub(crate) struct FakeTpm {

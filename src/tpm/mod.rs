@@ -17,7 +17,6 @@ pub mod retry;
 pub mod srk;
 pub mod template;
 mod verb;
-pub mod wire;
 
 pub use attestation_key::AttestationKey;
 pub use device::Device;
@@ -28,8 +27,8 @@ pub use verb::Verb;
 
 use sha2::{Digest, Sha256};
 
-use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
-use crate::secret::Secret;
+use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
+use crate::base::secret::Secret;
 use blob::Sealed;
 use srk::Srk;
 

@@ -6,8 +6,8 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::attestation_key::AttestationKey;
-use super::wire::{Reader, WireError};
-use crate::pcr::{Bank, PcrMask, PcrValues};
+use crate::base::bytes::{Reader, WireError};
+use crate::base::pcr::{Bank, PcrMask, PcrValues};
 
 /// A quote: what was signed, the signature, and the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,8 +144,8 @@ const SIGNATURE_LIMIT: usize = 512;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hex;
-    use crate::pcr::Pcr;
+    use crate::base::hex;
+    use crate::base::pcr::Pcr;
     use base64ct::{Base64, Encoding};
     use proptest::prelude::*;
     use serde_json::Value;

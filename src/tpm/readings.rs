@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Tpm, TpmError};
-use crate::pcr::{Bank, PcrMask, PcrValues};
+use crate::base::pcr::{Bank, PcrMask, PcrValues};
 
 /// Values of PCRs, by bank.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl FromIterator<PcrValues> for Readings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pcr::Pcr;
+    use crate::base::pcr::Pcr;
     use crate::tpm::Verb;
     use crate::tpm::fake::FakeTpm;
 

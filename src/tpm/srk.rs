@@ -6,8 +6,9 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use thiserror::Error;
 
-use super::wire::{self, Reader, WireError};
-use crate::pcr::Bank;
+use crate::base::bytes;
+use crate::base::bytes::{Reader, WireError};
+use crate::base::pcr::Bank;
 
 /// A persistent parent key: where it is, and which key it was when the token was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,9 +58,9 @@ impl Srk {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = self.handle.to_be_bytes().to_vec();
         // Neither can fail: a name has at most 66 bytes, and `new` bounds the public area.
-        let name = wire::push_sized(&mut out, &self.name);
+        let name = bytes::push_sized(&mut out, &self.name);
         out.extend_from_slice(&RESOURCE_KEY.to_be_bytes());
-        let public = wire::push_sized(&mut out, &self.public);
+        let public = bytes::push_sized(&mut out, &self.public);
         debug_assert!(name.is_ok() && public.is_ok());
         out
     }

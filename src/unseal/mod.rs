@@ -12,12 +12,13 @@ use base64ct::{Base64, Encoding};
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::base::secret::Secret;
 use crate::fence::Unfenced;
 use crate::luks::token::{Token, TokenError};
 use crate::luks::{HeaderError, Snapshot};
+use crate::policy;
 use crate::policy::mismatch::Mismatch;
-use crate::policy::{self, Plan, Refusal, Rules, State};
-use crate::secret::Secret;
+use crate::policy::{Plan, Refusal, Rules, State};
 use crate::tpm::{Tpm, TpmError};
 pub use reason::{Next, Reason, UnsealError};
 
@@ -51,7 +52,7 @@ impl Skipped {
     /// The reason in one line.
     #[must_use]
     pub fn text(&self) -> String {
-        let reason = crate::error::chain(&self.reason);
+        let reason = crate::base::error::chain(&self.reason);
         match &self.mismatch {
             Some(mismatch) => format!("{reason}: {mismatch}"),
             None => reason,

@@ -4,7 +4,7 @@
 use thiserror::Error;
 
 use super::Skipped;
-use crate::error::{Class, Failure};
+use crate::base::error::{Class, Failure};
 use crate::luks::HeaderError;
 use crate::luks::token::TokenError;
 use crate::policy::Refusal;

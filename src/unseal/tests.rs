@@ -3,11 +3,12 @@
 use serde_json::json;
 
 use super::*;
-use crate::error::Failure;
-use crate::hex;
+use crate::base::error::Failure;
+use crate::base::hex;
+use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use crate::luks::token::Literal;
-use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
-use crate::policy::key::{self, Exponent, PolicyKey};
+use crate::policy::key;
+use crate::policy::key::{Exponent, PolicyKey};
 use crate::policy::signature::Signatures;
 use crate::policy::{approved, literal};
 use crate::tpm::fake::FakeTpm;

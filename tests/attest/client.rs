@@ -3,7 +3,7 @@
 
 use cvm_unlock::attest::evidence::tpm::TpmEvidence;
 use cvm_unlock::attest::{AttestError, Attester, Key, ResourcePath, Settings, fetch_key};
-use cvm_unlock::error::Failure;
+use cvm_unlock::base::error::Failure;
 use serde_json::{Value, json};
 
 use crate::support::commands::names;
@@ -97,7 +97,7 @@ fn settings(servers: &[Value], change: impl FnOnce(&mut Value)) -> Settings {
 }
 
 fn chain(error: &AttestError) -> String {
-    cvm_unlock::error::chain(error)
+    cvm_unlock::base::error::chain(error)
 }
 
 #[test]

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use cvm_unlock::attest::Delivered;
-use cvm_unlock::error::Error;
+use cvm_unlock::base::error::Error;
+use cvm_unlock::base::secret::Secret;
 use cvm_unlock::luks::kbs_token::KbsToken;
 use cvm_unlock::luks::{FlagSet, Snapshot};
 use cvm_unlock::owner::PublicKey;
 use cvm_unlock::provision::kbs;
-use cvm_unlock::secret::Secret;
 use serde_json::{Value, json};
 
 use crate::support::encoding::{from_base64, hex};

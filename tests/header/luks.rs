@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 use std::io;
 
+use cvm_unlock::base::pcr::{Bank, Pcr};
+use cvm_unlock::base::source::Source;
 use cvm_unlock::luks::binding::Binding;
 use cvm_unlock::luks::proof::Proof;
 use cvm_unlock::luks::token::{Kind, Literal, PrimaryAlg, Token};
 use cvm_unlock::luks::{Cipher, Condition, Flag, FlagSet, Kdf, Segment, SegmentSize, Snapshot, emit};
-use cvm_unlock::pcr::{Bank, Pcr};
-use cvm_unlock::source::Source;
 use cvm_unlock::tpm::blob::Sealed;
 use cvm_unlock::tpm::srk::Srk;
 use serde_json::json;

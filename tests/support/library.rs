@@ -1,9 +1,9 @@
 //! The library's view of an emulated TPM, for tests below the executable.
 
-use cvm_unlock::error::Failure;
-use cvm_unlock::pcr::{Bank, Pcr, PcrMask, PcrValues};
+use cvm_unlock::base::error::Failure;
+use cvm_unlock::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
+use cvm_unlock::base::secret::Secret;
 use cvm_unlock::policy::literal;
-use cvm_unlock::secret::Secret;
 use cvm_unlock::tpm::blob::Sealed;
 use cvm_unlock::tpm::esapi::EsapiTpm;
 use cvm_unlock::tpm::{Parent, Step, Tpm, TpmError};

@@ -1,6 +1,6 @@
 //! The library's view of a volume's metadata.
 
-use cvm_unlock::error::Failure;
+use cvm_unlock::base::error::Failure;
 use cvm_unlock::luks::{FlagSet, Snapshot};
 
 use super::volumes::VOLUME;

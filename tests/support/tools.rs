@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use cvm_unlock::pcr::Bank;
+use cvm_unlock::base::pcr::Bank;
 use cvm_unlock::policy::key::{Exponent, PolicyKey};
 use cvm_unlock::policy::{approved, literal};
 use cvm_unlock::tpm::blob::Sealed;

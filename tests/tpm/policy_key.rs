@@ -3,14 +3,14 @@
 use std::fs;
 use std::path::PathBuf;
 
-use cvm_unlock::error::Failure;
+use cvm_unlock::base::error::Failure;
+use cvm_unlock::base::pcr::Bank;
+use cvm_unlock::base::secret::{Secret, VolumeKey};
+use cvm_unlock::base::uuid::Uuid;
 use cvm_unlock::fence::Unfenced;
 use cvm_unlock::fence::measurement_log::MeasurementLog;
-use cvm_unlock::luks::Uuid;
-use cvm_unlock::pcr::Bank;
 use cvm_unlock::policy::key::Exponent;
 use cvm_unlock::policy::{approved, literal};
-use cvm_unlock::secret::{Secret, VolumeKey};
 use cvm_unlock::tpm::blob::Sealed;
 use cvm_unlock::tpm::{Parent, Step, Tpm};
 use serde_json::json;

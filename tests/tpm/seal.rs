@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use cvm_unlock::pcr::Bank;
+use cvm_unlock::base::pcr::Bank;
 use cvm_unlock::policy::literal;
 use cvm_unlock::tpm::blob::Sealed;
 use cvm_unlock::tpm::srk::Srk;

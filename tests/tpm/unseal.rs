@@ -2,12 +2,13 @@
 
 use std::fs;
 
-use cvm_unlock::error::Failure;
+use cvm_unlock::base::error::Failure;
+use cvm_unlock::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
+use cvm_unlock::base::secret::{Secret, VolumeKey};
+use cvm_unlock::base::uuid::Uuid;
+use cvm_unlock::fence;
+use cvm_unlock::fence::Unfenced;
 use cvm_unlock::fence::measurement_log::MeasurementLog;
-use cvm_unlock::fence::{self, Unfenced};
-use cvm_unlock::luks::Uuid;
-use cvm_unlock::pcr::{Bank, Pcr, PcrMask, PcrValues};
-use cvm_unlock::secret::{Secret, VolumeKey};
 use cvm_unlock::tpm::blob::Sealed;
 use cvm_unlock::tpm::esapi::EsapiTpm;
 use cvm_unlock::tpm::{Device, Parent, Tpm};

@@ -6,10 +6,11 @@ use std::io::{self, Read};
 use std::time::Duration;
 use std::{fs, os::unix::fs::symlink};
 
+use cvm_unlock::base::error::Failure;
+use cvm_unlock::discover::guid::Guid;
 use cvm_unlock::discover::select::{CANDIDATES_LIMIT, Note};
 use cvm_unlock::discover::uevent::{Stationary, Wait, Woken};
-use cvm_unlock::discover::{Candidates, DiscoverError, Discovery, guid::Guid};
-use cvm_unlock::error::Failure;
+use cvm_unlock::discover::{Candidates, DiscoverError, Discovery};
 
 use crate::support::gpt_disk::{self, Part};
 use crate::support::tree::Tree;

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::protocol::{ReportData, Tee};
 use super::settings::{EvidenceKind, Settings};
-use crate::error::{Class, Failure};
+use crate::base::error::{Class, Failure};
 use crate::tpm::{Tpm, TpmError};
 
 /// A platform that can prove its state.

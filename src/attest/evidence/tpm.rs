@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::{Evidence, EvidenceError};
 use crate::attest::protocol::{ReportData, Tee};
-use crate::hex;
-use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
+use crate::base::hex;
+use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use crate::tpm::{Quote, Tpm, TpmError};
 
 /// The TPM as a platform. Once prepared, the attestation key stays in the TPM until this is dropped.

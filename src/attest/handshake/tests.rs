@@ -7,7 +7,7 @@ use crate::attest::evidence::{Evidence, EvidenceError};
 use crate::attest::fault::Next;
 use crate::attest::http::HttpError;
 use crate::attest::protocol::{Tee, body};
-use crate::error::Failure;
+use crate::base::error::Failure;
 use serde_json::json;
 
 const CHALLENGE: &str = include_str!("../../../tests/data/kbs/tpm-affirming/01-post-auth.response.txt");
@@ -68,7 +68,7 @@ impl Evidence for Plain {
     }
 
     fn collect(&mut self, report_data: &ReportData) -> Result<Value, EvidenceError> {
-        Ok(json!({"report_data": crate::hex::encode(report_data.field())}))
+        Ok(json!({"report_data": crate::base::hex::encode(report_data.field())}))
     }
 }
 
@@ -109,7 +109,7 @@ fn evidence_is_bound_to_the_nonce_and_the_key_that_are_sent() {
     let coordinate = |name: &str| runtime["tee-pubkey"][name].as_str().unwrap();
     let key = crate::attest::protocol::PublicJwk::from_coordinates(coordinate("x"), coordinate("y"));
     let nonce = Challenge::parse(body(CHALLENGE).as_bytes()).unwrap().nonce;
-    let expected = crate::hex::encode(ReportData::primary(&nonce, &key, "").field());
+    let expected = crate::base::hex::encode(ReportData::primary(&nonce, &key, "").field());
     assert_eq!(sent["tee-evidence"]["primary_evidence"]["report_data"], *expected);
     assert_eq!(sent["init-data"], Value::Null);
 }
@@ -131,9 +131,12 @@ fn evidence_of_other_devices_is_hashed_into_the_primarys_report_data() {
         runtime["y"].as_str().unwrap(),
     );
     let nonce = Challenge::parse(body(CHALLENGE).as_bytes()).unwrap().nonce;
-    let primary = crate::hex::encode(ReportData::primary(&nonce, &key, additional).field());
+    let primary = crate::base::hex::encode(ReportData::primary(&nonce, &key, additional).field());
     assert_eq!(sent["tee-evidence"]["primary_evidence"]["report_data"], *primary);
-    assert_eq!(devices["tpm"]["report_data"], *crate::hex::encode(ReportData::alone(&nonce, &key).field()));
+    assert_eq!(
+        devices["tpm"]["report_data"],
+        *crate::base::hex::encode(ReportData::alone(&nonce, &key).field())
+    );
     assert_eq!(sent["init-data"], json!({"format": "toml", "body": "version = \"0.1.0\""}));
 }
 

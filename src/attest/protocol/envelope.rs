@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::ProtocolError;
 use super::object::Object;
 use super::tee_key::{ALGORITHM, Point, SharedSecret, TeeKey};
-use crate::secret::Secret;
+use crate::base::secret::Secret;
 
 /// An envelope of the one kind that we open.
 pub struct Envelope {
@@ -122,9 +122,9 @@ const TAG: usize = 16;
 
 #[cfg(test)]
 mod tests {
-    use super::super::body;
     use super::*;
-    use crate::hex;
+    use crate::attest::protocol::body;
+    use crate::base::hex;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::luks::json::JsonError;
+use crate::base::json::JsonError;
 
 /// What is wrong with the bytes of an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

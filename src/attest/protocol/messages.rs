@@ -122,8 +122,8 @@ struct OldBody<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::body;
     use super::*;
+    use crate::attest::protocol::body;
     use serde_json::json;
 
     #[test]

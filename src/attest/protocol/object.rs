@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::error::{ProtocolError, excerpt};
-use crate::luks::json;
+use crate::base::json;
 
 /// The members of one message.
 pub(super) struct Object {
@@ -14,7 +14,7 @@ pub(super) struct Object {
 impl Object {
     /// Parses the message `what`.
     pub(super) fn parse(what: &'static str, bytes: &[u8]) -> Result<Self, ProtocolError> {
-        let value = json::parse(bytes).map_err(|source| ProtocolError::Json { what, source })?;
+        let value = json::parse_json(bytes).map_err(|source| ProtocolError::Json { what, source })?;
         Self::of(what, value)
     }
 

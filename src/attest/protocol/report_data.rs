@@ -61,7 +61,7 @@ const DIGEST: usize = 48;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hex;
+    use crate::base::hex;
     use base64ct::{Base64, Encoding};
 
     #[test]

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::luks::Uuid;
+use crate::base::uuid::Uuid;
 
 /// `repository/type/tag`, where the tag may contain `{uuid}`: the volume's LUKS UUID.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

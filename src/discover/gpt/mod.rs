@@ -16,7 +16,7 @@ use header::{Geometry, Header, PRIMARY_LBA, Place};
 
 use super::guid::Guid;
 use super::sector::SectorSize;
-use crate::source::Source;
+use crate::base::source::Source;
 
 /// A partition table.
 #[derive(Clone, Debug, PartialEq, Eq)]

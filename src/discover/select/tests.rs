@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 
-use super::super::gpt_disk::{self, Part};
-use super::super::sysfs::DeviceNumber;
 use super::*;
+use crate::discover::gpt_disk;
+use crate::discover::gpt_disk::Part;
+use crate::discover::sysfs::DeviceNumber;
 
 const ESP_UUID: &str = "11111111-1111-4111-8111-111111111111";
 const ROOT_UUID: &str = "22222222-2222-4222-8222-222222222222";

@@ -1,8 +1,10 @@
 use super::*;
 use serde_json::{Value, json};
 
+use crate::base::json::Json;
+use crate::base::uuid::Uuid;
 use crate::luks::metadata::{Bounds, Metadata};
-use crate::luks::{BinaryHeader, Condition, Flag, FlagSet, HeaderSize, Json, Label, Uuid};
+use crate::luks::{BinaryHeader, Condition, Flag, FlagSet, HeaderSize, Label};
 
 const VOLUME: u64 = 64 << 20;
 

@@ -1,9 +1,10 @@
-use super::super::{
-    BinaryHeader, Cipher, Condition, Digest, Entry, Flag, FlagSet, Hash, Label, Metadata, Segment,
-    SegmentSize, Uuid,
-};
 use super::*;
+use crate::base::uuid::Uuid;
 use crate::luks::kdf::tests::any_kdf;
+use crate::luks::{
+    BinaryHeader, Cipher, Condition, Digest, Entry, Flag, FlagSet, Hash, Label, Metadata, Segment,
+    SegmentSize,
+};
 use proptest::prelude::*;
 
 const VOLUME: u64 = 32 << 20;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::error::Failure;
+use crate::base::error::Failure;
 use proptest::prelude::*;
 use serde_json::json;
 

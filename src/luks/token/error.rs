@@ -2,8 +2,8 @@
 
 use thiserror::Error;
 
-use super::super::{HeaderError, proof};
-use crate::error::{Class, Failure};
+use crate::base::error::{Class, Failure};
+use crate::luks::{HeaderError, proof};
 use crate::tpm::blob::BlobError;
 use crate::tpm::srk::SrkError;
 

@@ -3,10 +3,10 @@
 use base64ct::{Base64, Encoding};
 use serde_json::{Value, json};
 
-use super::super::proof::{Proof, with_proof};
 use super::{PrimaryAlg, Signed, TYPE};
-use crate::hex;
-use crate::pcr::{Bank, Pcr, PcrMask};
+use crate::base::hex;
+use crate::base::pcr::{Bank, Pcr, PcrMask};
+use crate::luks::proof::{Proof, with_proof};
 use crate::tpm::blob::Sealed;
 use crate::tpm::srk::Srk;
 

@@ -10,9 +10,10 @@ use serde_json::Value;
 
 use super::HeaderError;
 use super::members::Members;
-use super::proof::{self, Proof};
-use crate::hex;
-use crate::pcr::{Bank, Pcr, PcrMask};
+use super::proof;
+use super::proof::Proof;
+use crate::base::hex;
+use crate::base::pcr::{Bank, Pcr, PcrMask};
 pub use crate::tpm::PrimaryAlg;
 use crate::tpm::blob::Sealed;
 use crate::tpm::srk::Srk;

@@ -1,7 +1,7 @@
-use super::super::proof::with_proof;
 use super::*;
-use crate::error::Failure;
+use crate::base::error::Failure;
 use crate::luks::binding::Binding;
+use crate::luks::proof::with_proof;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -145,7 +145,7 @@ proptest! {
             keyslot, sealed: &sealed, policy_digest: &policy, pcrs, bank, primary, srk: &srk, proof: proof.as_ref(),
         };
         let text = literal.to_json().to_string();
-        let token = Token::parse(9, &super::super::parse_json(text.as_bytes()).unwrap()).unwrap();
+        let token = Token::parse(9, &crate::base::json::parse_json(text.as_bytes()).unwrap()).unwrap();
         prop_assert_eq!((token.keyslot, token.pcrs, token.bank, token.primary), (keyslot, pcrs, Some(bank), primary));
         prop_assert_eq!((token.policy_digest, token.kind(), token.srk), (policy, Kind::Literal, Some(srk)));
         prop_assert_eq!(token.proof.map(|proof| *proof.binding.bytes()), mac);
@@ -156,7 +156,7 @@ proptest! {
     fn any_bytes_of_a_token_give_an_answer(position in 0..LITERAL_252.len(), byte in 32..127_u8) {
         let mut text = LITERAL_252.as_bytes().to_vec();
         text[position] = byte;
-        if let Ok(value) = super::super::parse_json(&text) {
+        if let Ok(value) = crate::base::json::parse_json(&text) {
             let _answer = Token::parse(0, &value);
         }
     }

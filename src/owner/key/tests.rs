@@ -2,8 +2,8 @@ use base64ct::{Base64, Encoding};
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::secret::Secret;
 use crate::owner::SigningKey;
-use crate::secret::Secret;
 
 fn signature(base64: &str) -> Signature {
     Signature::new(Base64::decode_vec(base64).unwrap()).unwrap()

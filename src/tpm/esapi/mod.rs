@@ -33,8 +33,8 @@ use super::rc::RcClass;
 use super::retry::{History, Next};
 use super::srk::Srk;
 use super::{AttestationKey, Banks, Parent, Quote, Step, Tpm, TpmError, Verb};
-use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
-use crate::secret::Secret;
+use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
+use crate::base::secret::Secret;
 
 /// An open TPM.
 pub struct EsapiTpm {

@@ -9,7 +9,7 @@ use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{CapabilityData, Digest, DigestValues, PcrSelectionList, PcrSlot};
 
 use super::{EsapiTpm, library};
-use crate::pcr::{Bank, Pcr, PcrMask, PcrValues};
+use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use crate::tpm::rc::RcClass;
 use crate::tpm::{Banks, TpmError, Verb};
 

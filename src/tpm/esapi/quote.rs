@@ -8,7 +8,7 @@ use tss_esapi::traits::{Marshall, UnMarshall};
 
 use super::pcr::selection_list;
 use super::{EsapiTpm, library};
-use crate::pcr::{Bank, PcrMask};
+use crate::base::pcr::{Bank, PcrMask};
 use crate::tpm::{AttestationKey, Quote, TpmError, Verb, template};
 
 impl EsapiTpm {
@@ -65,6 +65,6 @@ impl EsapiTpm {
         let message = attest.marshall().map_err(library(doing))?;
         let signature = signature.marshall().map_err(library(doing))?;
         Quote::new(message, signature, key)
-            .map_err(|error| TpmError::Library { doing, what: crate::error::chain(&error) })
+            .map_err(|error| TpmError::Library { doing, what: crate::base::error::chain(&error) })
     }
 }

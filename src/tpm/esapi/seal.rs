@@ -9,7 +9,7 @@ use tss_esapi::structures::{Public, SensitiveData};
 use tss_esapi::traits::{Marshall, UnMarshall};
 
 use super::{EsapiTpm, library};
-use crate::secret::Secret;
+use crate::base::secret::Secret;
 use crate::tpm::blob::Sealed;
 use crate::tpm::rc::RcClass;
 use crate::tpm::srk::Srk;

@@ -11,7 +11,7 @@ use tss_esapi::structures::{Digest, SymmetricDefinition};
 use super::approval::Ticket;
 use super::pcr::selection_list;
 use super::{EsapiTpm, library};
-use crate::secret::Secret;
+use crate::base::secret::Secret;
 use crate::tpm::{Step, TpmError, Verb};
 
 impl EsapiTpm {
