@@ -5,9 +5,9 @@
 //! which unseals here and binds a volume of his.
 
 use crate::config::Authentic;
-use crate::luks::binding::VolumeKeyDigest;
-use crate::luks::proof::Proof;
-use crate::owner::KeyId;
+use crate::format::luks::binding::VolumeKeyDigest;
+use crate::format::owner_key::KeyId;
+use crate::format::token::claims::Proof;
 
 /// What the proofs come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,8 +110,9 @@ fn by_configuration(
 mod tests {
     use super::*;
     use crate::base::secret::{Secret, VolumeKey};
-    use crate::luks::binding::Binding;
-    use crate::owner::{PublicKey, Signature, SigningKey};
+    use crate::format::luks::binding::Binding;
+    use crate::format::owner_key::{PublicKey, Signature};
+    use crate::provision::signing_key::SigningKey;
 
     const MESSAGE: &[u8] = b"message";
 

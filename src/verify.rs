@@ -12,12 +12,13 @@ use crate::base::secret::{Secret, VolumeKey};
 use crate::base::warning::Warning;
 use crate::config::{Authentic, Config, Policy};
 use crate::cryptsetup::{CryptError, Detached};
-use crate::luks::binding::VolumeKeyDigest;
-use crate::luks::kbs_token::KbsToken;
-use crate::luks::proof::Proof;
-use crate::luks::token::Token;
-use crate::luks::{HeaderError, KeyslotArea, Snapshot, binding, emit};
-use crate::unseal::{Unsealed, passphrase};
+use crate::format::luks::binding::VolumeKeyDigest;
+use crate::format::luks::{HeaderError, KeyslotArea, Snapshot, binding, emit};
+use crate::format::token::claims::Proof;
+use crate::format::token::key_broker::KbsToken;
+use crate::format::token::passphrase::passphrase;
+use crate::format::token::systemd_tpm2::Token;
+use crate::unseal::Unsealed;
 
 /// A volume key that opened the snapshot's digest, and the header from which it may be mapped.
 pub struct Verified {

@@ -12,17 +12,17 @@ use cvm_unlock::base::json::{Json, parse_json};
 use cvm_unlock::base::secret::Secret;
 use cvm_unlock::base::source::Source;
 use cvm_unlock::config::Config;
-use cvm_unlock::discover::gpt::Table;
-use cvm_unlock::discover::sector::SectorSize;
-use cvm_unlock::luks::kbs_token::KbsToken;
-use cvm_unlock::luks::token::Token;
-use cvm_unlock::luks::{Flag, FlagSet, Segment, SegmentSize, Snapshot, emit};
+use cvm_unlock::format::gpt::Table;
+use cvm_unlock::format::gpt::sector::SectorSize;
+use cvm_unlock::format::luks::{Flag, FlagSet, Segment, SegmentSize, Snapshot, emit};
+use cvm_unlock::format::owner_key::PublicKey;
+use cvm_unlock::format::pcr_signature::Signatures;
+use cvm_unlock::format::token::key_broker::KbsToken;
+use cvm_unlock::format::token::systemd_tpm2::Token;
+use cvm_unlock::format::tpm2::blob::Sealed;
+use cvm_unlock::format::tpm2::srk::Srk;
 use cvm_unlock::network::{of_networkd, of_resolv_conf};
-use cvm_unlock::owner::PublicKey;
 use cvm_unlock::policy::key::PolicyKey;
-use cvm_unlock::policy::signature::Signatures;
-use cvm_unlock::tpm::blob::Sealed;
-use cvm_unlock::tpm::srk::Srk;
 use sha2::{Digest, Sha256};
 
 /// One parser.

@@ -13,7 +13,7 @@ use crate::base::error::{Class, Failure};
 use crate::cryptsetup::{CryptError, Detached};
 use crate::discover::Candidate;
 use crate::fence::Fenced;
-use crate::luks::Snapshot;
+use crate::format::luks::Snapshot;
 use crate::sys::dm;
 use crate::verify::Verified;
 

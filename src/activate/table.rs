@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::discover::Candidate;
-use crate::luks::{Flag, Snapshot};
+use crate::format::luks::{Flag, Snapshot};
 use crate::sys::dm::Table;
 
 /// The intended mapping, from validated values only.

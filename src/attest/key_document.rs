@@ -14,8 +14,8 @@ use thiserror::Error;
 
 use crate::base::error::{Class, Failure};
 use crate::base::secret::Secret;
-use crate::luks::binding::VolumeKeyDigest;
-use crate::unseal;
+use crate::format::luks::binding::VolumeKeyDigest;
+use crate::format::token::passphrase::passphrase;
 
 /// What opens a keyslot.
 pub struct Delivered {
@@ -58,14 +58,14 @@ impl Delivered {
         let secret = secret.ok_or(KeyDocumentError::Secret)?;
         let pin = document.volume_key.map(|digits| VolumeKeyDigest::try_from(digits.to_owned()));
         let volume_key = pin.transpose().map_err(|_| KeyDocumentError::VolumeKey)?;
-        Ok(Self { passphrase: unseal::passphrase(&secret), binding_key: Some(secret), volume_key })
+        Ok(Self { passphrase: passphrase(&secret), binding_key: Some(secret), volume_key })
     }
 }
 
 /// The key document of a secret of 32 bytes.
 #[must_use]
 pub fn write(secret: &Secret, volume_key: &VolumeKeyDigest) -> Secret {
-    let (passphrase, pin) = (unseal::passphrase(secret), volume_key.to_string());
+    let (passphrase, pin) = (passphrase(secret), volume_key.to_string());
     let pieces = [
         format!(r#"{{"cvm-unlock":{VERSION},"secret":""#).as_bytes(),
         passphrase.expose(),

@@ -13,9 +13,10 @@ use crate::attest::{AttestError, Attester, Fault, ReportData, Settings};
 use crate::base::error::Error;
 use crate::base::hex;
 use crate::config::Config;
+use crate::format::tpm2::attestation_key::AttestationKey;
 use crate::network::Network;
 use crate::tpm::esapi::EsapiTpm;
-use crate::tpm::{AttestationKey, Device, Tpm};
+use crate::tpm::{Device, Tpm};
 
 /// Options of `attest`.
 #[derive(Debug, Default)]

@@ -7,8 +7,8 @@ use std::path::Path;
 use super::UsageError;
 use crate::base::error::Error;
 use crate::base::secret::Secret;
-use crate::owner::SigningKey;
-use crate::policy::signature::Signatures;
+use crate::format::pcr_signature::Signatures;
+use crate::provision::signing_key::SigningKey;
 
 /// The owner's private key.
 pub(super) fn signing_key(path: &Path) -> Result<SigningKey, Error> {
@@ -17,7 +17,7 @@ pub(super) fn signing_key(path: &Path) -> Result<SigningKey, Error> {
 
 /// Signed policies: of the file that was named, or of where systemd looks for them.
 pub(super) fn signatures(root: &Path, named: Option<&Path>) -> Result<Signatures, Error> {
-    let (signatures, unreadable) = crate::signature_files::load(root, named)?;
+    let (signatures, unreadable) = crate::policy::files::load(root, named)?;
     for error in unreadable {
         log::warn!("{}", crate::base::error::chain(&error));
     }

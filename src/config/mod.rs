@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::attest::Settings;
 use crate::base::error::{Class, Failure};
-use crate::luks::FlagSet;
-use crate::luks::binding::VolumeKeyDigest;
-use crate::owner::PublicKey;
+use crate::format::luks::FlagSet;
+use crate::format::luks::binding::VolumeKeyDigest;
+use crate::format::owner_key::PublicKey;
 pub use mount::{MountOptions, MountWord, RootMount};
 pub use timeout::DeviceTimeout;
 

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::efivar::{EfivarError, LoaderPartition};
-use super::gpt::{GptError, Table};
-use super::guid::Guid;
+use super::loader::{EfivarError, LoaderPartition};
 use super::select::{CANDIDATES_LIMIT, DiskFacts, Note, TableError};
 use super::sysfs::SysfsError;
 use super::uevent::WaitError;
 use crate::base::error::{Class, Failure};
+use crate::format::efi::guid::Guid;
+use crate::format::gpt::{GptError, Table};
 
 /// Discovery failed.
 #[derive(Debug, thiserror::Error)]

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 
-use super::gpt::{GptError, Partition, Table};
-use super::guid::Guid;
-use super::sector::SectorSize;
 use super::select::is_root;
 use crate::base::error::{Class, Failure};
 use crate::base::source::Source;
+use crate::format::efi::guid::Guid;
+use crate::format::gpt::sector::SectorSize;
+use crate::format::gpt::{GptError, Partition, Table};
 
 /// Where a LUKS2 volume is, or should be, inside a file or device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,8 +171,8 @@ const LUKS_MAGIC: &[u8; 6] = b"LUKS\xba\xbe";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::discover::gpt_disk;
-    use crate::discover::gpt_disk::Part;
+    use crate::format::gpt::gpt_disk;
+    use crate::format::gpt::gpt_disk::Part;
 
     const UUID: &str = "22222222-2222-4222-8222-222222222222";
     const OTHER_UUID: &str = "33333333-3333-4333-8333-333333333333";

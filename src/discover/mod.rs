@@ -4,16 +4,9 @@
 //! the report and does not stop another disk.
 
 pub mod device;
-pub mod efivar;
 mod error;
-pub mod gpt;
-#[cfg(test)]
-#[path = "../../tests/support/gpt_disk.rs"]
-#[expect(unreachable_pub, reason = "shared with the black-box tests")]
-mod gpt_disk;
-pub mod guid;
 pub mod image;
-pub mod sector;
+pub mod loader;
 pub mod select;
 pub mod sysfs;
 pub mod uevent;
@@ -25,10 +18,10 @@ use std::time::Duration;
 
 pub use error::{DiscoverError, Seen};
 
-use efivar::LoaderPartition;
-use gpt::Table;
-use guid::Guid;
-use sector::SectorSize;
+use crate::format::efi::guid::Guid;
+use crate::format::gpt::Table;
+use crate::format::gpt::sector::SectorSize;
+use loader::LoaderPartition;
 use select::CANDIDATES_LIMIT;
 use select::{Decision, DiskFacts, Note, Proposal, Selection, TableError};
 pub use sysfs::Instance;

@@ -5,11 +5,11 @@
 
 use std::fmt;
 
-use super::efivar::LoaderPartition;
-use super::gpt::{Copy, GptError, Partition, Table};
-use super::guid::Guid;
-use super::sector::SectorSize;
+use super::loader::LoaderPartition;
 use super::sysfs::{Disk, Instance, KernelPartition};
+use crate::format::efi::guid::Guid;
+use crate::format::gpt::sector::SectorSize;
+use crate::format::gpt::{Copy, GptError, Partition, Table};
 
 /// What is known of one disk.
 #[derive(Debug)]

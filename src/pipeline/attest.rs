@@ -15,9 +15,9 @@ use crate::attest::{AttestError, Attester, Delivered, Key, ResourcePath, Setting
 use crate::base::error::{Class, Error, Failure};
 use crate::base::source::Source;
 use crate::base::warning::Warning;
-use crate::luks::Snapshot;
-use crate::luks::kbs_token::KbsToken;
-use crate::luks::token::TokenError;
+use crate::format::luks::Snapshot;
+use crate::format::token::TokenError;
+use crate::format::token::key_broker::KbsToken;
 use crate::network::Network;
 use crate::report::{Report, TokenReport};
 use crate::tpm::Tpm;

@@ -103,7 +103,7 @@ impl Scope {
 mod tests {
     use super::*;
     use crate::attest::Fault;
-    use crate::luks::token::TokenError;
+    use crate::format::token::TokenError;
     use crate::policy::Refusal;
     use crate::tpm::Verb;
     use crate::unseal::{Next, Skipped};
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_keyslot_that_is_refused_is_final_as_the_whole_header_is() {
-        let refused = refused(crate::luks::HeaderError::NoSuchKeyslot(3).into());
+        let refused = refused(crate::format::luks::HeaderError::NoSuchKeyslot(3).into());
         assert_eq!(Fallback::after(&refused), Fallback::Final);
     }
 

@@ -24,13 +24,13 @@ use crate::discover::{Candidate, Discovery};
 use crate::fence;
 use crate::fence::measurement_log::MeasurementLog;
 use crate::fence::{Fenced, Unfenced};
-use crate::luks::Snapshot;
-use crate::luks::token::{Kind, Token};
+use crate::format::luks::Snapshot;
+use crate::format::pcr_signature::Signatures;
+use crate::format::token::systemd_tpm2::{Kind, Token};
 use crate::policy;
-use crate::policy::signature::Signatures;
+use crate::policy::files;
 use crate::policy::{Rules, State};
 use crate::report::{FenceReport, Outcome, Report};
-use crate::signature_files;
 use crate::tpm::esapi::EsapiTpm;
 use crate::tpm::readings::Readings;
 use crate::tpm::{Device, TpmError};
@@ -173,7 +173,7 @@ impl Host<'_> {
         if !tokens.iter().any(|token| token.kind() == Kind::Signed) {
             return Ok(Signatures::default());
         }
-        let (signatures, unusable) = signature_files::load(self.root, self.signature)?;
+        let (signatures, unusable) = files::load(self.root, self.signature)?;
         for error in unusable {
             report.warn(Warning::new(error.slug(), crate::base::error::chain(&error)));
         }

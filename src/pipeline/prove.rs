@@ -9,7 +9,7 @@ use super::{BrokerError, Headed, Host, SelectError, Trial};
 use crate::base::error::{Error, Failure};
 use crate::base::source::Source;
 use crate::discover::Candidate;
-use crate::luks::Snapshot;
+use crate::format::luks::Snapshot;
 use crate::report::{Report, TokenReport, VolumeReport};
 use crate::unseal::{Tokens, UnsealError, Unsealed};
 use crate::verify;

@@ -9,7 +9,7 @@ use std::fmt;
 use super::digests;
 use super::key::PolicyKey;
 use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
-use crate::luks::token::{Kind, Token};
+use crate::format::token::systemd_tpm2::{Kind, Token};
 
 /// What is known about a policy that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,8 +115,8 @@ fn differences(enrolled: &PcrValues, now: &PcrValues) -> Vec<Difference> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::luks::binding::Binding;
-    use crate::luks::proof::Proof;
+    use crate::format::luks::binding::Binding;
+    use crate::format::token::claims::Proof;
     use crate::policy::tests::token;
     use proptest::prelude::*;
 

@@ -1,21 +1,21 @@
 //! What a token's policy demands of the TPM. A token and signatures, written by the host, PCR values and the measured
 //! configuration's rules come in; the ordered policy steps go out, or the reason why we do not even ask. Pure.
 
-pub mod approved;
+pub mod files;
 pub mod key;
-pub mod literal;
 pub mod mismatch;
-pub mod pcrs;
+pub mod pcr_choice;
 mod refusal;
-pub mod signature;
 
 use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
-use crate::luks::token::{Kind, Signed, Token};
+use crate::format::pcr_signature::{Signatures, Subject};
+use crate::format::token::systemd_tpm2::{Kind, Signed, Token};
+use crate::format::tpm2::parent::Parent;
+use crate::format::tpm2::step::{Authorization, Step};
+use crate::format::tpm2::{policy_authorize, policy_pcr};
 use crate::tpm::readings::Readings;
-use crate::tpm::{Authorization, Parent, Step};
 use key::{Exponent, PolicyKey};
 pub use refusal::Refusal;
-use signature::{Signatures, Subject};
 
 /// What the measured configuration allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,9 +60,9 @@ impl Plan {
     /// The digest that a TPM with these PCR values would come to; `None` if it would refuse, or a value is not known.
     #[must_use]
     pub fn digest(&self, readings: &Readings) -> Option<[u8; 32]> {
-        self.steps.iter().try_fold(literal::EMPTY, |digest, step| match step {
-            Step::Pcr(bank, mask) => Some(literal::extend(digest, &readings.get(*bank, *mask)?)),
-            Step::Authorize(authorization) => approved::extend(digest, authorization),
+        self.steps.iter().try_fold(policy_pcr::EMPTY, |digest, step| match step {
+            Step::Pcr(bank, mask) => Some(policy_pcr::extend(digest, &readings.get(*bank, *mask)?)),
+            Step::Authorize(authorization) => policy_authorize::extend(digest, authorization),
         })
     }
 }
@@ -122,7 +122,7 @@ pub fn plan(token: &Token, rules: &Rules, state: &State) -> Result<Plan, Refusal
         Kind::Unbound | Kind::Literal | Kind::Signed => {}
     }
     if token.policy_digest != token.sealed.facts().auth_policy
-        || (token.policy_digest == literal::EMPTY) != (kind == Kind::Unbound)
+        || (token.policy_digest == policy_pcr::EMPTY) != (kind == Kind::Unbound)
     {
         return Err(Refusal::Inconsistent);
     }
@@ -151,12 +151,14 @@ pub fn plan(token: &Token, rules: &Rules, state: &State) -> Result<Plan, Refusal
 /// The policy digests that `token` may have if the PCRs it names by value are `values`: two with a signed policy, as
 /// its key can be written in two ways.
 fn digests(token: &Token, key: Option<&PolicyKey>, values: &PcrValues) -> Vec<(Exponent, [u8; 32])> {
-    let reference = approved::reference(token.signed.as_ref().and_then(|signed| signed.reference.as_deref()));
-    let before =
-        |exponent| key.map_or(literal::EMPTY, |key| approved::digest(&key.name(exponent), &reference));
+    let reference =
+        policy_authorize::reference(token.signed.as_ref().and_then(|signed| signed.reference.as_deref()));
+    let before = |exponent| {
+        key.map_or(policy_pcr::EMPTY, |key| policy_authorize::digest(&key.name(exponent), &reference))
+    };
     let digest = |exponent| match values.mask().is_empty() {
         true => before(exponent),
-        false => literal::extend(before(exponent), values),
+        false => policy_pcr::extend(before(exponent), values),
     };
     [Exponent::Explicit, Exponent::Default].map(|exponent| (exponent, digest(exponent))).to_vec()
 }
@@ -180,7 +182,7 @@ fn signed_steps(token: &Token, signed: &Signed, bank: Bank, state: &State) -> Re
         fingerprint: *key.fingerprint(),
         reference: signed.reference.clone(),
     };
-    let approved = literal::digest(&values(signed.pcrs)?);
+    let approved = policy_pcr::digest(&values(signed.pcrs)?);
     let Some(approval) = state.signatures.find(&subject, &approved) else {
         let others = state.signatures.about(&subject).count();
         return Err(Refusal::NotSigned { subject: Box::new(subject), others });
@@ -189,7 +191,7 @@ fn signed_steps(token: &Token, signed: &Signed, bank: Bank, state: &State) -> Re
         key: key.public(exponent),
         name: key.name(exponent),
         approved,
-        reference: approved::reference(signed.reference.as_deref()),
+        reference: policy_authorize::reference(signed.reference.as_deref()),
         signature: approval.signature.clone(),
     };
     Ok(vec![Step::Pcr(bank, signed.pcrs), Step::Authorize(Box::new(authorization))])

@@ -3,10 +3,10 @@
 use thiserror::Error;
 
 use super::key::KeyError;
-use super::signature::Subject;
 use crate::base::error::{Class, Failure};
 use crate::base::hex;
 use crate::base::pcr::{Bank, PcrMask};
+use crate::format::pcr_signature::Subject;
 
 /// Why a token is not tried.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

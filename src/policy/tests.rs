@@ -8,8 +8,8 @@ use crate::base::error::Failure;
 use crate::base::hex;
 use crate::base::pcr::{PcrMask, PcrValues};
 use crate::base::secret::Secret;
-use crate::luks::token::Literal;
-use crate::tpm::PrimaryAlg;
+use crate::format::token::systemd_tpm2::Literal;
+use crate::format::tpm2::template::PrimaryAlg;
 use crate::tpm::Tpm;
 use crate::tpm::fake::FakeTpm;
 
@@ -26,7 +26,7 @@ pub(super) fn token(pcrs: &[u8]) -> Value {
     for pcr in mask(pcrs).iter() {
         values.insert(pcr, vec![0; 32]).unwrap();
     }
-    let policy_digest = literal::digest(&values);
+    let policy_digest = policy_pcr::digest(&values);
     let (sealed, srk) =
         FakeTpm::new(&Bank::ALL).seal(&Secret::new(vec![1; 32]), &policy_digest, None).unwrap();
     Literal {

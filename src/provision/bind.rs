@@ -8,17 +8,17 @@ use serde::Serialize;
 use super::metadata::Metadata;
 use super::open;
 use super::seal::{prove, try_proof};
+use super::signing_key::SigningKey;
 use super::target::Target;
 use crate::base::error::{Class, Error, Failure};
 use crate::base::pcr::Pcr;
 use crate::base::warning::Warning;
-use crate::luks::binding;
-use crate::luks::binding::VolumeKeyDigest;
-use crate::luks::proof::with_proof;
-use crate::luks::token::Token;
-use crate::luks::{FlagSet, Snapshot};
-use crate::owner::SigningKey;
-use crate::policy::signature::Signatures;
+use crate::format::luks::binding;
+use crate::format::luks::binding::VolumeKeyDigest;
+use crate::format::luks::{FlagSet, Snapshot};
+use crate::format::pcr_signature::Signatures;
+use crate::format::token::claims::with_proof;
+use crate::format::token::systemd_tpm2::Token;
 use crate::tpm::Tpm;
 
 /// What to bind.

@@ -17,15 +17,15 @@ use super::open::{Key, Opened};
 use super::recovery;
 use super::recovery::RecoveryKey;
 use super::seal::{Made, Seal, SealError, SealedSlot};
+use super::signing_key::SigningKey;
 use super::target::Target;
 use super::wipe;
 use super::wipe::{Slots, Wipe};
 use crate::base::error::Error;
 use crate::base::secret::Secret;
 use crate::base::warning::Warning;
-use crate::luks::binding::VolumeKeyDigest;
-use crate::luks::{FlagSet, Snapshot, emit};
-use crate::owner::SigningKey;
+use crate::format::luks::binding::VolumeKeyDigest;
+use crate::format::luks::{FlagSet, Snapshot, emit};
 use crate::tpm::Tpm;
 use crate::verify;
 

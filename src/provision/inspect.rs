@@ -16,11 +16,12 @@ use crate::base::pcr::{Pcr, PcrMask};
 use crate::base::secret::Secret;
 use crate::base::source::Window;
 use crate::discover::image;
-use crate::luks::binding::VolumeKeyDigest;
-use crate::luks::kbs_token::KbsToken;
-use crate::luks::proof::Proof;
-use crate::luks::token::{Token, TokenError};
-use crate::luks::{Entry, FlagSet, HeaderError, Kdf, Snapshot};
+use crate::format::luks::binding::VolumeKeyDigest;
+use crate::format::luks::{Entry, FlagSet, HeaderError, Kdf, Snapshot};
+use crate::format::token::TokenError;
+use crate::format::token::claims::Proof;
+use crate::format::token::key_broker::KbsToken;
+use crate::format::token::systemd_tpm2::Token;
 
 /// What a volume says about itself. All of it is the host's to write, except that the volume key's digest is computed.
 #[derive(Debug, Serialize)]
@@ -174,7 +175,7 @@ impl Header {
             data_offset: segment.offset,
             data_bytes: snapshot.data_bytes(),
             sector_size: segment.sector_size,
-            flags: snapshot.flags().iter().map(crate::luks::Flag::name).collect(),
+            flags: snapshot.flags().iter().map(crate::format::luks::Flag::name).collect(),
             keyslots: snapshot.keyslots().iter().map(|(number, entry)| (*number, Slot::of(entry))).collect(),
             tokens: snapshot
                 .tokens()

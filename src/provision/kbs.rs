@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::metadata::Metadata;
 use super::seal::{SealError, prove, random_secret};
+use super::signing_key::SigningKey;
 use crate::attest::protocol::ResourceTemplate;
 use crate::attest::{Delivered, ResourcePath, key_document};
 use crate::base::error::{Class, Error, Failure};
@@ -18,12 +19,12 @@ use crate::base::secret::{Secret, VolumeKey};
 use crate::base::source::Source;
 use crate::base::warning::Warning;
 use crate::config::{Authentic, Config};
-use crate::luks::Snapshot;
-use crate::luks::binding;
-use crate::luks::binding::VolumeKeyDigest;
-use crate::luks::kbs_token::KbsToken;
-use crate::owner::{PublicKey, SigningKey};
-use crate::unseal::passphrase;
+use crate::format::luks::Snapshot;
+use crate::format::luks::binding;
+use crate::format::luks::binding::VolumeKeyDigest;
+use crate::format::owner_key::PublicKey;
+use crate::format::token::key_broker::KbsToken;
+use crate::format::token::passphrase::passphrase;
 use crate::verify;
 
 /// What to enrol for a key broker.

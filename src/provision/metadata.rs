@@ -19,7 +19,7 @@ use super::transition::{Change, Step};
 use crate::base::error::{Class, Failure};
 use crate::base::secret::{Secret, VolumeKey};
 use crate::cryptsetup::{fd_path, quieten};
-use crate::luks::{Condition, FlagSet, HeaderError, Snapshot};
+use crate::format::luks::{Condition, FlagSet, HeaderError, Snapshot};
 
 /// The metadata of one volume: what the disk held, and what it shall hold.
 pub(super) struct Metadata {

@@ -9,6 +9,7 @@ mod metadata;
 mod open;
 pub mod recovery;
 pub mod seal;
+pub mod signing_key;
 mod target;
 mod transition;
 pub mod wipe;

@@ -9,26 +9,27 @@ use zeroize::Zeroizing;
 use super::danger;
 use super::metadata::Metadata;
 use super::open;
+use super::signing_key::SigningKey;
 use crate::base::error::{Class, Error, Failure};
 use crate::base::hex;
 use crate::base::pcr::{Pcr, PcrMask, PcrValues};
 use crate::base::secret::{Secret, VolumeKey};
 use crate::base::warning::Warning;
 use crate::config::{Authentic, Policy};
-use crate::luks::Snapshot;
-use crate::luks::binding;
-use crate::luks::binding::Binding;
-use crate::luks::proof::Proof;
-use crate::luks::token::{Literal, Signed, Token, with_signed};
-use crate::owner::SigningKey;
+use crate::format::luks::Snapshot;
+use crate::format::luks::binding;
+use crate::format::luks::binding::Binding;
+use crate::format::pcr_signature::Signatures;
+use crate::format::token::claims::Proof;
+use crate::format::token::passphrase::passphrase;
+use crate::format::token::systemd_tpm2::{Literal, Signed, Token, with_signed};
+use crate::format::tpm2::blob::Sealed;
+use crate::format::tpm2::srk::Srk;
+use crate::format::tpm2::template::PrimaryAlg;
+use crate::format::tpm2::{policy_authorize, policy_pcr};
 use crate::policy::key::{Exponent, KeyError, PolicyKey};
-use crate::policy::pcrs::PcrChoice;
-use crate::policy::signature::Signatures;
-use crate::policy::{approved, literal};
-use crate::tpm::blob::Sealed;
-use crate::tpm::srk::Srk;
-use crate::tpm::{PrimaryAlg, Tpm};
-use crate::unseal::passphrase;
+use crate::policy::pcr_choice::PcrChoice;
+use crate::tpm::Tpm;
 use crate::verify;
 
 /// What to seal to.
@@ -114,10 +115,10 @@ impl Made {
         let current = values.iter().all(|(pcr, value)| live.get(pcr) == Some(value));
         // As systemd orders it: what is signed, then what is bound by value.
         let signed = request.signed.clone();
-        let before = signed.as_ref().map_or(literal::EMPTY, |signed| {
-            approved::digest(&signed.key.name(Exponent::Explicit), &approved::reference(None))
+        let before = signed.as_ref().map_or(policy_pcr::EMPTY, |signed| {
+            policy_authorize::digest(&signed.key.name(Exponent::Explicit), &policy_authorize::reference(None))
         });
-        let policy = literal::extend(before, &values);
+        let policy = policy_pcr::extend(before, &values);
         let secret = random_secret()?;
         let (sealed, srk) = tpm.seal(&secret, &policy, request.parent)?;
         Ok((Self { secret, sealed, srk, policy, values, signed, current }, warning))

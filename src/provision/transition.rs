@@ -5,7 +5,7 @@
 //! header names any more. A cut leaves the old header or the new one in at least one valid copy, and every keyslot that
 //! either of them names is complete.
 
-use crate::luks::{Condition, renumber};
+use crate::format::luks::{Condition, renumber};
 
 /// One step; each has to be done before the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ const BLOCK: usize = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::luks::Damage;
+    use crate::format::luks::Damage;
 
     const HEADER: usize = 0x4000;
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::recovery;
 use crate::base::error::{Class, Failure};
-use crate::luks::kbs_token;
+use crate::format::token::key_broker;
 
 /// What to wipe, before one looks at a volume.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Wipe {
                 Selector::Password => chosen.extend(slots.old.difference(&of_kind(slots.tokens, |_| true))),
                 Selector::Recovery => chosen.extend(with(recovery::TYPE)),
                 Selector::Tpm2 => chosen.extend(with(TPM2)),
-                Selector::Kbs => chosen.extend(with(kbs_token::TYPE)),
+                Selector::Kbs => chosen.extend(with(key_broker::TYPE)),
             }
         }
         chosen.retain(|number| slots.old.contains(number));
@@ -165,7 +165,7 @@ mod tests {
             (0, token(TPM2, 1)),
             (1, token(recovery::TYPE, 2)),
             (2, token("clevis", 3)),
-            (3, token(kbs_token::TYPE, 6)),
+            (3, token(key_broker::TYPE, 6)),
         ]
         .into()
     }

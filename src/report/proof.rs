@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::authentic::Authenticity;
 use crate::base::pcr::{Pcr, PcrMask};
-use crate::luks::token::Token;
+use crate::format::token::systemd_tpm2::Token;
 
 /// What the volume has proved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

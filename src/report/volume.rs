@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AttestationReport, PolicyReport, ProofReport};
 use crate::base::error::Error;
-use crate::luks::token::Token;
+use crate::format::token::systemd_tpm2::Token;
 #[cfg(feature = "native")]
 use crate::verify::Proven;
 

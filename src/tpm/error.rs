@@ -4,9 +4,9 @@ use std::io;
 
 use thiserror::Error;
 
-use super::rc::RcClass;
 use super::verb::Verb;
 use crate::base::error::{Class, Failure};
+use crate::format::tpm2::rc::RcClass;
 
 /// Why the TPM did not do what we asked for.
 #[derive(Debug, Error)]

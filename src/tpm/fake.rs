@@ -6,12 +6,17 @@ use std::collections::BTreeMap;
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
-use super::blob::Sealed;
-use super::srk::Srk;
-use super::{AttestationKey, Banks, Parent, Quote, Step, Tpm, TpmError, Verb, template};
+use super::{Banks, Tpm, TpmError, Verb};
 use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use crate::base::secret::Secret;
-use crate::policy::{approved, literal};
+use crate::format::tpm2::attestation_key::AttestationKey;
+use crate::format::tpm2::blob::Sealed;
+use crate::format::tpm2::parent::Parent;
+use crate::format::tpm2::quote::Quote;
+use crate::format::tpm2::srk::Srk;
+use crate::format::tpm2::step::Step;
+use crate::format::tpm2::template;
+use crate::format::tpm2::{policy_authorize, policy_pcr};
 
 /// The fake; every field may be set by a test.
 pub(crate) struct FakeTpm {
@@ -94,16 +99,16 @@ impl Tpm for FakeTpm {
 
     fn unseal(&mut self, sealed: &Sealed, _parent: &Parent, steps: &[Step]) -> Result<Secret, TpmError> {
         self.enter(Verb::Load)?;
-        let mut policy = literal::EMPTY;
+        let mut policy = policy_pcr::EMPTY;
         for step in steps {
             match step {
                 Step::Pcr(bank, mask) => {
                     self.enter(Verb::PolicyPcr)?;
-                    policy = literal::extend(policy, &self.values(*bank, *mask)?);
+                    policy = policy_pcr::extend(policy, &self.values(*bank, *mask)?);
                 }
                 Step::Authorize(authorization) => {
                     self.enter(Verb::PolicyAuthorize)?;
-                    policy = approved::extend(policy, authorization).ok_or(TpmError::PcrChanged)?;
+                    policy = policy_authorize::extend(policy, authorization).ok_or(TpmError::PcrChanged)?;
                 }
             }
         }
@@ -130,7 +135,7 @@ impl Tpm for FakeTpm {
         public.extend_from_slice(&[0x00, 0x20]);
         public.extend_from_slice(&[0x77; 32]);
         self.secrets.push((private.clone(), secret.expose().to_vec()));
-        let parent = template::Primary::Srk(super::PrimaryAlg::Ecc).public();
+        let parent = template::Primary::Srk(crate::format::tpm2::template::PrimaryAlg::Ecc).public();
         Ok((Sealed::new(private, public, None).unwrap(), Srk::new(template::SRK_HANDLE, parent).unwrap()))
     }
 

@@ -2,35 +2,28 @@
 //!
 //! The host can hide a TPM, or hand us one of its own: what answers here vouches for nothing by itself.
 
-pub mod attestation_key;
-pub mod blob;
 pub mod device;
 pub mod error;
 #[cfg(feature = "native")]
 pub mod esapi;
 #[cfg(test)]
 pub(crate) mod fake;
-pub mod quote;
-pub mod rc;
 pub mod readings;
 pub mod retry;
-pub mod srk;
-pub mod template;
 mod verb;
 
-pub use attestation_key::AttestationKey;
 pub use device::Device;
 pub use error::TpmError;
-pub use quote::Quote;
-pub use template::PrimaryAlg;
 pub use verb::Verb;
-
-use sha2::{Digest, Sha256};
 
 use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use crate::base::secret::Secret;
-use blob::Sealed;
-use srk::Srk;
+use crate::format::tpm2::attestation_key::AttestationKey;
+use crate::format::tpm2::blob::Sealed;
+use crate::format::tpm2::parent::Parent;
+use crate::format::tpm2::quote::Quote;
+use crate::format::tpm2::srk::Srk;
+use crate::format::tpm2::step::Step;
 
 /// The few things that we ask of a TPM. An implementation leaves nothing behind in the TPM, whatever the outcome; what
 /// [`Tpm::hold_attestation_key`] keeps there is its caller's to release.
@@ -113,45 +106,4 @@ pub struct Banks {
     pub unknown: Vec<u16>,
     /// Active banks that leave PCR 15 out.
     pub without_fence: Vec<Bank>,
-}
-
-/// The key below which an object is sealed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Parent {
-    /// A persistent key, as the token describes it: a consistency check against the TPM's, never a pin.
-    Persistent(Srk),
-    /// The primary key that systemd derived at each use, before it had a storage root key (up to v253).
-    Legacy(PrimaryAlg),
-}
-
-/// One step of a policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// `TPM2_PolicyPCR`: the PCRs as they are now.
-    Pcr(Bank, PcrMask),
-    /// `TPM2_PolicyAuthorize`: what the steps before came to is what a key approved.
-    Authorize(Box<Authorization>),
-}
-
-/// A policy that a key approved. The TPM checks the signature and gives a ticket for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Authorization {
-    /// The key's marshalled `TPMT_PUBLIC`: RSA.
-    pub key: Vec<u8>,
-    /// The key's name.
-    pub name: Vec<u8>,
-    /// The digest of the approved policy.
-    pub approved: [u8; 32],
-    /// `policyRef`.
-    pub reference: Vec<u8>,
-    /// RSASSA-PKCS1-v1_5 with SHA-256 over [`Authorization::message`].
-    pub signature: Vec<u8>,
-}
-
-impl Authorization {
-    /// The digest that the key signed: `H(approved policy ‖ policyRef)` (TPM 2.0 Part 3, 23.16.1).
-    #[must_use]
-    pub fn message(&self) -> [u8; 32] {
-        Sha256::new().chain_update(self.approved).chain_update(&self.reference).finalize().into()
-    }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::error::WAITED;
-use super::rc::RcClass;
+use crate::format::tpm2::rc::RcClass;
 
 /// What happened to one command so far.
 #[derive(Clone, Copy, Debug, Default)]

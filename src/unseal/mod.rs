@@ -8,14 +8,15 @@ mod reason;
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 
-use base64ct::{Base64, Encoding};
 use serde_json::Value;
 use thiserror::Error;
 
 use crate::base::secret::Secret;
 use crate::fence::Unfenced;
-use crate::luks::token::{Token, TokenError};
-use crate::luks::{HeaderError, Snapshot};
+use crate::format::luks::{HeaderError, Snapshot};
+use crate::format::token::TokenError;
+use crate::format::token::passphrase::passphrase;
+use crate::format::token::systemd_tpm2::Token;
 use crate::policy;
 use crate::policy::mismatch::Mismatch;
 use crate::policy::{Plan, Refusal, Rules, State};
@@ -171,16 +172,6 @@ impl Unsealed {
     pub fn passphrase(&self) -> Secret {
         passphrase(&self.secret)
     }
-}
-
-/// The passphrase of a keyslot whose sealed secret is `secret`.
-#[must_use]
-pub fn passphrase(secret: &Secret) -> Secret {
-    let mut buffer = vec![0; Base64::encoded_len(secret.expose())];
-    // The buffer has the length that the library asks for, so encoding cannot fail; an empty passphrase opens nothing.
-    let length = Base64::encode(secret.expose(), &mut buffer).map_or(0, str::len);
-    buffer.truncate(length);
-    Secret::new(buffer)
 }
 
 type Failed = (Reason, Option<Mismatch>);

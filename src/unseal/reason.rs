@@ -5,8 +5,8 @@ use thiserror::Error;
 
 use super::Skipped;
 use crate::base::error::{Class, Failure};
-use crate::luks::HeaderError;
-use crate::luks::token::TokenError;
+use crate::format::luks::HeaderError;
+use crate::format::token::TokenError;
 use crate::policy::Refusal;
 use crate::tpm::TpmError;
 

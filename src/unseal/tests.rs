@@ -1,18 +1,20 @@
 //! The stage against a fake TPM: which token is taken, what is said about the others.
 
+use base64ct::{Base64, Encoding};
 use serde_json::json;
 
 use super::*;
 use crate::base::error::Failure;
 use crate::base::hex;
 use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
-use crate::luks::token::Literal;
+use crate::format::pcr_signature::Signatures;
+use crate::format::token::systemd_tpm2::Literal;
+use crate::format::tpm2::template::PrimaryAlg;
+use crate::format::tpm2::{policy_authorize, policy_pcr};
 use crate::policy::key;
 use crate::policy::key::{Exponent, PolicyKey};
-use crate::policy::signature::Signatures;
-use crate::policy::{approved, literal};
+use crate::tpm::Verb;
 use crate::tpm::fake::FakeTpm;
-use crate::tpm::{PrimaryAlg, Verb};
 
 const STRICT: Rules = Rules { allow_unbound: false, require_fence: true };
 const SECRET: [u8; 32] = [0xfb; 32];
@@ -22,7 +24,7 @@ fn token(tpm: &mut FakeTpm, keyslot: u32, byte: u8) -> Value {
     let mut values = PcrValues::new(Bank::Sha256);
     values.insert(Pcr::new(7).unwrap(), vec![byte; 32]).unwrap();
     values.insert(Pcr::FENCE, vec![0; 32]).unwrap();
-    let policy_digest = literal::digest(&values);
+    let policy_digest = policy_pcr::digest(&values);
     let (sealed, srk) = tpm.seal(&Secret::copy_of(&SECRET), &policy_digest, None).unwrap();
     let pcrs: PcrMask = values.mask();
     let (bank, primary) = (Bank::Sha256, PrimaryAlg::Ecc);
@@ -120,8 +122,8 @@ fn signed(tpm: &mut FakeTpm, values_of_11: &[u8]) -> (Value, Signatures) {
     let key = PolicyKey::from_pem(key::PEM).unwrap();
     let mut fence = PcrValues::new(Bank::Sha256);
     fence.insert(Pcr::FENCE, vec![0; 32]).unwrap();
-    let authorized = approved::digest(&key.name(Exponent::Explicit), &[]);
-    let policy = literal::extend(authorized, &fence);
+    let authorized = policy_authorize::digest(&key.name(Exponent::Explicit), &[]);
+    let policy = policy_pcr::extend(authorized, &fence);
     let (sealed, srk) = tpm.seal(&Secret::copy_of(&SECRET), &policy, None).unwrap();
     let mut token = token(tpm, 3, 0);
     token["tpm2-blob"] = Base64::encode_string(&sealed.to_bytes()).into();
@@ -133,7 +135,7 @@ fn signed(tpm: &mut FakeTpm, values_of_11: &[u8]) -> (Value, Signatures) {
     let entry = |byte: &u8| {
         let mut values = PcrValues::new(Bank::Sha256);
         values.insert(Pcr::new(11).unwrap(), vec![*byte; 32]).unwrap();
-        let (pkfp, pol) = (hex::encode(key.fingerprint()), hex::encode(&literal::digest(&values)));
+        let (pkfp, pol) = (hex::encode(key.fingerprint()), hex::encode(&policy_pcr::digest(&values)));
         json!({"pcrs": [11], "pkfp": pkfp, "pol": pol, "sig": "WlpaWg=="})
     };
     let entries: Vec<Value> = values_of_11.iter().map(entry).collect();

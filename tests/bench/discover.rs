@@ -20,8 +20,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use cvm_unlock::discover::Discovery;
-use cvm_unlock::discover::guid::Guid;
 use cvm_unlock::discover::uevent::Stationary;
+use cvm_unlock::format::efi::guid::Guid;
 use gpt_disk::Part;
 use tree::Tree;
 

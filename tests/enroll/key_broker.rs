@@ -9,9 +9,9 @@ use std::process::Command;
 use cvm_unlock::attest::Delivered;
 use cvm_unlock::base::error::Error;
 use cvm_unlock::base::secret::Secret;
-use cvm_unlock::luks::kbs_token::KbsToken;
-use cvm_unlock::luks::{FlagSet, Snapshot};
-use cvm_unlock::owner::PublicKey;
+use cvm_unlock::format::luks::{FlagSet, Snapshot};
+use cvm_unlock::format::owner_key::PublicKey;
+use cvm_unlock::format::token::key_broker::KbsToken;
 use cvm_unlock::provision::kbs;
 use serde_json::{Value, json};
 

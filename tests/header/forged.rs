@@ -1,7 +1,7 @@
 //! LUKS2 metadata of cryptsetup's, forged: refused with its own slug, or read in one way only.
 
 use cvm_unlock::base::error::Failure;
-use cvm_unlock::luks::{Condition, FlagSet, Snapshot, emit};
+use cvm_unlock::format::luks::{Condition, FlagSet, Snapshot, emit};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::json;

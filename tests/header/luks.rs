@@ -5,12 +5,13 @@ use std::io;
 
 use cvm_unlock::base::pcr::{Bank, Pcr};
 use cvm_unlock::base::source::Source;
-use cvm_unlock::luks::binding::Binding;
-use cvm_unlock::luks::proof::Proof;
-use cvm_unlock::luks::token::{Kind, Literal, PrimaryAlg, Token};
-use cvm_unlock::luks::{Cipher, Condition, Flag, FlagSet, Kdf, Segment, SegmentSize, Snapshot, emit};
-use cvm_unlock::tpm::blob::Sealed;
-use cvm_unlock::tpm::srk::Srk;
+use cvm_unlock::format::luks::binding::Binding;
+use cvm_unlock::format::luks::{Cipher, Condition, Flag, FlagSet, Kdf, Segment, SegmentSize, Snapshot, emit};
+use cvm_unlock::format::token::claims::Proof;
+use cvm_unlock::format::token::systemd_tpm2::{Kind, Literal, Token};
+use cvm_unlock::format::tpm2::blob::Sealed;
+use cvm_unlock::format::tpm2::srk::Srk;
+use cvm_unlock::format::tpm2::template::PrimaryAlg;
 use serde_json::json;
 
 use crate::support::forge::Forge;

@@ -1,7 +1,7 @@
 //! What we would map, against cryptsetup's own reading: volumes are formatted with any of the options that we accept; then cryptsetup
 //! reports the same about the canonical header that we write as about the one that it wrote itself.
 
-use cvm_unlock::luks::{Flag, FlagSet, SegmentSize, Snapshot, emit};
+use cvm_unlock::format::luks::{Flag, FlagSet, SegmentSize, Snapshot, emit};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::io;
 
 use cvm_unlock::base::source::Source;
-use cvm_unlock::luks::{FlagSet, Snapshot};
+use cvm_unlock::format::luks::{FlagSet, Snapshot};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
@@ -141,7 +141,7 @@ fn any_patchwork_of_two_disks_is_one_or_the_other_or_refused() {
 fn a_keyslot_area_that_is_swapped_after_the_header_was_read_gives_the_right_key_or_none() {
     use cvm_unlock::base::secret::Secret;
     use cvm_unlock::cryptsetup::Detached;
-    use cvm_unlock::luks::emit;
+    use cvm_unlock::format::luks::emit;
 
     let (sound, others) = volumes();
     let snapshot = read(&sound).unwrap();

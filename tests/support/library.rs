@@ -3,10 +3,12 @@
 use cvm_unlock::base::error::Failure;
 use cvm_unlock::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use cvm_unlock::base::secret::Secret;
-use cvm_unlock::policy::literal;
-use cvm_unlock::tpm::blob::Sealed;
+use cvm_unlock::format::tpm2::blob::Sealed;
+use cvm_unlock::format::tpm2::parent::Parent;
+use cvm_unlock::format::tpm2::policy_pcr;
+use cvm_unlock::format::tpm2::step::Step;
 use cvm_unlock::tpm::esapi::EsapiTpm;
-use cvm_unlock::tpm::{Parent, Step, Tpm, TpmError};
+use cvm_unlock::tpm::{Tpm, TpmError};
 
 use super::swtpm::Swtpm;
 
@@ -38,7 +40,7 @@ impl Enrolled {
     pub fn new(swtpm: &Swtpm, bank: Bank) -> Self {
         let mut tpm = open(swtpm);
         let mask = mask(&[7, 15]);
-        let policy = literal::digest(&current(&mut tpm, bank, mask));
+        let policy = policy_pcr::digest(&current(&mut tpm, bank, mask));
         let (sealed, srk) = tpm.seal(&Secret::copy_of(SECRET), &policy, None).unwrap();
         Self { sealed, parent: Parent::Persistent(srk), steps: vec![Step::Pcr(bank, mask)] }
     }

@@ -1,7 +1,7 @@
 //! The library's view of a volume's metadata.
 
 use cvm_unlock::base::error::Failure;
-use cvm_unlock::luks::{FlagSet, Snapshot};
+use cvm_unlock::format::luks::{FlagSet, Snapshot};
 
 use super::volumes::VOLUME;
 

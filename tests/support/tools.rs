@@ -3,11 +3,12 @@
 use std::fs;
 
 use cvm_unlock::base::pcr::Bank;
+use cvm_unlock::format::tpm2::blob::Sealed;
+use cvm_unlock::format::tpm2::parent::Parent;
+use cvm_unlock::format::tpm2::srk::Srk;
+use cvm_unlock::format::tpm2::step::{Authorization, Step};
+use cvm_unlock::format::tpm2::{policy_authorize, policy_pcr};
 use cvm_unlock::policy::key::{Exponent, PolicyKey};
-use cvm_unlock::policy::{approved, literal};
-use cvm_unlock::tpm::blob::Sealed;
-use cvm_unlock::tpm::srk::Srk;
-use cvm_unlock::tpm::{Authorization, Parent, Step};
 
 use super::library::{SECRET, current, mask, open};
 use super::swtpm::Swtpm;
@@ -59,11 +60,11 @@ impl Tools {
     /// The digest of the present PCR 11.
     pub fn approved(&self) -> [u8; 32] {
         let values = current(&mut open(&self.tpm), Bank::Sha256, mask(&[11]));
-        literal::digest(&values)
+        policy_pcr::digest(&values)
     }
 
     pub fn steps(&self, exponent: Exponent, reference: Option<&str>) -> Vec<Step> {
-        let (approved, reference) = (self.approved(), approved::reference(reference));
+        let (approved, reference) = (self.approved(), policy_authorize::reference(reference));
         let signature = self.sign(&approved, &reference);
         let (key, name) = (self.key.public(exponent), self.key.name(exponent));
         let authorization = Authorization { key, name, approved, reference, signature };

@@ -9,10 +9,12 @@ use cvm_unlock::base::secret::{Secret, VolumeKey};
 use cvm_unlock::base::uuid::Uuid;
 use cvm_unlock::fence::Unfenced;
 use cvm_unlock::fence::measurement_log::MeasurementLog;
+use cvm_unlock::format::tpm2::blob::Sealed;
+use cvm_unlock::format::tpm2::parent::Parent;
+use cvm_unlock::format::tpm2::step::Step;
+use cvm_unlock::format::tpm2::{policy_authorize, policy_pcr};
 use cvm_unlock::policy::key::Exponent;
-use cvm_unlock::policy::{approved, literal};
-use cvm_unlock::tpm::blob::Sealed;
-use cvm_unlock::tpm::{Parent, Step, Tpm};
+use cvm_unlock::tpm::Tpm;
 use serde_json::json;
 
 use crate::support::commands;
@@ -33,11 +35,11 @@ fn what_tpm2_tools_seal_to_a_policy_key_we_unseal_with_and_without_reference_in_
         let parent = tools.parent("ecc256:aes128cfb", handle);
         tools.load_key(exponent);
         tools.tpm.tool("tpm2_flushcontext -t");
-        tools.policy(&approved::reference(reference), Some("sha256:15"));
+        tools.policy(&policy_authorize::reference(reference), Some("sha256:15"));
         assert_eq!(fs::read(tools.tpm.file("policy")).unwrap(), {
             let zero = open(&tools.tpm).read_pcrs(&[(Bank::Sha256, mask(&[15]))]).unwrap().remove(0);
-            literal::extend(
-                approved::digest(&tools.key.name(exponent), &approved::reference(reference)),
+            policy_pcr::extend(
+                policy_authorize::digest(&tools.key.name(exponent), &policy_authorize::reference(reference)),
                 &zero,
             )
         });
@@ -127,7 +129,7 @@ fn volume(
         "pcrs": [11],
         "pkfp": hex(tools.key.fingerprint()),
         "pol": hex(&approved),
-        "sig": base64(&tools.sign(&approved, &approved::reference(reference))),
+        "sig": base64(&tools.sign(&approved, &policy_authorize::reference(reference))),
     });
     if let Some(reference) = reference {
         token["tpm2_pubkey_ref"] = reference.into();
@@ -151,7 +153,7 @@ fn a_volume_of_systemd_262_opens_with_policy_reference_and_own_parent_key_or_imp
     let parent = tools.parent("ecc256:aes128cfb", 0x8100_0042);
     tools.load_key(Exponent::Explicit);
     tools.tpm.tool("tpm2_flushcontext -t");
-    tools.policy(&approved::reference(Some("initrd")), Some("sha256:15"));
+    tools.policy(&policy_authorize::reference(Some("initrd")), Some("sha256:15"));
     tools.tpm.tool(
         "tpm2_create -C 0x81000042 -u public -r private -L policy -i secret -a fixedtpm|fixedparent|noda",
     );

@@ -3,10 +3,12 @@
 use std::fs;
 
 use cvm_unlock::base::pcr::Bank;
-use cvm_unlock::policy::literal;
-use cvm_unlock::tpm::blob::Sealed;
-use cvm_unlock::tpm::srk::Srk;
-use cvm_unlock::tpm::{Parent, PrimaryAlg, Step};
+use cvm_unlock::format::tpm2::blob::Sealed;
+use cvm_unlock::format::tpm2::parent::Parent;
+use cvm_unlock::format::tpm2::policy_pcr;
+use cvm_unlock::format::tpm2::srk::Srk;
+use cvm_unlock::format::tpm2::step::Step;
+use cvm_unlock::format::tpm2::template::PrimaryAlg;
 
 use crate::support::library::{Enrolled, SECRET, current, mask, open};
 use crate::support::swtpm::Swtpm;
@@ -84,7 +86,7 @@ fn policy_digests_are_those_of_tpm2_tools() {
     ] {
         let list: Vec<String> = pcrs.iter().map(u8::to_string).collect();
         policy_of_pcrs(&swtpm, &format!("{bank}:{}", list.join(",")));
-        let ours = literal::digest(&current(&mut open(&swtpm), bank, mask(&pcrs)));
+        let ours = policy_pcr::digest(&current(&mut open(&swtpm), bank, mask(&pcrs)));
         assert_eq!(fs::read(swtpm.file("policy")).unwrap(), ours, "{bank} {pcrs:?}");
     }
 }

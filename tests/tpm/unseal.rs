@@ -9,9 +9,10 @@ use cvm_unlock::base::uuid::Uuid;
 use cvm_unlock::fence;
 use cvm_unlock::fence::Unfenced;
 use cvm_unlock::fence::measurement_log::MeasurementLog;
-use cvm_unlock::tpm::blob::Sealed;
+use cvm_unlock::format::tpm2::blob::Sealed;
+use cvm_unlock::format::tpm2::parent::Parent;
 use cvm_unlock::tpm::esapi::EsapiTpm;
-use cvm_unlock::tpm::{Device, Parent, Tpm};
+use cvm_unlock::tpm::{Device, Tpm};
 
 use crate::support::library::{Enrolled, SECRET, current, mask, open};
 use crate::support::swtpm::Swtpm;

@@ -7,10 +7,10 @@ use std::time::Duration;
 use std::{fs, os::unix::fs::symlink};
 
 use cvm_unlock::base::error::Failure;
-use cvm_unlock::discover::guid::Guid;
 use cvm_unlock::discover::select::{CANDIDATES_LIMIT, Note};
 use cvm_unlock::discover::uevent::{Stationary, Wait, Woken};
 use cvm_unlock::discover::{Candidates, DiscoverError, Discovery};
+use cvm_unlock::format::efi::guid::Guid;
 
 use crate::support::gpt_disk::{self, Part};
 use crate::support::tree::Tree;

@@ -9,7 +9,8 @@ use super::{Evidence, EvidenceError};
 use crate::attest::protocol::{ReportData, Tee};
 use crate::base::hex;
 use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
-use crate::tpm::{Quote, Tpm, TpmError};
+use crate::format::tpm2::quote::Quote;
+use crate::tpm::{Tpm, TpmError};
 
 /// The TPM as a platform. Once prepared, the attestation key stays in the TPM until this is dropped.
 pub struct TpmEvidence<'a> {

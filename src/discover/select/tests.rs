@@ -1,9 +1,9 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::discover::gpt_disk;
-use crate::discover::gpt_disk::Part;
 use crate::discover::sysfs::DeviceNumber;
+use crate::format::gpt::gpt_disk;
+use crate::format::gpt::gpt_disk::Part;
 
 const ESP_UUID: &str = "11111111-1111-4111-8111-111111111111";
 const ROOT_UUID: &str = "22222222-2222-4222-8222-222222222222";
@@ -155,7 +155,7 @@ fn a_partition_that_the_kernel_has_not_made_yet_is_waited_for() {
 #[test]
 fn a_broken_table_does_not_stop_other_disks() {
     let mut broken = facts("vda", &[esp(), root()]);
-    let fault = super::super::gpt::Fault::Overlap;
+    let fault = crate::format::gpt::Fault::Overlap;
     broken.table = Err(GptError::Invalid { primary: fault, backup: fault }.into());
     let mut blank = facts("vdb", &[]);
     blank.table = Err(GptError::Missing.into());

@@ -11,7 +11,8 @@ use tss_esapi::traits::UnMarshall;
 use tss_esapi::tss2_esys::TPMT_TK_VERIFIED;
 
 use super::{EsapiTpm, library};
-use crate::tpm::{Authorization, Step, TpmError, Verb};
+use crate::format::tpm2::step::{Authorization, Step};
+use crate::tpm::{TpmError, Verb};
 
 /// A ticket that can be used again: the library's own type cannot be copied.
 #[derive(Clone, Copy)]

@@ -27,14 +27,18 @@ use tss_esapi::structures::CapabilityData;
 use tss_esapi::tcti_ldr::{DeviceConfig, ServerAddress, TctiNameConf, TpmSimulatorConfig};
 use tss_esapi::{Context, Error};
 
-use super::blob::Sealed;
 use super::device::{Device, Opening, is_managed};
-use super::rc::RcClass;
 use super::retry::{History, Next};
-use super::srk::Srk;
-use super::{AttestationKey, Banks, Parent, Quote, Step, Tpm, TpmError, Verb};
+use super::{Banks, Tpm, TpmError, Verb};
 use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use crate::base::secret::Secret;
+use crate::format::tpm2::attestation_key::AttestationKey;
+use crate::format::tpm2::blob::Sealed;
+use crate::format::tpm2::parent::Parent;
+use crate::format::tpm2::quote::Quote;
+use crate::format::tpm2::rc::RcClass;
+use crate::format::tpm2::srk::Srk;
+use crate::format::tpm2::step::Step;
 
 /// An open TPM.
 pub struct EsapiTpm {

@@ -7,10 +7,11 @@ use tss_esapi::structures::{EncryptedSecret, Private, Public, SymmetricDefinitio
 use tss_esapi::traits::{Marshall, UnMarshall};
 
 use super::{EsapiTpm, library};
-use crate::tpm::blob::Sealed;
-use crate::tpm::srk::{Srk, name_of};
-use crate::tpm::template::Primary;
-use crate::tpm::{Parent, TpmError, Verb};
+use crate::format::tpm2::blob::Sealed;
+use crate::format::tpm2::parent::Parent;
+use crate::format::tpm2::srk::{Srk, name_of};
+use crate::format::tpm2::template::Primary;
+use crate::tpm::{TpmError, Verb};
 
 impl EsapiTpm {
     /// Loads `sealed` below its parent: with one command where the token names a persistent key that is there.

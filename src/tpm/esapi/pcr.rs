@@ -10,7 +10,7 @@ use tss_esapi::structures::{CapabilityData, Digest, DigestValues, PcrSelectionLi
 
 use super::{EsapiTpm, library};
 use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
-use crate::tpm::rc::RcClass;
+use crate::format::tpm2::rc::RcClass;
 use crate::tpm::{Banks, TpmError, Verb};
 
 impl EsapiTpm {

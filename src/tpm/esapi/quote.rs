@@ -9,7 +9,10 @@ use tss_esapi::traits::{Marshall, UnMarshall};
 use super::pcr::selection_list;
 use super::{EsapiTpm, library};
 use crate::base::pcr::{Bank, PcrMask};
-use crate::tpm::{AttestationKey, Quote, TpmError, Verb, template};
+use crate::format::tpm2::attestation_key::AttestationKey;
+use crate::format::tpm2::quote::Quote;
+use crate::format::tpm2::template;
+use crate::tpm::{TpmError, Verb};
 
 impl EsapiTpm {
     /// The attestation key: the one that is held, or else derived for this verb.

@@ -10,10 +10,10 @@ use tss_esapi::traits::{Marshall, UnMarshall};
 
 use super::{EsapiTpm, library};
 use crate::base::secret::Secret;
-use crate::tpm::blob::Sealed;
-use crate::tpm::rc::RcClass;
-use crate::tpm::srk::Srk;
-use crate::tpm::template::{Primary, PrimaryAlg, SRK_HANDLE, sealed_object};
+use crate::format::tpm2::blob::Sealed;
+use crate::format::tpm2::rc::RcClass;
+use crate::format::tpm2::srk::Srk;
+use crate::format::tpm2::template::{Primary, PrimaryAlg, SRK_HANDLE, sealed_object};
 use crate::tpm::{TpmError, Verb};
 
 impl EsapiTpm {

@@ -12,7 +12,8 @@ use super::approval::Ticket;
 use super::pcr::selection_list;
 use super::{EsapiTpm, library};
 use crate::base::secret::Secret;
-use crate::tpm::{Step, TpmError, Verb};
+use crate::format::tpm2::step::Step;
+use crate::tpm::{TpmError, Verb};
 
 impl EsapiTpm {
     /// Satisfies the policy in one session, salted with `parent`, and unseals through that very session: it

@@ -1,0 +1,79 @@
+//! Why a token cannot be read: each reason with its slug.
+
+use thiserror::Error;
+
+use crate::base::error::{Class, Failure};
+use crate::format::luks::HeaderError;
+use crate::format::tpm2::blob::BlobError;
+use crate::format::tpm2::srk::SrkError;
+
+/// Why a token cannot be read.
+#[derive(Debug, Error)]
+pub enum TokenError {
+    /// A token of something else; not a fault.
+    #[error("Token is of another type")]
+    OtherType,
+    /// A member is missing or of the wrong type.
+    #[error(transparent)]
+    Member(#[from] HeaderError),
+    /// Not exactly one keyslot.
+    #[error("Token does not name exactly one keyslot")]
+    Keyslots,
+    /// Objects and policy digests do not match, or there are too many.
+    #[error("Token has not one or two sealed objects, each with its policy digest")]
+    Shards,
+    /// The sealed object.
+    #[error("Token's sealed object cannot be read")]
+    Blob(#[from] BlobError),
+    /// The parent key.
+    #[error("Token's parent key cannot be read")]
+    Srk(#[from] SrkError),
+    /// The policy digest is not 32 bytes in hexadecimal.
+    #[error("Token's policy digest is not that of SHA-256")]
+    PolicyDigest,
+    /// A list of PCRs with something else in it.
+    #[error("Token's PCRs are not numbers from 0 to 23")]
+    Pcrs,
+    /// A bank that we do not know.
+    #[error("Token's PCR bank is unknown")]
+    Bank,
+    /// A parent key algorithm that we do not know.
+    #[error("Token's primary algorithm is unknown")]
+    PrimaryAlg,
+    /// A signed policy without its key, or with one that is not text.
+    #[error("Token's signed policy has no usable public key")]
+    Signed,
+    /// A path that is too long, or that cannot be shown.
+    #[error("Token's path is not 1 to 386 printable characters")]
+    Path,
+    /// Our own member is of another version, or not what we write.
+    #[error("Token's cvm-unlock member is not of version {}", VERSION)]
+    Ours,
+}
+
+impl Failure for TokenError {
+    fn slug(&self) -> &'static str {
+        match self {
+            Self::OtherType => "token-other-type",
+            Self::Member(_) => "token-malformed",
+            Self::Keyslots => "token-keyslots",
+            Self::Shards => "token-shards",
+            Self::Blob(_) => "token-blob",
+            Self::Srk(_) => "token-srk",
+            Self::PolicyDigest => "token-policy-digest",
+            Self::Pcrs => "token-pcrs",
+            Self::Bank => "token-bank",
+            Self::PrimaryAlg => "token-primary-alg",
+            Self::Signed => "token-signed",
+            Self::Path => "token-path",
+            Self::Ours => "token-binding",
+        }
+    }
+
+    fn class(&self) -> Class {
+        Class::Data
+    }
+}
+
+/// The version of our own member.
+pub(super) const VERSION: u32 = 1;

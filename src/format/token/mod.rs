@@ -1,0 +1,10 @@
+//! Tokens of LUKS2 headers: what a keyslot's passphrase is sealed to, or who keeps it, and what the token claims to prove.
+
+pub mod claims;
+mod error;
+pub mod key_broker;
+pub mod passphrase;
+mod prelude;
+pub mod systemd_tpm2;
+
+pub use error::TokenError;

@@ -1,0 +1,12 @@
+//! Structures of the TPM 2.0 Library specification, as they lie on disks, come in evidence and go into policies.
+
+pub mod attestation_key;
+pub mod blob;
+pub mod parent;
+pub mod policy_authorize;
+pub mod policy_pcr;
+pub mod quote;
+pub mod rc;
+pub mod srk;
+pub mod step;
+pub mod template;
