@@ -15,15 +15,14 @@
 //! later one.
 
 pub mod attest;
-pub mod authentic;
 pub mod base;
 pub mod config;
 pub mod discover;
 pub mod fence;
 pub mod format;
-pub mod journal;
 pub mod network;
 pub mod policy;
+pub mod prove;
 pub mod report;
 pub mod sys;
 pub mod tpm;
@@ -39,5 +38,3 @@ pub mod cryptsetup;
 pub mod pipeline;
 #[cfg(feature = "native")]
 pub mod provision;
-#[cfg(feature = "native")]
-pub mod verify;

@@ -14,8 +14,8 @@ use crate::cryptsetup::{CryptError, Detached};
 use crate::discover::Candidate;
 use crate::fence::Fenced;
 use crate::format::luks::Snapshot;
+use crate::prove::Verified;
 use crate::sys::dm;
-use crate::verify::Verified;
 
 pub use publish::{Published, publish};
 pub use table::Difference;

@@ -40,7 +40,7 @@ pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
     if let Err(error) = report.write(&common.root) {
         log::error!("{}", crate::base::error::chain(&error));
     }
-    if let Err(error) = crate::journal::send(&common.root, &report) {
+    if let Err(error) = crate::report::journal::send(&common.root, &report) {
         log::warn!("Sending the journal entry: {error}");
     }
     outcome?;

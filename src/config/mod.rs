@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::attest::Settings;
 use crate::base::error::{Class, Failure};
+use crate::fence::waiver::TpmRequirement;
 use crate::format::luks::FlagSet;
-use crate::format::luks::binding::VolumeKeyDigest;
-use crate::format::owner_key::PublicKey;
+use crate::prove::settings::{Authentic, Policy, ProofRules};
 pub use mount::{MountOptions, MountWord, RootMount};
 pub use timeout::DeviceTimeout;
 
@@ -43,70 +43,6 @@ pub struct Config {
     /// Which key brokers to ask when the TPM will not unseal; without it, none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kbs: Option<Settings>,
-}
-
-/// Whether a TPM has to be there. A host can hide one, so its absence is final unless the image says otherwise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TpmRequirement {
-    /// Without a TPM the boot fails.
-    #[default]
-    Required,
-    /// No TPM is asked, even if there is one: the key broker alone decides, by the evidence of another platform.
-    None,
-}
-
-/// The measured configuration's word that no TPM takes part: nothing can be unsealed, and there is no PCR to fence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Waiver(());
-
-impl TpmRequirement {
-    /// The waiver, if the configuration gives one.
-    #[must_use]
-    pub const fn waiver(self) -> Option<Waiver> {
-        match self {
-            Self::Required => None,
-            Self::None => Some(Waiver(())),
-        }
-    }
-}
-
-/// The switches of the design's section on integrity, authenticity and single use.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Policy {
-    /// The volume must prove that it is ours, by what `authentic` names.
-    pub require_authentic: bool,
-    /// The keyslot's metadata must be bound to the sealed secret.
-    pub require_binding: bool,
-    /// The sealed secret's policy must contain PCR 15, so that it cannot be unsealed twice in a boot.
-    pub require_fence: bool,
-    /// Tokens without any policy may open the volume.
-    pub allow_unbound: bool,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self { require_authentic: true, require_binding: true, require_fence: true, allow_unbound: false }
-    }
-}
-
-/// Proofs of authenticity: one of them suffices. A volume that its host made has none.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Authentic {
-    /// Volumes by their volume key's digest, 64 hexadecimal digits each.
-    pub volume_keys: Vec<VolumeKeyDigest>,
-    /// Public keys of the owner, PEM text each: they vouch for a keyslot by a signature in its token.
-    pub owner_keys: Vec<PublicKey>,
-    /// Whether a key broker vouches for the volumes whose keys it releases. Without it, they need one of the other proofs, too.
-    pub key_broker: bool,
-}
-
-impl Default for Authentic {
-    fn default() -> Self {
-        Self { volume_keys: Vec::new(), owner_keys: Vec::new(), key_broker: true }
-    }
 }
 
 /// How a failed boot ends.
@@ -147,6 +83,12 @@ impl Config {
             ),
             _ => None,
         }
+    }
+
+    /// What a volume is measured by.
+    #[must_use]
+    pub const fn proof_rules(&self) -> ProofRules<'_> {
+        ProofRules { policy: &self.policy, trusted: &self.authentic }
     }
 
     /// Whether no volume at all can prove itself.

@@ -19,10 +19,10 @@ use crate::format::luks::Snapshot;
 use crate::format::token::TokenError;
 use crate::format::token::key_broker::KbsToken;
 use crate::network::Network;
+use crate::prove;
+use crate::prove::Verified;
 use crate::report::{Report, TokenReport};
 use crate::tpm::Tpm;
-use crate::verify;
-use crate::verify::Verified;
 
 /// The connection to the world outside, once it is needed: one deadline for all of it.
 pub(super) struct Outside {
@@ -139,7 +139,7 @@ impl Host<'_> {
         report.stage("verify", |_| {
             let delivered = Delivered::parse(&key.secret)?;
             let area = snapshot.read_area(source, token.keyslot)?;
-            Ok(verify::verify_delivered(token, &delivered, snapshot, &area, self.config)?)
+            Ok(prove::verify_delivered(token, &delivered, snapshot, &area, self.config.proof_rules())?)
         })
     }
 

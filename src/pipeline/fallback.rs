@@ -6,9 +6,9 @@
 //! or a signature that does not hold, PCR 15 that was extended before us end the boot.
 
 use crate::attest::AttestError;
+use crate::prove::ProveError;
 use crate::tpm::TpmError;
 use crate::unseal::{Reason, UnsealError};
-use crate::verify::VerifyError;
 
 /// What may be tried next for a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,16 +58,16 @@ impl Fallback {
 
     /// The decision after a secret that the TPM gave. What the token lacks, a key broker can make up for; what does not
     /// hold, nobody can.
-    pub(super) const fn after_secret(error: &VerifyError) -> Self {
+    pub(super) const fn after_secret(error: &ProveError) -> Self {
         match error {
-            VerifyError::Unbound | VerifyError::FenceIneffective | VerifyError::Unauthenticated(_) => {
+            ProveError::Unbound | ProveError::FenceIneffective | ProveError::Unauthenticated(_) => {
                 Self::Attest
             }
-            VerifyError::Keyslot(_)
-            | VerifyError::Header(_)
-            | VerifyError::BindingViolated
-            | VerifyError::SignatureInvalid
-            | VerifyError::OtherVolume => Self::Final,
+            ProveError::Keyslot(_)
+            | ProveError::Header(_)
+            | ProveError::BindingViolated
+            | ProveError::SignatureInvalid
+            | ProveError::OtherVolume => Self::Final,
         }
     }
 
@@ -161,13 +161,13 @@ mod tests {
 
     #[test]
     fn what_a_token_lacks_may_be_made_up_for_and_what_does_not_hold_may_not() {
-        use crate::authentic::Missing;
+        use crate::prove::authentic::Missing;
         let missing = [Missing::Proof, Missing::UnknownSigner, Missing::NotPinned];
-        let lacking = missing.map(VerifyError::Unauthenticated).into_iter();
-        for error in lacking.chain([VerifyError::Unbound, VerifyError::FenceIneffective]) {
+        let lacking = missing.map(ProveError::Unauthenticated).into_iter();
+        for error in lacking.chain([ProveError::Unbound, ProveError::FenceIneffective]) {
             assert_eq!(Fallback::after_secret(&error), Fallback::Attest);
         }
-        for error in [VerifyError::BindingViolated, VerifyError::SignatureInvalid, VerifyError::OtherVolume] {
+        for error in [ProveError::BindingViolated, ProveError::SignatureInvalid, ProveError::OtherVolume] {
             assert_eq!(Fallback::after_secret(&error), Fallback::Final);
         }
         assert_eq!(Fallback::Attest.and(Fallback::Final), Fallback::Final);

@@ -10,10 +10,10 @@ use crate::base::error::{Error, Failure};
 use crate::base::source::Source;
 use crate::discover::Candidate;
 use crate::format::luks::Snapshot;
+use crate::prove;
+use crate::prove::Verified;
 use crate::report::{Report, TokenReport, VolumeReport};
 use crate::unseal::{Tokens, UnsealError, Unsealed};
-use crate::verify;
-use crate::verify::Verified;
 
 /// A volume that has proved itself as far as the configuration asks, and may be mapped once PCR 15 is fenced.
 pub(super) struct Proven {
@@ -176,7 +176,7 @@ impl Host<'_> {
         source: &S,
     ) -> Result<Verified, Unproven> {
         let area = snapshot.read_area(source, unsealed.token().keyslot)?;
-        verify::verify(unsealed, snapshot, &area, self.config).map_err(|error| {
+        prove::verify(unsealed, snapshot, &area, self.config.proof_rules()).map_err(|error| {
             let fallback = Fallback::after_secret(&error);
             Unproven { error: error.into(), fallback }
         })

@@ -26,8 +26,8 @@ use crate::base::secret::Secret;
 use crate::base::warning::Warning;
 use crate::format::luks::binding::VolumeKeyDigest;
 use crate::format::luks::{FlagSet, Snapshot, emit};
+use crate::prove;
 use crate::tpm::Tpm;
-use crate::verify;
 
 /// What to enrol.
 pub struct Request<'a> {
@@ -243,7 +243,7 @@ fn take_away(
 }
 
 fn opens(snapshot: &Snapshot, bytes: &Vec<u8>, keyslot: u32, passphrase: &Secret) -> bool {
-    snapshot.read_area(bytes, keyslot).is_ok_and(|area| {
-        verify::open(&emit::canonical_header(snapshot, &area), passphrase, snapshot).is_ok()
-    })
+    snapshot
+        .read_area(bytes, keyslot)
+        .is_ok_and(|area| prove::open(&emit::canonical_header(snapshot, &area), passphrase, snapshot).is_ok())
 }

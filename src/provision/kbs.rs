@@ -18,14 +18,14 @@ use crate::base::error::{Class, Error, Failure};
 use crate::base::secret::{Secret, VolumeKey};
 use crate::base::source::Source;
 use crate::base::warning::Warning;
-use crate::config::{Authentic, Config};
 use crate::format::luks::Snapshot;
 use crate::format::luks::binding;
 use crate::format::luks::binding::VolumeKeyDigest;
 use crate::format::owner_key::PublicKey;
 use crate::format::token::key_broker::KbsToken;
 use crate::format::token::passphrase::passphrase;
-use crate::verify;
+use crate::prove;
+use crate::prove::settings::{Authentic, Policy, ProofRules};
 
 /// What to enrol for a key broker.
 #[derive(Clone, Debug)]
@@ -159,7 +159,7 @@ impl Made {
 /// alone vouches for it.
 ///
 /// # Errors
-/// Those of [`verify::verify_delivered`].
+/// Those of [`prove::verify_delivered`].
 pub fn check(
     token: &KbsToken,
     delivered: &Delivered,
@@ -173,8 +173,8 @@ pub fn check(
         key_broker: owner.is_none(),
         ..Authentic::default()
     };
-    let config = Config { authentic, ..Config::default() };
-    verify::verify_delivered(token, delivered, snapshot, &area, &config)?;
+    let rules = ProofRules { policy: &Policy::default(), trusted: &authentic };
+    prove::verify_delivered(token, delivered, snapshot, &area, rules)?;
     Ok(())
 }
 

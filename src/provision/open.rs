@@ -8,14 +8,14 @@ use serde_json::Value;
 use crate::base::error::{Class, Error, Failure};
 use crate::base::secret::{Secret, VolumeKey};
 use crate::base::source::Source;
-use crate::config::{Authentic, Policy};
 use crate::fence::Unfenced;
 use crate::format::luks::{HeaderError, Snapshot, emit};
 use crate::format::pcr_signature::Signatures;
 use crate::policy::{Rules, State};
+use crate::prove;
+use crate::prove::settings::{Authentic, Policy, ProofRules};
 use crate::tpm::Tpm;
 use crate::unseal::{Tokens, Unsealed};
-use crate::verify;
 
 /// What opens the volume.
 #[derive(Clone, Copy)]
@@ -65,7 +65,7 @@ pub(super) fn by_passphrase(
         }
         let area = snapshot.read_area(source, *number)?;
         let header = emit::canonical_header(snapshot, &area);
-        if let Ok(key) = verify::open(&header, passphrase, snapshot) {
+        if let Ok(key) = prove::open(&header, passphrase, snapshot) {
             return Ok(Opened { key, keyslot: *number });
         }
     }
@@ -83,10 +83,10 @@ pub(super) fn by_token(snapshot: &Snapshot, bytes: &Vec<u8>, unsealed: &Unsealed
         require_fence: false,
         allow_unbound: true,
     };
-    let rules = verify::Rules { policy: &policy, trusted: &Authentic::default() };
+    let rules = ProofRules { policy: &policy, trusted: &Authentic::default() };
     let fenced = unsealed.fence_is_effective();
-    let opening = verify::Opening::by_tpm(unsealed.token(), unsealed.secret(), fenced);
-    let verified = verify::check(&opening, snapshot, &area, rules)?;
+    let opening = prove::Opening::by_tpm(unsealed.token(), unsealed.secret(), fenced);
+    let verified = prove::check(&opening, snapshot, &area, rules)?;
     Ok(Opened { key: verified.key, keyslot })
 }
 

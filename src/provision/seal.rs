@@ -15,7 +15,6 @@ use crate::base::hex;
 use crate::base::pcr::{Pcr, PcrMask, PcrValues};
 use crate::base::secret::{Secret, VolumeKey};
 use crate::base::warning::Warning;
-use crate::config::{Authentic, Policy};
 use crate::format::luks::Snapshot;
 use crate::format::luks::binding;
 use crate::format::luks::binding::Binding;
@@ -29,8 +28,9 @@ use crate::format::tpm2::template::PrimaryAlg;
 use crate::format::tpm2::{policy_authorize, policy_pcr};
 use crate::policy::key::{Exponent, KeyError, PolicyKey};
 use crate::policy::pcr_choice::PcrChoice;
+use crate::prove;
+use crate::prove::settings::{Authentic, Policy, ProofRules};
 use crate::tpm::Tpm;
-use crate::verify;
 
 /// What to seal to.
 #[derive(Clone, Debug)]
@@ -231,8 +231,8 @@ pub(super) fn try_proof(
     let fenced = token.pcrs.contains(Pcr::FENCE);
     // A token of systemd's that is being bound may lack PCR 15; a new one never does.
     let policy = Policy { require_authentic: owner.is_some(), require_fence: fenced, ..Policy::default() };
-    let opening = verify::Opening::by_tpm(token, secret, fenced);
-    verify::check(&opening, after, &area, verify::Rules { policy: &policy, trusted: &trusted })?;
+    let opening = prove::Opening::by_tpm(token, secret, fenced);
+    prove::check(&opening, after, &area, ProofRules { policy: &policy, trusted: &trusted })?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 
 mod attestation;
 mod file;
+pub mod journal;
 mod proof;
 mod token;
 mod volume;

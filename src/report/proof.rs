@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::authentic::Authenticity;
 use crate::base::pcr::{Pcr, PcrMask};
 use crate::format::token::systemd_tpm2::Token;
+use crate::prove::authentic::Authenticity;
 
 /// What the volume has proved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use super::{AttestationReport, PolicyReport, ProofReport};
 use crate::base::error::Error;
 use crate::format::token::systemd_tpm2::Token;
 #[cfg(feature = "native")]
-use crate::verify::Proven;
+use crate::prove::Proven;
 
 /// Which volume.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -3,9 +3,9 @@ use std::process::Command;
 
 use proptest::prelude::*;
 
+use super::gpt_disk;
+use super::gpt_disk::Part;
 use super::*;
-use crate::format::gpt::gpt_disk;
-use crate::format::gpt::gpt_disk::Part;
 
 const ESP_UUID: &str = "11111111-1111-4111-8111-111111111111";
 const ROOT_UUID: &str = "22222222-2222-4222-8222-222222222222";

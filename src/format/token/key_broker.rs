@@ -6,7 +6,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::claims::{self, Proof};
+use super::claims;
+use super::claims::Proof;
 use super::error::TokenError;
 use super::prelude::prelude;
 use crate::format::luks::token_type;

@@ -7,7 +7,8 @@ mod literal;
 use base64ct::{Base64, Encoding};
 use serde_json::Value;
 
-use super::claims::{self, Proof};
+use super::claims;
+use super::claims::Proof;
 use super::error::TokenError;
 use super::prelude::prelude;
 use crate::base::hex;

@@ -4,7 +4,7 @@
 //! A binding cannot answer this: whoever knows the public half of the TPM's parent key can seal a secret of his own,
 //! which unseals here and binds a volume of his.
 
-use crate::config::Authentic;
+use super::settings::Authentic;
 use crate::format::luks::binding::VolumeKeyDigest;
 use crate::format::owner_key::KeyId;
 use crate::format::token::claims::Proof;

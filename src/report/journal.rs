@@ -6,7 +6,7 @@
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
-use crate::report::{Outcome, Report};
+use super::{Outcome, Report};
 
 /// Sends the entry for `report`.
 ///

@@ -1,0 +1,85 @@
+//! Why a volume is not let in.
+
+use super::authentic::Missing;
+use crate::base::error::{Class, Failure};
+use crate::cryptsetup::CryptError;
+use crate::format::luks::HeaderError;
+
+/// Why a volume is not ours, or cannot show that it is.
+#[derive(Debug, thiserror::Error)]
+pub enum ProveError {
+    /// The secret does not open the keyslot, or the key does not fit the digest.
+    #[error("Opening the keyslot with the secret")]
+    Keyslot(#[source] CryptError),
+    /// The token's keyslot is not in the header.
+    #[error("Collecting what the keyslot is bound to")]
+    Header(#[source] HeaderError),
+    /// No binding in the token.
+    #[error("The token does not bind the keyslot's metadata to the sealed secret")]
+    Unbound,
+    /// The binding is of other metadata.
+    #[error("The volume's metadata is not what was bound to the sealed secret")]
+    BindingViolated,
+    /// The policy lacks PCR 15.
+    #[error("The token's policy does not contain PCR 15: the key can be unsealed again in this boot")]
+    FenceIneffective,
+    /// Nothing proves who made the volume.
+    #[error("{}", match .0 {
+        Missing::Proof => "Nothing proves that the volume was made by its owner",
+        Missing::UnknownSigner => "The volume is signed by a key that the configuration does not name",
+        Missing::NotPinned => "The volume's key is none of those that the configuration pins",
+    })]
+    Unauthenticated(Missing),
+    /// The signature is not over this volume, or not by the key that it names.
+    #[error("The owner's signature does not hold for this volume")]
+    SignatureInvalid,
+    /// The key document names another volume key.
+    #[error("The key broker names another volume key than the one that the keyslot holds")]
+    OtherVolume,
+}
+
+impl Failure for ProveError {
+    fn slug(&self) -> &'static str {
+        match self {
+            Self::Keyslot(_) => "keyslot-not-opened",
+            Self::Header(source) => source.slug(),
+            Self::Unbound => "binding-missing",
+            Self::BindingViolated => "binding-violated",
+            Self::FenceIneffective => "fence-ineffective",
+            Self::Unauthenticated(Missing::Proof) => "volume-unauthenticated",
+            Self::Unauthenticated(Missing::UnknownSigner) => "owner-unknown",
+            Self::Unauthenticated(Missing::NotPinned) => "volume-key-not-pinned",
+            Self::SignatureInvalid => "owner-signature-invalid",
+            Self::OtherVolume => "broker-names-another-volume",
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Keyslot(_)
+            | Self::Header(_)
+            | Self::BindingViolated
+            | Self::SignatureInvalid
+            | Self::OtherVolume => Class::Data,
+            Self::Unbound | Self::FenceIneffective | Self::Unauthenticated(_) => Class::Refused,
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Keyslot(_) => "The header may have been replaced; compare it with a backup",
+            Self::Unbound | Self::FenceIneffective => {
+                "Enrol with `cvm-unlock enroll`, or let the image's configuration opt in under \"policy\""
+            }
+            Self::Header(source) => source.hint(),
+            Self::BindingViolated => "Somebody edited the header; restore it from a backup",
+            Self::Unauthenticated(_) => {
+                "Enrol with --sign-key= and name its public half under \"authentic\" in the image's configuration"
+            }
+            Self::SignatureInvalid => "The token was edited or taken from another volume; restore the header",
+            Self::OtherVolume => {
+                "The header was edited, or the key document at the server is another volume's"
+            }
+        }
+    }
+}
