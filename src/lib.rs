@@ -31,10 +31,10 @@ pub mod unseal;
 #[cfg(feature = "native")]
 pub mod activate;
 #[cfg(feature = "native")]
+pub mod boot;
+#[cfg(feature = "native")]
 pub mod cli;
 #[cfg(feature = "native")]
 pub mod cryptsetup;
-#[cfg(feature = "native")]
-pub mod pipeline;
 #[cfg(feature = "native")]
 pub mod provision;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::protocol::ResourceTemplate;
 use super::server::Server;
+use crate::network::Endpoint;
 
 /// The member `kbs` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +82,14 @@ impl Servers {
     #[must_use]
     pub fn as_slice(&self) -> &[Server] {
         &self.0
+    }
+
+    /// Where they are.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        let endpoint =
+            |server: &Server| Endpoint { host: server.url.host().to_owned(), port: server.url.port() };
+        self.0.iter().map(endpoint).collect()
     }
 }
 

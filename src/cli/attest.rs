@@ -14,7 +14,7 @@ use crate::base::error::Error;
 use crate::base::hex;
 use crate::config::Config;
 use crate::format::tpm2::attestation_key::AttestationKey;
-use crate::network::Network;
+use crate::network::Asked;
 use crate::tpm::esapi::EsapiTpm;
 use crate::tpm::{Device, Tpm};
 
@@ -62,7 +62,7 @@ fn connect(common: &Common, options: &Options, settings: &Settings) -> Result<u8
     let mut tpm = None;
     let mut attester = attester(Some(settings), options, &mut tpm)?;
     let until = settings.until();
-    let _network = Network::bring_up(&common.root, settings.servers.as_slice(), until, || ())?;
+    let _network = Asked::for_one_of(&common.root, &settings.servers.endpoints())?.wait(until)?;
     let accepted = crate::attest::rehearse(settings, &mut attester, until)?;
     if common.json {
         return print_json(&accepted);

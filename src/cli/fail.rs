@@ -17,7 +17,7 @@ pub(super) fn run(common: &Common) -> Result<u8, Error> {
     // A configuration that cannot be read still has to end the machine.
     let config = Config::load(&common.root, common.config.as_deref()).unwrap_or_default();
     if config.tpm.waiver().is_none()
-        && let Err(error) = crate::pipeline::fence_failure(&common.root, &Device::default())
+        && let Err(error) = crate::boot::fence_failure(&common.root, &Device::default())
     {
         log::error!("PCR 15 could not be fenced: {error} [{}]", error.slug());
     }

@@ -17,6 +17,6 @@ pub(super) fn down(common: &Common) -> Result<u8, Error> {
 pub(super) fn missing(common: &Common) -> Result<u8, Error> {
     super::only_in_initramfs(common, "network-missing")?;
     let config = Config::load(&common.root, common.config.as_deref())?;
-    let servers = config.kbs.as_ref().map_or(&[][..], |settings| settings.servers.as_slice());
-    Ok(if crate::network::is_missing(&common.root, servers)? { 0 } else { 1 })
+    let endpoints = config.kbs.as_ref().map(|settings| settings.servers.endpoints()).unwrap_or_default();
+    Ok(if crate::network::is_missing(&common.root, &endpoints)? { 0 } else { 1 })
 }

@@ -80,7 +80,7 @@ pub(super) fn text(report: &Report) -> String {
     for warning in &report.warnings {
         line("warning", &format!("{} [{}]", warning.message, warning.slug));
     }
-    for stage in &report.stages {
+    for stage in report.stages.iter() {
         line(
             "stage",
             &format!(

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use super::{Common, print, print_json, status};
 use crate::base::error::Error;
 use crate::base::source::Window;
+use crate::boot::Machine;
 use crate::config::Config;
 use crate::discover::image;
-use crate::pipeline::Host;
 use crate::provision::TargetError;
 use crate::report::{Report, VolumeReport};
 use crate::tpm::Device;
@@ -52,15 +52,15 @@ pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
 
 fn unlock(common: &Common, options: &Options, report: &mut Report) -> Result<(), Error> {
     let config = Config::load(&common.root, common.config.as_deref())?;
-    let host = Host {
+    let machine = Machine {
         root: &common.root,
         config: &config,
         tpm: &options.tpm,
         signature: options.signature.as_deref(),
     };
     match &options.volume {
-        _ if !options.dry_run => host.unlock(report),
-        None => host.dry_run(None, report),
+        _ if !options.dry_run => machine.unlock(report),
+        None => machine.dry_run(None, report),
         Some(path) => {
             let opening = |source| TargetError::Open { path: path.clone(), source };
             let mut file = std::fs::File::open(path).map_err(opening)?;
@@ -72,7 +72,7 @@ fn unlock(common: &Common, options: &Options, report: &mut Report) -> Result<(),
                 ..VolumeReport::default()
             });
             let window = Window::new(&file, volume.offset, volume.length);
-            host.dry_run(Some((&window, volume.length, volume.sector.bytes())), report)
+            machine.dry_run(Some((&window, volume.length, volume.sector.bytes())), report)
         }
     }
 }

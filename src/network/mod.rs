@@ -1,12 +1,11 @@
-//! The network, on demand: the servers that somebody wants to reach come in; that one of them can be reached, or what is
-//! missing for that, goes out.
+//! The network, on demand.
 //!
-//! In an initramfs a wish is written as a file; a path unit starts the network for it. Nothing of the network runs without
-//! a wish. Whether it is there is asked of the kernel, by its routing decision, without a packet.
-//!
-//! Trust: addresses, routes and name servers are the host's words, and decide nothing but where packets go.
+//! In an initramfs we write a file, for which a path unit starts the network; nothing of the network runs before. Whether an
+//! endpoint can be reached is the kernel's routing decision, taken without sending a packet. Addresses, routes and name
+//! servers are untrusted: they decide only where packets go.
 
 mod changes;
+mod endpoint;
 mod error;
 mod follower;
 mod name_servers;
@@ -15,15 +14,15 @@ mod route;
 mod tear_down;
 mod wish;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+pub use endpoint::Endpoint;
 pub use error::NetworkError;
 pub use name_servers::{NameServer, of_networkd, of_resolv_conf};
 pub use outlook::{Facts, Missing, Outlook};
 pub use tear_down::tear_down;
 
-use crate::attest::server::Server;
 use changes::Changes;
 use follower::Follower;
 use route::Targets;
@@ -36,53 +35,73 @@ pub struct Network {
     _wish: Option<Wish>,
 }
 
-impl Network {
-    /// Waits until one of `servers` can be reached, at most until `until`. In an initramfs, asks for the network first, unless
-    /// it is there, and does `meanwhile` what can be done without. `root` stands for `/`.
+/// A network that was asked for and may not be there yet.
+#[derive(Debug)]
+pub struct Asked {
+    root: PathBuf,
+    targets: Targets,
+    changes: Changes,
+    wish: Option<Wish>,
+    ready: bool,
+    started: Instant,
+}
+
+impl Asked {
+    /// Looks whether one of `endpoints` can be reached. If not, an initramfs is asked for its network. `root` stands for `/`.
+    ///
+    /// # Errors
+    /// `network-failed` where the system refuses.
+    pub fn for_one_of(root: &Path, endpoints: &[Endpoint]) -> Result<Self, NetworkError> {
+        let started = Instant::now();
+        let targets = Targets::of(root, endpoints);
+        // Before the first look, so that nothing falls between the two.
+        let changes = Changes::open().map_err(NetworkError::Listen)?;
+        let ready = targets.facts()?.outlook() == Outlook::Ready;
+        let wish = if ready { None } else { Wish::write(root).map_err(NetworkError::Ask)? };
+        if !ready {
+            log::info!(
+                "{}",
+                if wish.is_some() { "The network is asked for" } else { "Waiting for the network" }
+            );
+        }
+        Ok(Self { root: root.to_owned(), targets, changes, wish, ready, started })
+    }
+
+    /// Whether nobody has to wait.
+    #[must_use]
+    pub const fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Waits for the network, at most until `until`.
     ///
     /// # Errors
     /// `network-unavailable` at the deadline, `network-failed` where the system refuses.
-    pub fn bring_up(
-        root: &Path,
-        servers: &[Server],
-        until: Instant,
-        meanwhile: impl FnOnce(),
-    ) -> Result<Self, NetworkError> {
-        let started = Instant::now();
-        let targets = Targets::of(root, servers);
-        // Before the first look, so that nothing falls between the two.
-        let changes = Changes::open().map_err(NetworkError::Listen)?;
-        if targets.facts()?.outlook() == Outlook::Ready {
-            return Ok(Self { _follower: None, _wish: None });
+    pub fn wait(self, until: Instant) -> Result<Network, NetworkError> {
+        let Self { root, targets, changes, wish, ready, started } = self;
+        if ready {
+            return Ok(Network { _follower: None, _wish: None });
         }
-        let wish = Wish::write(root).map_err(NetworkError::Ask)?;
-        log::info!("{}", if wish.is_some() { "The network is asked for" } else { "Waiting for the network" });
-        meanwhile();
-        loop {
-            match targets.facts()?.outlook() {
-                Outlook::Ready => break,
-                Outlook::Missing(missing) => {
-                    let left = until.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Err(NetworkError::Unavailable(missing));
-                    }
-                    changes.wait(left.min(GLANCE)).map_err(NetworkError::Listen)?;
-                }
+        while let Outlook::Missing(missing) = targets.facts()?.outlook() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(NetworkError::Unavailable(missing));
             }
+            changes.wait(left.min(GLANCE)).map_err(NetworkError::Listen)?;
         }
         log::info!("The network is there after {:.2} s", started.elapsed().as_secs_f64());
-        let follower = (targets.has_names() && wish.is_some()).then(|| Follower::start(root)).transpose();
-        Ok(Self { _follower: follower.map_err(NetworkError::NameServers)?, _wish: wish })
+        let follower = (targets.has_names() && wish.is_some()).then(|| Follower::start(&root)).transpose();
+        Ok(Network { _follower: follower.map_err(NetworkError::NameServers)?, _wish: wish })
     }
 }
 
-/// Whether the network is wanted and none of `servers` can be reached yet: whether another attempt at it makes sense.
+/// Whether the network is wanted and none of `endpoints` can be reached yet: whether another attempt at it makes sense.
 ///
 /// # Errors
 /// `network-failed`
-pub fn is_missing(root: &Path, servers: &[Server]) -> Result<bool, NetworkError> {
+pub fn is_missing(root: &Path, endpoints: &[Endpoint]) -> Result<bool, NetworkError> {
     let wanted = root.join(FOLDER).join(wish::NAME).exists();
-    Ok(wanted && Targets::of(root, servers).facts()?.outlook() != Outlook::Ready)
+    Ok(wanted && Targets::of(root, endpoints).facts()?.outlook() != Outlook::Ready)
 }
 
 /// Name servers come by a file, of which the kernel's messages say nothing: this often it is read.
@@ -94,10 +113,13 @@ const FOLDER: &str = "run/cvm-unlock";
 mod tests {
     use super::*;
     use crate::base::error::Failure;
-    use serde_json::json;
 
-    fn server(url: &str) -> Server {
-        serde_json::from_value(json!({"url": url, "spki": "5a".repeat(32)})).unwrap()
+    fn at(host: &str) -> Endpoint {
+        Endpoint { host: host.to_owned(), port: 443 }
+    }
+
+    fn wait(root: &Path, endpoints: &[Endpoint], until: Instant) -> Result<Network, NetworkError> {
+        Asked::for_one_of(root, endpoints)?.wait(until)
     }
 
     /// A root directory with these files.
@@ -118,16 +140,16 @@ mod tests {
     #[test]
     fn what_can_be_reached_is_neither_waited_nor_asked_for() {
         let root = root(&[("etc/initrd-release", "")]);
-        let servers = [server("https://kbs.invalid"), server("https://127.0.0.1")];
-        Network::bring_up(root.path(), &servers, Instant::now(), || ()).unwrap();
+        let servers = [at("kbs.invalid"), at("127.0.0.1")];
+        assert!(Asked::for_one_of(root.path(), &servers).unwrap().is_ready());
+        wait(root.path(), &servers, Instant::now()).unwrap();
         assert!(!root.path().join("run").exists());
     }
 
     #[test]
     fn a_name_without_a_name_server_ends_at_the_deadline() {
         let root = root(&[("etc/initrd-release", ""), ("etc/resolv.conf", "search example\n")]);
-        let error =
-            Network::bring_up(root.path(), &[server("https://kbs.invalid")], soon(), || ()).unwrap_err();
+        let error = wait(root.path(), &[at("kbs.invalid")], soon()).unwrap_err();
         assert_eq!(error.slug(), "network-unavailable");
     }
 
@@ -143,12 +165,11 @@ mod tests {
             std::fs::write(resolv_conf, "nameserver 127.0.0.1\n").unwrap();
         });
         let until = Instant::now() + Duration::from_secs(60);
-        let mut done = false;
-        let network =
-            Network::bring_up(root.path(), &[server("https://kbs.invalid")], until, || done = true).unwrap();
+        let asked = Asked::for_one_of(root.path(), &[at("kbs.invalid")]).unwrap();
+        assert!(!asked.is_ready() && wish.exists(), "asked for before anybody waits");
+        let network = asked.wait(until).unwrap();
         starter.join().unwrap();
-        assert!(done, "nothing was done meanwhile");
-        assert!(wish.exists() && !is_missing(root.path(), &[server("https://kbs.invalid")]).unwrap());
+        assert!(wish.exists() && !is_missing(root.path(), &[at("kbs.invalid")]).unwrap());
         drop(network);
         assert!(!wish.exists());
     }
@@ -171,18 +192,18 @@ mod tests {
     #[test]
     fn the_network_is_missing_while_it_is_wanted_and_leads_nowhere() {
         let root = root(&[("etc/initrd-release", ""), ("etc/resolv.conf", "")]);
-        let missing = |url: &str| is_missing(root.path(), &[server(url)]).unwrap();
-        assert!(!missing("https://kbs.invalid"));
+        let missing = |host: &str| is_missing(root.path(), &[at(host)]).unwrap();
+        assert!(!missing("kbs.invalid"));
         let wish = Wish::write(root.path()).unwrap();
-        assert!(missing("https://kbs.invalid") && !missing("https://127.0.0.1"));
+        assert!(missing("kbs.invalid") && !missing("127.0.0.1"));
         drop(wish);
-        assert!(!missing("https://kbs.invalid"));
+        assert!(!missing("kbs.invalid"));
     }
 
     #[test]
     fn a_running_system_is_not_asked_for_its_network() {
         let root = root(&[]);
-        Network::bring_up(root.path(), &[server("https://kbs.invalid")], soon(), || ()).unwrap_err();
+        wait(root.path(), &[at("kbs.invalid")], soon()).unwrap_err();
         assert!(!root.path().join("run").exists());
     }
 }

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use nix::net::if_::if_nametoindex;
 
+use super::endpoint::Endpoint;
 use super::error::NetworkError;
 use super::name_servers;
 use super::name_servers::NameServer;
 use super::outlook::Facts;
-use crate::attest::server::Server;
 
 /// Whom somebody wants to reach.
 #[derive(Debug)]
@@ -21,12 +21,12 @@ pub(super) struct Targets {
 }
 
 impl Targets {
-    pub(super) fn of(root: &Path, servers: &[Server]) -> Self {
-        let address = |server: &Server| {
-            server.url.host().parse().ok().map(|address: IpAddr| SocketAddr::new(address, server.url.port()))
+    pub(super) fn of(root: &Path, endpoints: &[Endpoint]) -> Self {
+        let address = |endpoint: &Endpoint| {
+            endpoint.host.parse().ok().map(|address: IpAddr| SocketAddr::new(address, endpoint.port))
         };
-        let addresses: Vec<_> = servers.iter().filter_map(address).collect();
-        Self { root: root.to_owned(), named: addresses.len() < servers.len(), addresses }
+        let addresses: Vec<_> = endpoints.iter().filter_map(address).collect();
+        Self { root: root.to_owned(), named: addresses.len() < endpoints.len(), addresses }
     }
 
     /// Whether one of them has a name.

@@ -2,15 +2,16 @@
 //!
 //! Facts of all stages come in; nothing secret is among them, and the file is world-readable.
 
+mod account;
 mod attestation;
 mod file;
 pub mod journal;
 mod proof;
+mod stages;
 mod token;
 mod volume;
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,9 +20,11 @@ use crate::base::hex;
 use crate::base::pcr::{Bank, Pcr, PcrValues};
 use crate::base::warning::Warning;
 use crate::tpm::readings::Readings;
+pub use account::Account;
 pub use attestation::AttestationReport;
 pub use file::{PATH, ReportError};
 pub use proof::{AuthenticityReport, BindingReport, PolicyReport, ProofReport};
+pub use stages::{StageReport, Stages};
 pub use token::{PcrReport, TokenReport};
 pub use volume::{RefusedVolume, VolumeReport};
 
@@ -54,8 +57,8 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
     /// How long each stage took, in order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub stages: Vec<StageReport>,
+    #[serde(default, skip_serializing_if = "Stages::is_empty")]
+    pub stages: Stages,
 }
 
 /// How a run ended.
@@ -98,15 +101,6 @@ pub struct FenceReport {
     pub measured: String,
 }
 
-/// The time that a stage took.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct StageReport {
-    /// Stage, as the pipeline names it.
-    pub stage: String,
-    /// Microseconds.
-    pub microseconds: u64,
-}
-
 impl Default for Report {
     fn default() -> Self {
         Self {
@@ -119,25 +113,26 @@ impl Default for Report {
             pcrs: BTreeMap::new(),
             fence: None,
             warnings: Vec::new(),
-            stages: Vec::new(),
+            stages: Stages::default(),
         }
     }
 }
 
 impl Report {
-    /// Runs a stage and notes its time.
-    pub fn stage<T>(&mut self, name: &str, run: impl FnOnce(&mut Self) -> T) -> T {
-        let start = Instant::now();
-        let outcome = run(self);
-        let microseconds = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.stages.push(StageReport { stage: name.to_owned(), microseconds });
-        outcome
-    }
-
     /// Notes a warning and logs it.
     pub fn warn(&mut self, warning: Warning) {
         log::warn!("{} [{}]", warning.message, warning.slug);
         self.warnings.push(warning);
+    }
+
+    /// Takes up what happened to a volume, and gives back which volume it was: whether it is the one that was opened is
+    /// for the caller to say.
+    pub fn absorb(&mut self, account: Account) -> VolumeReport {
+        let Account { volume, refused_tokens, warnings, stages } = account;
+        self.refused_tokens.extend(refused_tokens);
+        self.warnings.extend(warnings);
+        self.stages.extend(stages);
+        volume
     }
 
     /// Notes PCR values.

@@ -47,6 +47,12 @@ impl VolumeReport {
         self.policy = Some(PolicyReport::of(token));
     }
 
+    /// The same volume, mapped under a name.
+    #[must_use]
+    pub fn mapped_as(self, mapping: String) -> Self {
+        Self { mapping: Some(mapping), ..self }
+    }
+
     /// Notes what the volume has proved.
     #[cfg(feature = "native")]
     pub fn proven(&mut self, proven: &Proven) {

@@ -130,7 +130,44 @@ pub enum TpmError {
     },
 }
 
+/// What a failure says about the TPM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It answered: not for this object, or not in this state. Another object may fare better.
+    No,
+    /// It does not answer as a TPM does. It will open nothing, and it vouches for nothing.
+    None,
+    /// A defect of ours or of the library, which says nothing about the TPM.
+    Unknown,
+}
+
 impl TpmError {
+    /// What this failure says about the TPM. A lockout is an answer: our own objects are exempt from it.
+    #[must_use]
+    pub const fn answer(&self) -> Answer {
+        match self {
+            Self::PcrMismatch
+            | Self::SignatureInvalid
+            | Self::ForeignTpm { .. }
+            | Self::SrkAbsent
+            | Self::SrkOther
+            | Self::Lockout { .. }
+            | Self::OwnerAuth { .. }
+            | Self::EndorsementAuth { .. }
+            | Self::PcrUnreadable { .. }
+            | Self::Refused { .. } => Answer::No,
+            Self::Absent { .. }
+            | Self::Busy { .. }
+            | Self::Open { .. }
+            | Self::Transport { .. }
+            | Self::Transient { .. }
+            | Self::Memory { .. }
+            | Self::PcrChanged
+            | Self::Forged { .. } => Answer::None,
+            Self::Library { .. } => Answer::Unknown,
+        }
+    }
+
     /// The failure that `rc`, the answer to `verb`, stands for.
     #[must_use]
     pub fn from_rc(verb: Verb, rc: u32) -> Self {

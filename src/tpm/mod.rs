@@ -13,7 +13,7 @@ pub mod retry;
 mod verb;
 
 pub use device::Device;
-pub use error::TpmError;
+pub use error::{Answer, TpmError};
 pub use verb::Verb;
 
 use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};

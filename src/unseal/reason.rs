@@ -8,7 +8,7 @@ use crate::base::error::{Class, Failure};
 use crate::format::luks::HeaderError;
 use crate::format::token::TokenError;
 use crate::policy::Refusal;
-use crate::tpm::TpmError;
+use crate::tpm::{Answer, TpmError};
 
 /// Why a volume's secret was not unsealed.
 #[derive(Debug, Error)]
@@ -100,31 +100,14 @@ pub enum Next {
 }
 
 impl Next {
-    /// The decision. A lockout does not stop us: our objects are exempt from it, and no token is tried twice.
+    /// The decision. No token is tried twice.
     #[must_use]
     pub const fn after(reason: &Reason) -> Self {
         match reason {
             Reason::Token(_) | Reason::Keyslot(_) | Reason::Refused(_) => Self::Token,
-            Reason::Tpm(error) => match error {
-                TpmError::Absent { .. }
-                | TpmError::Busy { .. }
-                | TpmError::Open { .. }
-                | TpmError::Transport { .. }
-                | TpmError::Transient { .. }
-                | TpmError::Memory { .. }
-                | TpmError::PcrChanged
-                | TpmError::Forged { .. } => Self::Stop,
-                TpmError::Lockout { .. }
-                | TpmError::PcrMismatch
-                | TpmError::SignatureInvalid
-                | TpmError::ForeignTpm { .. }
-                | TpmError::SrkAbsent
-                | TpmError::SrkOther
-                | TpmError::OwnerAuth { .. }
-                | TpmError::EndorsementAuth { .. }
-                | TpmError::PcrUnreadable { .. }
-                | TpmError::Refused { .. }
-                | TpmError::Library { .. } => Self::Token,
+            Reason::Tpm(error) => match error.answer() {
+                Answer::None => Self::Stop,
+                Answer::No | Answer::Unknown => Self::Token,
             },
         }
     }

@@ -1,4 +1,4 @@
-//! Why no single volume was chosen: the pipeline's own refusals, by slug.
+//! Why no single volume was chosen.
 
 use crate::base::error::{Class, Failure};
 

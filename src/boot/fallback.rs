@@ -7,7 +7,7 @@
 
 use crate::attest::AttestError;
 use crate::prove::ProveError;
-use crate::tpm::TpmError;
+use crate::tpm::Answer;
 use crate::unseal::{Reason, UnsealError};
 
 /// What may be tried next for a volume.
@@ -22,36 +22,22 @@ pub(super) enum Fallback {
 impl Fallback {
     /// The decision after the TPM gave no secret.
     pub(super) const fn after(error: &UnsealError) -> Self {
-        let reason = match error {
-            UnsealError::NoToken => return Self::Attest,
-            UnsealError::Refused(skipped) => &skipped.reason,
-        };
+        match error {
+            UnsealError::NoToken => Self::Attest,
+            UnsealError::Refused(skipped) => Self::after_token(&skipped.reason),
+        }
+    }
+
+    /// The decision after one token that gave no secret.
+    pub(super) const fn after_token(reason: &Reason) -> Self {
         match reason {
             // No token that this image could use: another kind, a PIN, a policy that nobody signed.
             Reason::Token(_) | Reason::Refused(_) => Self::Attest,
             Reason::Keyslot(_) => Self::Final,
-            Reason::Tpm(error) => match error {
+            Reason::Tpm(error) => match error.answer() {
                 // Another state, or another TPM, than the one that was sealed to.
-                TpmError::PcrMismatch
-                | TpmError::SignatureInvalid
-                | TpmError::ForeignTpm { .. }
-                | TpmError::SrkAbsent
-                | TpmError::SrkOther
-                | TpmError::Lockout { .. }
-                | TpmError::OwnerAuth { .. }
-                | TpmError::EndorsementAuth { .. }
-                | TpmError::PcrUnreadable { .. }
-                | TpmError::Refused { .. } => Self::Attest,
-                // It does not answer as a TPM does, so it vouches for nothing either.
-                TpmError::Absent { .. }
-                | TpmError::Busy { .. }
-                | TpmError::Open { .. }
-                | TpmError::Transport { .. }
-                | TpmError::Transient { .. }
-                | TpmError::Memory { .. }
-                | TpmError::PcrChanged
-                | TpmError::Forged { .. }
-                | TpmError::Library { .. } => Self::Final,
+                Answer::No => Self::Attest,
+                Answer::None | Answer::Unknown => Self::Final,
             },
         }
     }
@@ -105,7 +91,7 @@ mod tests {
     use crate::attest::Fault;
     use crate::format::token::TokenError;
     use crate::policy::Refusal;
-    use crate::tpm::Verb;
+    use crate::tpm::{TpmError, Verb};
     use crate::unseal::{Next, Skipped};
 
     fn refused(reason: Reason) -> UnsealError {

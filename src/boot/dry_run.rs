@@ -1,14 +1,17 @@
-//! The dry run: the pipeline up to the proof. It extends, maps and writes nothing; in a fenced boot, where nothing can be
+//! The dry run: everything up to the proof. It extends, maps and writes nothing. In a fenced boot, where nothing can be
 //! unsealed, it judges policies by what that boot's unlock recorded.
 
 use std::time::Duration;
 
+use super::attempt::Attempt;
+use super::error::SelectError;
 use super::fallback::Fallback;
-use super::notes::{described, note, refuse, tokens};
-use super::prove::{Judged, Unproven};
-use super::search::{Chip, Trial};
-use super::select::SelectError;
-use super::{Headed, Host};
+use super::machine::Machine;
+use super::pick::Judged;
+use super::search::note_disks;
+use super::tpm_keys::{OpenTpm, note_skipped};
+use super::trial::Trial;
+use super::volume::{Volume, described, tokens};
 use crate::base::error::Error;
 use crate::base::source::Source;
 use crate::base::warning::Warning;
@@ -17,50 +20,56 @@ use crate::fence::{FenceError, Unfenced};
 use crate::format::luks::Snapshot;
 use crate::format::token::systemd_tpm2::Token;
 use crate::policy;
-use crate::report::{Outcome, RefusedVolume, Report, VolumeReport};
+use crate::report::{Account, Outcome, RefusedVolume, Report, VolumeReport};
 use crate::tpm::esapi::EsapiTpm;
 use crate::unseal::Tokens;
 
-impl Host<'_> {
+/// A volume that was named on the command line; the report describes it already.
+struct Named<'a> {
+    source: &'a dyn Source,
+    snapshot: Snapshot,
+}
+
+impl Machine<'_> {
     /// Takes a volume as far as the proof, and extends, maps and writes nothing. `volume` is a named one (its bytes,
-    /// length and logical sector size in bytes), else the root volume is found as a boot would. In a fenced boot only the
-    /// policies are judged, by the PCR values that this boot's unlock recorded.
+    /// length and logical sector size in bytes), which `report` describes already; else the root volume is found as a
+    /// boot would. In a fenced boot only the policies are judged, by the PCR values that this boot's unlock recorded.
     ///
     /// # Errors
-    /// Those of the stages up to verify.
+    /// Those of the stages up to the proof.
     pub fn dry_run(&self, volume: Option<(&dyn Source, u64, u32)>, report: &mut Report) -> Result<(), Error> {
         self.lock_memory(report);
-        let (named, candidates) = match volume {
-            Some((source, length, sector)) => {
-                (Some((source, self.read_header(source, length, sector, report)?)), Vec::new())
-            }
+        let (named, volumes) = match volume {
+            Some((source, length, sector)) => (
+                Some(Named { source, snapshot: self.read_header(source, length, sector, report)? }),
+                Vec::new(),
+            ),
             None => {
                 let discovery = Discovery::open(self.root.to_owned(), uevent::Stationary);
-                let found = report.stage("discover", |_| discovery.find(Duration::ZERO))?;
-                note(&found, report);
+                let found = report.stages.time("discover", || discovery.find(Duration::ZERO))?;
+                note_disks(&found, report);
                 (None, self.read_headers(found.candidates, report))
             }
         };
         if self.config.tpm.waiver().is_some() {
-            // Whether a volume opens is the key broker's to say, whom a dry run does not ask.
-            return self.try_all(named, candidates, Trial::new(None), report);
+            // Whether a volume opens is for the key broker to decide, and a dry run does not ask it.
+            return self.try_all(named, volumes, Trial::new(None), report);
         }
         let mut tpm = EsapiTpm::open(self.tpm)?;
-        let found = candidates.iter().filter_map(|(_, snapshot)| snapshot.as_ref().ok());
-        let tokens = tokens(named.iter().map(|(_, snapshot)| snapshot).chain(found));
+        let found = volumes.iter().filter_map(|volume| volume.snapshot.as_ref().ok());
+        let tokens = tokens(named.iter().map(|named| &named.snapshot).chain(found));
         match Unfenced::check_and_read(&mut tpm, &policy::at_entry(&tokens)) {
             Err(error @ FenceError::NotZero(_)) => {
                 let named =
-                    named.map(|(_, snapshot)| (report.volume.clone().unwrap_or_default(), Ok(snapshot)));
-                let found =
-                    candidates.into_iter().map(|(candidate, snapshot)| (described(&candidate), snapshot));
+                    named.map(|named| (report.volume.clone().unwrap_or_default(), Ok(named.snapshot)));
+                let found = volumes.into_iter().map(|volume| (described(&volume.candidate), volume.snapshot));
                 return self.judge(named.into_iter().chain(found).collect(), &tokens, error, report);
             }
             Err(error) => return Err(error.into()),
             Ok((unfenced, readings)) => {
                 let state = self.state(&tokens, readings, report)?;
-                let trial = Trial::new(Some(Chip { tpm: &mut tpm, unfenced: &unfenced, state }));
-                self.try_all(named, candidates, trial, report)?;
+                let open = OpenTpm { tpm: &mut tpm, unfenced: &unfenced, state, lost: false };
+                self.try_all(named, volumes, Trial::new(Some(open)), report)?;
             }
         }
         report.outcome = Outcome::WouldUnlock;
@@ -70,20 +79,24 @@ impl Host<'_> {
     /// Puts the named volume, or those that were found, to the proof.
     fn try_all(
         &self,
-        named: Option<(&dyn Source, Snapshot)>,
-        candidates: Vec<Headed>,
+        named: Option<Named<'_>>,
+        volumes: Vec<Volume>,
         mut trial: Trial<'_>,
         report: &mut Report,
     ) -> Result<(), Error> {
-        if let Some((source, snapshot)) = named {
-            let proved = self.prove(&snapshot, source, &mut trial, report);
-            return match proved {
-                Ok(_verified) => Ok(()),
-                Err(unproven) => Err(self.would_attest(unproven, &snapshot, report)),
-            };
+        if let Some(Named { source, snapshot }) = named {
+            let volume = report.volume.take().unwrap_or_default();
+            let Attempt { account, outcome } = self.try_tpm(volume, &snapshot, source, &mut trial);
+            report.volume = Some(report.absorb(account));
+            let Err(unproven) = outcome else { return Ok(()) };
+            if unproven.fallback == Fallback::Attest && self.may_attest(&snapshot) {
+                report.warn(would_attest());
+            }
+            return Err(unproven.error);
         }
-        let Judged { proven, undecided } = self.prove_one(candidates, &mut trial, report)?;
-        if proven.is_some() {
+        let Judged { picked, undecided } = self.pick_by_tpm(volumes, &mut trial, report)?;
+        if let Some(picked) = picked {
+            report.volume = Some(picked.volume);
             return Ok(());
         }
         if !undecided.is_empty() {
@@ -91,14 +104,6 @@ impl Host<'_> {
         }
         undecided.into_iter().for_each(|undecided| undecided.refuse(&mut trial, report));
         Err(trial.into_error(report))
-    }
-
-    /// Where a boot would ask a key broker, a dry run says so: it asks nobody.
-    fn would_attest(&self, unproven: Unproven, snapshot: &Snapshot, report: &mut Report) -> Error {
-        if unproven.fallback == Fallback::Attest && self.may_attest(snapshot) {
-            report.warn(would_attest());
-        }
-        unproven.error
     }
 
     /// Judges the policies of `volumes` by the PCR values in the report of this boot; without them it is `fenced`. A header
@@ -119,14 +124,16 @@ impl Host<'_> {
         ));
         let mut state = self.state(tokens, readings, report)?;
         let mut refusal = None;
-        for (mut volume, snapshot) in volumes {
+        for (volume, snapshot) in volumes {
+            let mut account = Account::of(volume);
             let judged = snapshot.and_then(|snapshot| {
-                volume.luks_uuid = Some(snapshot.uuid().to_string());
+                account.volume.luks_uuid = Some(snapshot.uuid().to_string());
                 let mut tokens = Tokens::of(&snapshot);
-                let holds = tokens.evaluate(&self.rules(), &mut state);
-                refuse(&tokens, report);
+                let holds = tokens.evaluate(&self.token_rules(), &mut state);
+                note_skipped(&tokens, &mut account);
                 holds.ok_or_else(|| tokens.into_error().into())
             });
+            let mut volume = report.absorb(account);
             match judged {
                 Ok(token) => {
                     volume.opened_by(&token);

@@ -1,0 +1,27 @@
+//! The boot: all stages in order. Each stage's value goes into the next, and what it learned into the report.
+//!
+//! ```text
+//!   unlock ─▶ search ─▶ pick ─▶ attempt ─▶ key_source     dry_run ─▶ pick
+//!             disks     volumes  one volume  TPM, key broker
+//! ```
+
+mod attempt;
+mod broker;
+mod budget;
+mod dry_run;
+mod error;
+mod failure;
+mod fallback;
+mod key_source;
+mod machine;
+mod pick;
+mod search;
+mod tpm_keys;
+mod trial;
+mod unlock;
+mod volume;
+
+pub use broker::BrokerError;
+pub use error::SelectError;
+pub use failure::fence_failure;
+pub use machine::Machine;
