@@ -41,6 +41,7 @@ pub struct Boot<'a> {
     tpm: Option<PathBuf>,
     security: Security,
     written_through: bool,
+    memory: u32,
     card: Option<(Net, &'a Wire)>,
     files: Vec<(String, Vec<u8>)>,
     deadline: Duration,
@@ -64,6 +65,7 @@ impl<'a> Boot<'a> {
             tpm: None,
             security: Security::SecureBoot,
             written_through: false,
+            memory: MEMORY,
             card: None,
             files: Vec::new(),
             deadline: DEADLINE,
@@ -128,7 +130,15 @@ impl<'a> Boot<'a> {
         self
     }
 
-    /// Gives the probe in the initramfs a file (`before`, `after` and `beside` are run by it).
+    /// Gives the machine this much memory, in MiB, for what the test itself does in the guest.
+    #[must_use]
+    pub fn memory(mut self, mebibytes: u32) -> Self {
+        self.memory = mebibytes;
+        self
+    }
+
+    /// Gives the guest a file. The probe in the initramfs runs `before`, `after` and `beside`; the real root runs
+    /// `booted`.
     #[must_use]
     pub fn file(mut self, name: &str, content: impl Into<Vec<u8>>) -> Self {
         self.files.push((name.to_owned(), content.into()));
@@ -176,6 +186,7 @@ impl<'a> Boot<'a> {
             security: self.security,
             disks: &self.disks,
             written_through: self.written_through,
+            memory: self.memory,
             card: self.card.map(|(net, wire)| (net, wire, parts.packets.clone())),
             served_disk: self.served.map(Nbd::socket),
             late_disk: self.late.map(|(disk, _)| disk.path()),
@@ -311,6 +322,8 @@ impl Parts {
 const DEADLINE: Duration = Duration::from_secs(420);
 /// The kernel starts its first process after 15 s on an idle host, 90 s on a busy one.
 const KERNEL_DEADLINE: Duration = Duration::from_secs(240);
+/// Enough for every initramfs here, in MiB.
+const MEMORY: u32 = 1536;
 const INPUT_SIZE: u64 = 128 << 20;
 const OUTPUT_SIZE: u64 = 32 << 20;
 /// The last thing that we do.

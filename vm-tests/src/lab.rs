@@ -130,7 +130,7 @@ impl Lab {
     pub fn initramfs_of(&self, recipe: Recipe) -> Result<Initramfs> {
         let guest = match recipe.network {
             Network::Automatic | Network::Static => self.guest()?,
-            Network::NetworkManager => tree::guest_with_network_manager(&self.cache, self.suite)?,
+            Network::NetworkManager => tree::guest_with(&self.cache, self.suite, &["network-manager"])?,
         };
         Initramfs::new(&self.cache, &guest, &self.product, recipe)
     }
@@ -254,7 +254,8 @@ impl Lab {
     /// # Errors
     /// When it cannot be built.
     pub fn filesystem(&self, userland: Userland) -> Result<Filesystem> {
-        Filesystem::new(&self.cache, &self.tools, &self.guest()?, userland, self.format)
+        let guest = tree::guest_with(&self.cache, self.suite, userland.packages())?;
+        Filesystem::new(&self.cache, &self.tools, &guest, userland, self.format)
     }
 
     /// An encrypted root that opens for this UKI.

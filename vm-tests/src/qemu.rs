@@ -40,6 +40,8 @@ pub struct Machine<'a> {
     pub start: Start,
     /// What the firmware insists on.
     pub security: Security,
+    /// Memory in MiB.
+    pub memory: u32,
     /// The disks.
     pub disks: &'a [&'a Disk],
     /// Whether changes to the disks are kept; otherwise they are thrown away.
@@ -68,7 +70,7 @@ impl Machine<'_> {
             Some((_, wire, _)) => tools.command_on(wire, "qemu-system-x86_64"),
         };
         // One processor: with two, the second one's timer gets lost in some boots on a busy host.
-        qemu.args(["-accel", "tcg", "-cpu", CPU, "-smp", "1", "-m", "1536"])
+        qemu.args(["-accel", "tcg", "-cpu", CPU, "-smp", "1", "-m", &self.memory.to_string()])
             .args(["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio", "-monitor", "none"])
             .args(["-global", "ICH9-LPC.disable_s3=1"])
             .args([

@@ -104,12 +104,12 @@ pub fn guest(cache: &Cache, suite: Suite) -> Result<Artefact> {
     debian(cache, "guest", suite, &suite.guest_packages())
 }
 
-/// The same with NetworkManager.
+/// The same with more packages.
 ///
 /// # Errors
 /// When mmdebstrap fails.
-pub fn guest_with_network_manager(cache: &Cache, suite: Suite) -> Result<Artefact> {
-    let packages = [suite.guest_packages().as_slice(), &["network-manager"]].concat();
+pub fn guest_with(cache: &Cache, suite: Suite, more: &[&str]) -> Result<Artefact> {
+    let packages = [suite.guest_packages().as_slice(), more].concat();
     debian(cache, "guest", suite, &packages)
 }
 

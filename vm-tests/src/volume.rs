@@ -17,8 +17,28 @@ use crate::tree::Tree;
 pub enum Userland {
     /// A shell script that collects evidence and powers off.
     Script,
+    /// The same script, in a system that can grow its partitions.
+    GrowingScript,
     /// systemd; a unit after multi-user.target does the same.
     Systemd,
+}
+
+impl Userland {
+    /// Packages that other guests do without.
+    pub fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Script | Self::Systemd => &[],
+            Self::GrowingScript => &["cloud-guest-utils"],
+        }
+    }
+
+    /// What [`POPULATE`] calls its PID 1.
+    fn init(self) -> &'static str {
+        match self {
+            Self::Script | Self::GrowingScript => "Script",
+            Self::Systemd => "Systemd",
+        }
+    }
 }
 
 /// A root file system, not encrypted.
@@ -38,7 +58,7 @@ impl Filesystem {
         format: Format,
     ) -> Result<Self> {
         let scripts = ["collect", "script-init", "cvm-collect.service"].map(guest_file);
-        let mut key = Key::of(format!("filesystem 2 {userland:?}")).artefact(guest).and(POPULATE);
+        let mut key = Key::of(format!("filesystem 2 {}", userland.init())).artefact(guest).and(POPULATE);
         key = key.and(format.recipe());
         for script in &scripts {
             key = key.file(script)?;
@@ -53,7 +73,7 @@ impl Filesystem {
             ] {
                 fs::copy(from, tree.join(to))?;
             }
-            Tree::new(&tree, cache.root()).run("sh", ["-c", POPULATE, "sh", &format!("{userland:?}")])?;
+            Tree::new(&tree, cache.root()).run("sh", ["-c", POPULATE, "sh", userland.init()])?;
             format.make(cache, tools, &tree, &path.join(FILESYSTEM))?;
             fs::remove_dir_all(&tree).context("Removing the staged tree")
         })?;
@@ -155,7 +175,7 @@ const FILESYSTEM: &str = "root.img";
 const VOLUME: &str = "root.luks";
 const PASSPHRASE: &str = "passphrase";
 
-/// Runs in the guest's tree; the argument is the userland.
+/// Runs in the guest's tree; the argument is what runs as PID 1.
 const POPULATE: &str = r#"set -e
 rm -rf /boot/* /usr/lib/dracut /var/cache/* /var/lib/apt/lists/*
 chmod 755 /usr/local/sbin/*

@@ -12,6 +12,7 @@ pub mod direct_boot;
 pub mod fence;
 pub mod foreign_disk_first;
 pub mod full_userspace;
+pub mod grown_disk;
 pub mod hostile_servers;
 pub mod killed;
 pub mod late_disk;
@@ -134,6 +135,11 @@ pub const ALL: &[Scenario] = &[
         name: "btrfs-on-nvme",
         about: "a btrfs subvolume opens on an enlarged NVMe disk with sectors of 4096 bytes",
         run: other_disks::btrfs_on_nvme,
+    },
+    Scenario {
+        name: "grown-disk",
+        about: "a root whose partition grew to an odd size, and that got a costly recovery key, opens again",
+        run: grown_disk::run,
     },
     Scenario {
         name: "direct-boot",
