@@ -1,36 +1,36 @@
-//! The owner's first day: a cloud enlarges the disk, growpart grows the root partition to the end of it, and cryptsetup adds
-//! a recovery key with a costly Argon2. The root has to open again.
+//! An owner's usual first steps: the cloud enlarges the disk, growpart grows the root partition to the end of it, and
+//! cryptsetup adds a recovery key with 2 GiB of Argon2. The root has to open again.
 
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::boot::Boot;
-use crate::disk::{Layout, Root};
+use crate::artefacts::filesystem::Userland;
+use crate::judges::outcome::Outcome;
 use crate::lab::Lab;
-use crate::outcome::Outcome;
+use crate::machine::disk::{Layout, Root};
 use crate::progress::say;
-use crate::volume::Userland;
 
-/// Two boots of one disk: the first grows the partition and adds the key, the second opens what came of it.
+/// Two boots of one disk: the first grows the partition and adds the key, the second opens the result.
 ///
 /// # Errors
 /// When a boot does not reach the root, or the disk does not look as it should.
 pub fn run(lab: &Lab) -> Result<()> {
-    let uki = lab.product_uki()?;
+    let uki = lab.image().uki()?;
     let enrolled = lab.enrolled(&uki, Userland::GrowingScript)?;
-    let measurement = enrolled.volume.measurement(&lab.tools)?;
+    let measurement = enrolled.volume.measurement()?;
     let layout = Layout { enlarged: 256, ..Layout::default() };
-    let disk = lab.disk_like(layout, "grown-disk", Some(&uki), &Root::Encrypted(enrolled.clone()))?;
+    let disk = lab.disk_like(layout, Some(&uki), &Root::Encrypted(enrolled.clone()))?;
 
-    let boot = Boot::new(lab, "grown-disk-before")?.disk(&disk).tpm(enrolled.tpm()).written_through();
+    let growing = lab.part("growing");
+    let boot = growing.boot()?.disk(&disk).tpm(enrolled.tpm()).written_through();
     let boot = boot.memory(ARGON2_MEMORY).patience(ARGON2).file("booted", GROW);
     let boot = boot.file("passphrase", fs::read(enrolled.volume.passphrase())?).file("recovery", RECOVERY);
     let before = boot.run()?;
     before.reached_real_root()?.fenced_with(&measurement)?.explain(has_grown(&before))?;
 
-    let boot = Boot::new(lab, "grown-disk")?.disk(&disk).tpm(enrolled.tpm()).file("booted", LOOK);
+    let boot = lab.boot()?.disk(&disk).tpm(enrolled.tpm()).file("booted", LOOK);
     let after = boot.run()?;
     after.reached_real_root()?.fenced_with(&measurement)?.explain(is_still_grown(&before, &after))?;
     disk.discard()
@@ -66,7 +66,7 @@ fn sectors(outcome: &Outcome, piece: &str) -> Result<u64> {
     text.trim().parse().with_context(|| format!("`{piece}` is no number: {text}"))
 }
 
-/// The partition does not end with a LUKS sector; the mapping does, with the last one that fits.
+/// The partition does not end at a LUKS sector; the mapping does, at the last one that fits.
 fn ends_at_the_last_whole_sector(partition: u64, table: &str) -> Result<()> {
     ensure!(!partition.is_multiple_of(LUKS_SECTOR), "The partition has whole LUKS sectors: {partition}");
     let words: Vec<_> = table.split_whitespace().collect();
@@ -102,14 +102,14 @@ fn has_the_costly_keyslot(dump: &str) -> Result<()> {
 
 /// A LUKS sector of 4096 bytes in sectors of 512.
 const LUKS_SECTOR: u64 = 8;
-/// MiB. cryptsetup takes half of the memory at most.
+/// MiB. cryptsetup uses half of the memory at most.
 const ARGON2_MEMORY: u32 = 5120;
 /// Under emulation, four passes over 2 GiB take minutes.
 const ARGON2: Duration = Duration::from_secs(480);
 const RECOVERY: &str = "the owner's recovery key";
 
-/// Runs in the real root. growpart leaves 33 sectors to the backup of the partition table, so of a disk of whole MiB the
-/// partition gets an odd number of sectors.
+/// Runs in the real root. growpart leaves 33 sectors for the backup of the partition table, so on a disk of whole MiB the
+/// partition ends in the middle of a LUKS sector.
 const GROW: &str = r#"set -e
 cat /sys/class/block/vda2/size > size-before
 growpart /dev/vda 2
