@@ -1,19 +1,18 @@
-//! Figures beside systemd's own unlocker: same machine, same volume, same policy, same base image.
+//! Measures us and systemd's own unlocker: same machine, same volume, same policy, same base image.
 //!
-//! In: the lab. Out: a table. Times come from the guest's journal and kernel log, TPM commands
+//! Times come from the guest's journal and kernel log, TPM commands
 //! from swtpm, memory from the kernel's own accounts. Boots alternate, so that a busy host hits both.
 
 use anyhow::{Context, Result};
 
-use crate::boot::Boot;
-use crate::disk::Root;
-use crate::enrolled::Enroller;
-use crate::evidence::Evidence;
-use crate::initramfs::Unlocker;
+use crate::artefacts::enrolled::Enroller;
+use crate::artefacts::filesystem::Userland;
+use crate::artefacts::growth::Growth;
+use crate::artefacts::recipe::Unlocker;
+use crate::judges::evidence::{Evidence, stamp};
+use crate::judges::outcome::Outcome;
 use crate::lab::Lab;
-use crate::outcome::Outcome;
-use crate::uki::COMMAND_LINE;
-use crate::volume::Userland;
+use crate::machine::disk::Root;
 
 /// Measures `runs` boots of each unlocker and prints a table.
 ///
@@ -29,7 +28,7 @@ pub fn run(lab: &Lab, runs: usize) -> Result<()> {
             *last = Some(outcome);
         }
     }
-    let base = lab.initramfs(Unlocker::None, false)?;
+    let base = lab.image().unlocker(Unlocker::None).initramfs()?;
     for ((contender, times), last) in CONTENDERS.iter().zip(&times).zip(&last) {
         println!("\n{} ({} boots, median, smallest to largest)", contender.name, times.len());
         for (index, what) in Times::NAMES.iter().enumerate() {
@@ -46,7 +45,11 @@ pub fn run(lab: &Lab, runs: usize) -> Result<()> {
         let memory = Memory::of(contender.boot(lab, Some(MEMORY))?.evidence()?)?;
         println!("  {:34} {:7.1} MiB", "peak resident (VmHWM)", mebibytes(memory.resident));
         println!("  {:34} {:7.1} MiB", "peak of its cgroup", mebibytes(memory.cgroup));
-        let growth = lab.initramfs(contender.unlocker, false)?.growth(&lab.tools, &base)?;
+        let growth = Growth::between(
+            &lab.workbench.tools,
+            &base,
+            &lab.image().unlocker(contender.unlocker).initramfs()?,
+        )?;
         println!("  {:34} {:9} B", "initramfs growth, zstd", growth.compressed);
         println!("  {:34} {:9} B", "  its files, uncompressed", growth.unpacked);
         println!("  {:34} {:9} B", "  without kernel modules", growth.userspace);
@@ -67,10 +70,12 @@ struct Contender {
 impl Contender {
     /// One boot; with a script beside the unit if one is given.
     fn boot(&self, lab: &Lab, beside: Option<&str>) -> Result<Outcome> {
-        let uki = lab.uki(self.unlocker, beside.is_some(), COMMAND_LINE)?;
+        let lab = lab.part(self.name);
+        let image = lab.image().unlocker(self.unlocker);
+        let uki = if beside.is_some() { image.probed() } else { image }.uki()?;
         let enrolled = lab.enrolled_by(self.enroller, &uki, Userland::Script)?;
-        let disk = lab.disk("bench", Some(&uki), &Root::Encrypted(enrolled.clone()))?;
-        let mut boot = Boot::new(lab, &format!("bench-{}", self.name))?.disk(&disk).tpm(enrolled.tpm());
+        let disk = lab.disk(Some(&uki), &Root::Encrypted(enrolled.clone()))?;
+        let mut boot = lab.boot()?.disk(&disk).tpm(enrolled.tpm());
         if let Some(script) = beside {
             boot = boot
                 .file("beside", script.replace("PROCESS", self.process))
@@ -115,13 +120,6 @@ impl Memory {
         };
         Ok(Self { resident: number("resident")? * 1024.0, cgroup: number("cgroup")? })
     }
-}
-
-/// The time stamp, in brackets, of the first line with `text`.
-pub(crate) fn stamp(log: &str, text: &str) -> Result<f64> {
-    let line = log.lines().find(|line| line.contains(text));
-    let stamp = line.and_then(|line| line.split_once('[')?.1.split_once(']')?.0.trim().parse().ok());
-    stamp.with_context(|| format!("No line with `{text}`"))
 }
 
 fn mebibytes(bytes: f64) -> f64 {

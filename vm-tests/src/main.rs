@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use lexopt::Arg::{Long, Short, Value};
 use lexopt::ValueExt;
+use vm_tests::artefacts::workbench::Workbench;
+use vm_tests::bench;
 use vm_tests::lab::Lab;
-use vm_tests::scenario::Extent;
-use vm_tests::scenarios::{ALL, FULL};
-use vm_tests::serial::Live;
-use vm_tests::{bench, scenario, scenarios};
+use vm_tests::progress::Live;
+use vm_tests::runner::{self, Extent};
+use vm_tests::scenarios::{self, ALL, FULL};
 
 fn main() -> ExitCode {
     match run() {
@@ -26,7 +27,7 @@ fn run() -> Result<ExitCode> {
     let mut words = Vec::new();
     let mut live = Live::Quiet;
     let mut runs = 5;
-    let mut jobs = scenario::usual_jobs();
+    let mut jobs = runner::usual_jobs();
     let mut extent = Extent::Usual;
     while let Some(arg) = args.next()? {
         match arg {
@@ -55,19 +56,19 @@ fn run() -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         ("run", names) => {
-            let lab = Lab { live, ..Lab::open()? };
+            let workbench = Workbench::open(live)?;
             // Consoles of several machines, mixed, would help nobody.
             let jobs = if live == Live::Quiet { jobs } else { 1 };
-            let (passed, failed) = scenario::run(&lab, extent, names, jobs)?;
+            let (passed, failed) = runner::run(&workbench, extent, names, jobs)?;
             println!("{passed} passed, {failed} failed");
             Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         ("demo", []) => {
-            scenarios::demo::narrated(&Lab { live: Live::Milestones, ..Lab::open()? })?;
+            scenarios::demo::narrated(&Lab::new(&Workbench::open(Live::Milestones)?, command))?;
             Ok(ExitCode::SUCCESS)
         }
         ("bench", []) => {
-            bench::run(&Lab { live, ..Lab::open()? }, runs)?;
+            bench::run(&Lab::new(&Workbench::open(live)?, command), runs)?;
             Ok(ExitCode::SUCCESS)
         }
         _ => bail!("Not a command: {}\n\n{HELP}", words.join(" ")),

@@ -1,6 +1,4 @@
-//! Lines about what goes on, each of which says which scenario it is about: several run at once.
-//!
-//! In: a line. Out: the same on standard output, behind the scenario that this thread works on.
+//! Progress on standard output. Scenarios run at once, so each line begins with the one that its thread works on.
 
 use std::cell::Cell;
 
@@ -8,7 +6,7 @@ thread_local! {
     static TOPIC: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
-/// Does the work; what this thread says meanwhile is about `topic`.
+/// Does the work. What this thread says meanwhile begins with `topic`.
 pub fn about<T>(topic: &'static str, work: impl FnOnce() -> T) -> T {
     let before = TOPIC.replace(Some(topic));
     let result = work();
@@ -16,7 +14,7 @@ pub fn about<T>(topic: &'static str, work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Says a line.
+/// Prints a line.
 pub fn say(line: &str) {
     println!("{}", told(line));
 }
@@ -27,6 +25,41 @@ fn told(line: &str) -> String {
         Some(topic) => format!("{topic}: {line}"),
     }
 }
+
+/// How much of a console is shown while the machine runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Live {
+    /// Nothing.
+    Quiet,
+    /// What a person who watches an unlock wants to see.
+    Milestones,
+    /// Every line.
+    Everything,
+}
+
+impl Live {
+    /// Whether this line of a console is shown.
+    pub fn shows(self, text: &str) -> bool {
+        let milestone = || !text.starts_with('[') || MILESTONES.iter().any(|word| text.contains(word));
+        !text.is_empty() && (self == Self::Everything || self == Self::Milestones && milestone())
+    }
+}
+
+/// Kernel messages that mark a step of the boot.
+const MILESTONES: &[&str] = &[
+    "Linux version",
+    "Command line",
+    "secureboot:",
+    "tpm_crb",
+    "Run /init",
+    "systemd 2",
+    " vda: ",
+    "device-mapper:",
+    "cvm-unlock",
+    "EXT4-fs",
+    "Switching root",
+    "Power down",
+];
 
 #[cfg(test)]
 mod tests {

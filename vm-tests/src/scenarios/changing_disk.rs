@@ -1,38 +1,37 @@
 //! Attack: the host shows one header while it is read, and another one afterwards. Its server counts how often the guest
-//! reads each sector of the metadata, from the kernel's first process to the mapping: kernel, udev, we and libcryptsetup
-//! together. Then it lies to everybody who reads again.
+//! (kernel, udev, we and libcryptsetup together) reads each sector of the metadata, from the kernel's first process to the
+//! mapping. Then it answers further reads with the other header.
 //!
-//! udev's look at the partition and ours share the kernel's page cache, which lies in the guest's memory; where its pages
-//! are gone when we come, there are two reads, of which we use the second and only that.
+//! udev and we share the kernel's page cache, which is in the guest's memory. If its pages are gone when we read, there
+//! are two reads, and we use the second alone.
 
 use std::ops::Range;
 
 use anyhow::{Result, ensure};
 
-use crate::boot::Boot;
-use crate::disk::Root;
+use crate::artefacts::filesystem::Userland;
+use crate::artefacts::forged::{in_clear, keyslot_area};
 use crate::forge::Field;
-use crate::forged::{in_clear, keyslot_area};
+use crate::judges::outcome::Outcome;
 use crate::lab::Lab;
-use crate::nbd::Nbd;
-use crate::outcome::Outcome;
+use crate::machine::disk::Root;
+use crate::machine::nbd::Nbd;
 use crate::progress::say;
-use crate::volume::Userland;
 
 /// One boot.
 ///
 /// # Errors
 /// When something is read twice that should not be, or the lie has an effect.
 pub fn run(lab: &Lab) -> Result<()> {
-    let uki = lab.probed_uki()?;
+    let uki = lab.image().probed().uki()?;
     let enrolled = lab.enrolled(&uki, Userland::Script)?;
-    let disk = lab.disk("changing-disk", Some(&uki), &Root::Encrypted(enrolled.clone()))?;
+    let disk = lab.disk(Some(&uki), &Root::Encrypted(enrolled.clone()))?;
     let header = std::fs::read(enrolled.header())?;
     // Everything before the data, with the null cipher in the segment and a label to know it by.
     let forged = in_clear(&header).field(Field::Label, FORGED.as_bytes()).volume();
-    let server = Nbd::serve(disk.path(), lab.cache.socket("nbd"), (PARTITION, &forged))?;
+    let server = Nbd::serve(disk.path(), lab.workbench.cache.socket("nbd"), (PARTITION, &forged))?;
 
-    let boot = Boot::new(lab, "changing-disk")?.served(&server).tpm(enrolled.tpm());
+    let boot = lab.boot()?.served(&server).tpm(enrolled.tpm());
     let outcome = boot.file("after", LOOK_AGAIN).run()?;
     outcome.reached_real_root()?;
     outcome.explain(read_once(&server, &header))?;
@@ -40,7 +39,7 @@ pub fn run(lab: &Lab) -> Result<()> {
     disk.discard()
 }
 
-/// The header came from the disk once, or once for udev and once for us; the keyslot's area, which is ours alone, once.
+/// The header was read once, or once by udev and once by us; the keyslot's area, which only we read, once.
 fn read_once(server: &Nbd, header: &[u8]) -> Result<()> {
     for (what, range, most) in [("header", 0..2 * COPY, 2), ("keyslot's area", keyslot_area(header)?, 1)] {
         let reads = server.reads(&on_disk(&range));
@@ -53,7 +52,7 @@ fn read_once(server: &Nbd, header: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The guest's own tools saw the forged header on the disk of the mapping that goes on to be the right one.
+/// The guest's own tools saw the forged header on the disk, while the mapping stayed the right one.
 fn was_lied_to(outcome: &Outcome, server: &Nbd) -> Result<()> {
     let seen = outcome.evidence()?.text("after.log")?;
     ensure!(seen.contains(FORGED), "blkid saw no forged header: {seen}");
@@ -61,7 +60,7 @@ fn was_lied_to(outcome: &Outcome, server: &Nbd) -> Result<()> {
     Ok(())
 }
 
-/// Run in the initramfs when the mapping is there, past what the kernel remembers.
+/// Runs in the initramfs when the mapping is there, past the kernel's cache.
 const LOOK_AGAIN: &str = "sleep 5
 echo 3 > /proc/sys/vm/drop_caches
 blkid -p /dev/vda2

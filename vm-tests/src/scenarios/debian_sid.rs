@@ -1,14 +1,14 @@
-//! The newest distribution. From systemd 261 on, most PCRs are extended with a separator in the initrd before
-//! volumes are unlocked: what a policy says about PCR 7 has to be the value behind it.
+//! The newest distribution. From systemd 261 on, the initrd extends most PCRs with a separator before volumes are
+//! unlocked, so a policy has to name the value of PCR 7 behind it.
 
 use anyhow::{Result, ensure};
 
-use crate::hex;
+use crate::artefacts::suite::{Suite, separator};
+use crate::encoding::hex;
+use crate::judges::outcome::Outcome;
 use crate::lab::Lab;
-use crate::outcome::Outcome;
 use crate::scenarios::attested::Fixture;
 use crate::scenarios::demo;
-use crate::suite::{Suite, separator};
 
 /// Two boots: to a script as PID 1, then to systemd's multi-user.target.
 ///
@@ -16,7 +16,7 @@ use crate::suite::{Suite, separator};
 /// When the root is not reached, or the separator was not there before us.
 pub fn run(lab: &Lab) -> Result<()> {
     let lab = lab.of(Suite::Sid);
-    let outcome = demo::whole(&lab, "debian-sid")?;
+    let outcome = demo::whole(&lab)?;
     outcome.explain(was_separated(&lab, &outcome))?;
     Ok(())
 }
@@ -24,10 +24,10 @@ pub fn run(lab: &Lab) -> Result<()> {
 /// The fallback to a key broker, with its network.
 ///
 /// # Errors
-/// When the root is not reached, or by another way.
+/// When the root is not reached, or not by the broker's key.
 pub fn attested(lab: &Lab) -> Result<()> {
     let lab = lab.of(Suite::Sid);
-    Fixture::new(&lab)?.fallback(&lab, "attested-debian-sid").map(drop)
+    Fixture::new(&lab)?.fallback(&lab).map(drop)
 }
 
 /// By the TPM's log and by what tpm2-tools read in the real root.

@@ -1,33 +1,32 @@
-//! A Secure Boot UKI without `root=` reaches the PID 1 of its encrypted root, and nobody is asked.
+//! A Secure Boot UKI without `root=` reaches the PID 1 of its encrypted root, unattended.
 
 use anyhow::{Result, ensure};
 
-use crate::boot::Boot;
-use crate::disk::Root;
+use crate::artefacts::filesystem::Userland;
+use crate::judges::outcome::Outcome;
 use crate::lab::Lab;
-use crate::outcome::Outcome;
+use crate::machine::disk::Root;
 use crate::scenarios::full_userspace;
-use crate::volume::Userland;
 
 /// One boot.
 ///
 /// # Errors
 /// When the root is not reached.
 pub fn run(lab: &Lab) -> Result<()> {
-    boot(lab, "demo").map(drop)
+    boot(lab).map(drop)
 }
 
 /// A whole distribution: one boot like the demo's, whose outcome is returned, and one to multi-user.target.
 ///
 /// # Errors
 /// When the root or the target is not reached.
-pub fn whole(lab: &Lab, name: &str) -> Result<Outcome> {
-    let outcome = boot(lab, name)?;
-    full_userspace::boot(lab, &format!("{name}-full"))?;
+pub fn whole(lab: &Lab) -> Result<Outcome> {
+    let outcome = boot(lab)?;
+    full_userspace::run(&lab.part("full"))?;
     Ok(outcome)
 }
 
-/// The same, told to a person.
+/// The demo, with explanations for the person who watches.
 ///
 /// # Errors
 /// When the root is not reached.
@@ -35,7 +34,7 @@ pub fn narrated(lab: &Lab) -> Result<()> {
     println!("A virtual machine with Secure Boot, a TPM and an encrypted disk starts.");
     println!("Its host is not trusted, nobody sits at the console, the command line has no root=.");
     println!("Console (kernel messages left out):\n");
-    let outcome = boot(lab, "demo")?;
+    let outcome = boot(lab)?;
     let evidence = outcome.evidence()?;
     println!("\nWhat the distribution's own tools found in the real root:\n");
     for (what, command, piece) in [
@@ -51,18 +50,18 @@ pub fn narrated(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn boot(lab: &Lab, name: &str) -> Result<Outcome> {
-    let uki = lab.product_uki()?;
+fn boot(lab: &Lab) -> Result<Outcome> {
+    let uki = lab.image().uki()?;
     let enrolled = lab.enrolled(&uki, Userland::Script)?;
-    let disk = lab.disk(name, Some(&uki), &Root::Encrypted(enrolled.clone()))?;
-    let outcome = Boot::new(lab, name)?.disk(&disk).tpm(enrolled.tpm()).run()?;
-    outcome.reached_real_root()?.fenced_with(&enrolled.volume.measurement(&lab.tools)?)?.left_no_session()?;
+    let disk = lab.disk(Some(&uki), &Root::Encrypted(enrolled.clone()))?;
+    let outcome = lab.boot()?.disk(&disk).tpm(enrolled.tpm()).run()?;
+    outcome.reached_real_root()?.fenced_with(&enrolled.volume.measurement()?)?.left_no_session()?;
     outcome.explain(secure_boot_was_on(&outcome))?;
     disk.discard()?;
     Ok(outcome)
 }
 
-/// The kernel's word for it, and no `root=` in its command line.
+/// By the kernel's log, which shows the command line without `root=` as well.
 fn secure_boot_was_on(outcome: &Outcome) -> Result<()> {
     let log = outcome.evidence()?.text("kernel-log")?;
     ensure!(log.contains("secureboot: Secure boot enabled"), "The kernel saw no Secure Boot");

@@ -1,25 +1,25 @@
-//! The sealed secret is good for one use in a boot: tpm2-tools, in the same initrd and with the
-//! same commands, unseal it before our unit ran, and are refused by the TPM afterwards.
+//! The sealed secret can be used once per boot: tpm2-tools, in the same initrd and with the same commands, unseal it
+//! before our unit runs, and the TPM refuses them afterwards.
 
 use anyhow::{Result, ensure};
 
-use crate::boot::Boot;
-use crate::disk::Root;
+use crate::artefacts::filesystem::Userland;
+use crate::judges::outcome::Outcome;
 use crate::lab::Lab;
-use crate::outcome::Outcome;
-use crate::volume::Userland;
+use crate::machine::disk::Root;
 
 /// One boot, with scripts before and after our unit.
 ///
 /// # Errors
 /// When the first attempt fails, or the second succeeds.
 pub fn run(lab: &Lab) -> Result<()> {
-    let uki = lab.probed_uki()?;
+    let uki = lab.image().probed().uki()?;
     let enrolled = lab.enrolled(&uki, Userland::Script)?;
-    let (private, public) = enrolled.sealed_object(&lab.tools)?;
-    let unseal = UNSEAL.replace("PCRS", &enrolled.policy_pcrs(&lab.tools)?);
-    let disk = lab.disk("fence", Some(&uki), &Root::Encrypted(enrolled.clone()))?;
-    let outcome = Boot::new(lab, "fence")?
+    let (private, public) = enrolled.sealed_object()?;
+    let unseal = UNSEAL.replace("PCRS", &enrolled.policy_pcrs()?);
+    let disk = lab.disk(Some(&uki), &Root::Encrypted(enrolled.clone()))?;
+    let outcome = lab
+        .boot()?
         .disk(&disk)
         .tpm(enrolled.tpm())
         .file("private", private)
@@ -27,7 +27,7 @@ pub fn run(lab: &Lab) -> Result<()> {
         .file("before", unseal.replace("WHEN", "before"))
         .file("after", unseal.replace("WHEN", "after"))
         .run()?;
-    outcome.reached_real_root()?.fenced_with(&enrolled.volume.measurement(&lab.tools)?)?;
+    outcome.reached_real_root()?.fenced_with(&enrolled.volume.measurement()?)?;
     outcome.explain(single_use(&outcome))?;
     disk.discard()
 }

@@ -1,35 +1,29 @@
-//! Attack, or a careless operator: a disk with a root partition that is not ours is there first. The host hands the UKI to
-//! the firmware, so no loader variable names a boot disk; ours is plugged in while the wait goes on.
+//! Attack, or a careless operator: a disk with somebody else's root partition appears first. The host hands the UKI to the
+//! firmware, so no loader variable names a boot disk; ours is plugged in while we wait.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::boot::Boot;
-use crate::disk::Root;
-use crate::enrolled::Enroller;
+use crate::artefacts::enrolled::Enroller;
+use crate::artefacts::filesystem::Userland;
+use crate::judges::outcome::Outcome;
 use crate::lab::Lab;
-use crate::outcome::Outcome;
-use crate::volume::Userland;
+use crate::machine::disk::Root;
 
 /// One boot: the stranger's volume, sealed to the same TPM, then the owner's.
 ///
 /// # Errors
 /// When the owner's volume does not open, or the report does not say why the stranger's did not.
 pub fn run(lab: &Lab) -> Result<()> {
-    let uki = lab.product_uki()?;
+    let uki = lab.image().uki()?;
     let strangers = lab.enrolled_by(Enroller::Stranger, &uki, Userland::Script)?;
     let owners = lab.enrolled(&uki, Userland::Script)?;
-    let first = lab.disk("foreign-disk-first-strangers", None, &Root::Encrypted(strangers))?;
-    let late = lab.disk("foreign-disk-first", None, &Root::Encrypted(owners.clone()))?;
-    let outcome = Boot::new(lab, "foreign-disk-first")?
-        .direct(&uki)
-        .disk(&first)
-        .late_disk(&late, LATE)
-        .tpm(owners.tpm())
-        .run()?;
-    outcome.reached_real_root()?.fenced_with(&owners.volume.measurement(&lab.tools)?)?.left_no_session()?;
+    let first = lab.part("strangers").disk(None, &Root::Encrypted(strangers))?;
+    let late = lab.disk(None, &Root::Encrypted(owners.clone()))?;
+    let outcome = lab.boot()?.direct(&uki).disk(&first).late_disk(&late, LATE).tpm(owners.tpm()).run()?;
+    outcome.reached_real_root()?.fenced_with(&owners.volume.measurement()?)?.left_no_session()?;
     outcome.explain(refused_the_stranger(&outcome))?;
     first.discard()?;
     late.discard()

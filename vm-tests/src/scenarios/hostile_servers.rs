@@ -1,62 +1,58 @@
-//! Attacks by servers, and by who sits between: each kind meets `cvm-unlock attest --connect` in the initramfs of one boot,
-//! and is told by its own name. The good server among them is the control.
+//! Attacks by servers, and by whoever is between: `cvm-unlock attest --connect` tries one of each kind in the initramfs of a
+//! single boot, and refuses it with its own slug. The good server among them is the control.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use crate::boot::Boot;
-use crate::broker::{Broker, FIRST, Service};
-use crate::disk::Root;
-use crate::initramfs::Network;
+use crate::artefacts::addresses::{FIRST, IPV4, first_url};
+use crate::artefacts::owner::{Trust, brokers};
+use crate::artefacts::pki::Certificate;
+use crate::judges::outcome::Outcome;
 use crate::lab::Lab;
-use crate::nameserver::IPV4;
-use crate::net::Net;
-use crate::outcome::Outcome;
-use crate::owner::brokers;
-use crate::pki::Certificate;
+use crate::machine::disk::Root;
+use crate::network::card::Net;
+use crate::network::service::Service;
 use crate::progress::say;
-use crate::scenarios::attested::{FIRST_URL, Fixture, says_who};
-use crate::uki::COMMAND_LINE;
+use crate::scenarios::attested::{Fixture, says_who};
 
-/// A server, and what becomes of a handshake with it.
+/// A server, and the result of a handshake with it.
 struct Case {
     name: &'static str,
     /// None, if nobody listens.
     service: Option<Service>,
     /// The guest's clock, if it is set back: `date -s`.
     clock: &'static str,
-    /// The name of the refusal; empty if it is none.
+    /// The slug of the refusal; empty for success.
     slug: &'static str,
 }
 
 /// One boot, with a script before our unit, which then gets its key from the good server.
 ///
 /// # Errors
-/// When a case ends otherwise, or the root is not reached.
+/// When a case has another result, or the root is not reached.
 pub fn run(lab: &Lab) -> Result<()> {
     let fixture = Fixture::new(lab)?;
-    let uki = lab.attesting_uki(Network::Automatic, true, COMMAND_LINE)?;
+    let uki = lab.image().trusting(Trust::Brokers).probed().uki()?;
     let wire = lab.wire()?;
     let good = fixture.service(lab, FIRST, &uki)?;
-    let _good = Broker::start(lab, &wire, "hostile-servers-good", &good)?;
+    let _good = lab.part("good").broker(&wire, &good)?;
     let mut running = Vec::new();
-    let disk = lab.disk("hostile-servers", Some(&uki), &Root::Encrypted(fixture.enrolled.clone()))?;
-    let mut boot = Boot::new(lab, "hostile-servers")?.network(Net::User, &wire).disk(&disk);
+    let disk = lab.disk(Some(&uki), &Root::Encrypted(fixture.enrolled.clone()))?;
+    let mut boot = lab.boot()?.network(Net::User, &wire).disk(&disk);
     boot = boot.tpm(fixture.enrolled.tpm()).file("before", BEFORE);
     let cases = cases();
     for (port, case) in (PORTS..).zip(&cases) {
         let port = if case.slug.is_empty() { FIRST } else { port };
         if let Some(service) = &case.service {
-            let name = format!("hostile-servers-{}", case.name);
-            running.push(Broker::start(lab, &wire, &name, &service.clone().on(port))?);
+            running.push(lab.part(case.name).broker(&wire, &service.clone().on(port))?);
         }
-        let config = configuration(&lab.product.pki.authority()?, port);
+        let config = configuration(&lab.workbench.product.pki.authority()?, port);
         boot = boot.file(&format!("{}.config", case.name), config.to_string());
         boot = boot.file(&format!("{}.clock", case.name), case.clock);
     }
     let outcome = boot.run()?;
     outcome.reached_real_root()?;
-    outcome.explain(judge(&outcome, &cases).and_then(|()| says_who(&outcome, FIRST_URL)))?;
+    outcome.explain(judge(&outcome, &cases).and_then(|()| says_who(&outcome, &first_url())))?;
     disk.discard()
 }
 
@@ -83,7 +79,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// What `attest --connect` needs to know.
+/// The configuration of `attest --connect`.
 fn configuration(authority: &str, port: u16) -> Value {
     let mut brokers = brokers(authority);
     let members = [
@@ -97,7 +93,7 @@ fn configuration(authority: &str, port: u16) -> Value {
     json!({"kbs": brokers})
 }
 
-/// In an initramfs, what we say goes to the kernel's log, and names the server.
+/// In an initramfs, our messages go to the kernel's log, and name the server.
 fn judge(outcome: &Outcome, cases: &[Case]) -> Result<()> {
     let evidence = outcome.evidence()?;
     let said = outcome.serial.lines();

@@ -1,23 +1,22 @@
-//! The process dies in the middle (a crash, the out-of-memory killer): nothing else takes over,
-//! the TPM is fenced, and the machine powers off.
+//! The process dies in the middle of its work (a crash, the out-of-memory killer): nothing else takes over, the TPM is
+//! fenced, and the machine powers off.
 
 use anyhow::{Result, ensure};
 
-use crate::boot::Boot;
-use crate::disk::Root;
+use crate::artefacts::filesystem::Userland;
+use crate::judges::outcome::Outcome;
 use crate::lab::Lab;
-use crate::outcome::Outcome;
-use crate::volume::Userland;
+use crate::machine::disk::Root;
 
 /// One boot, with a script beside our unit that kills it as soon as it opens the TPM.
 ///
 /// # Errors
 /// When the machine ends in another way, or the process was not killed.
 pub fn run(lab: &Lab) -> Result<()> {
-    let uki = lab.probed_uki()?;
+    let uki = lab.image().probed().uki()?;
     let enrolled = lab.enrolled(&uki, Userland::Script)?;
-    let disk = lab.disk("killed", Some(&uki), &Root::Encrypted(enrolled.clone()))?;
-    let outcome = Boot::new(lab, "killed")?.disk(&disk).tpm(enrolled.tpm()).file("beside", KILL).run()?;
+    let disk = lab.disk(Some(&uki), &Root::Encrypted(enrolled.clone()))?;
+    let outcome = lab.boot()?.disk(&disk).tpm(enrolled.tpm()).file("beside", KILL).run()?;
     outcome.explain(was_killed(&outcome))?.powered_off_without_asking()?.fenced_after_failure()?;
     disk.discard()
 }

@@ -1,24 +1,22 @@
-//! Cloud disks are attached when they are attached: one that comes long after the kernel opens.
+//! Clouds attach disks late: a root on a disk that appears long after the kernel started opens.
 
 use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::boot::Boot;
-use crate::disk::Root;
+use crate::artefacts::filesystem::Userland;
 use crate::lab::Lab;
-use crate::volume::Userland;
+use crate::machine::disk::Root;
 
-/// A direct boot, as the firmware needs a disk to boot from otherwise; then the disk is plugged in.
+/// A direct boot, as there is no disk yet to boot from; then the disk is plugged in.
 ///
 /// # Errors
 /// When the root is not reached.
 pub fn run(lab: &Lab) -> Result<()> {
-    let uki = lab.product_uki()?;
+    let uki = lab.image().uki()?;
     let enrolled = lab.enrolled(&uki, Userland::Script)?;
-    let disk = lab.disk("late-disk", None, &Root::Encrypted(enrolled.clone()))?;
-    let outcome =
-        Boot::new(lab, "late-disk")?.direct(&uki).late_disk(&disk, LATE).tpm(enrolled.tpm()).run()?;
+    let disk = lab.disk(None, &Root::Encrypted(enrolled.clone()))?;
+    let outcome = lab.boot()?.direct(&uki).late_disk(&disk, LATE).tpm(enrolled.tpm()).run()?;
     outcome.reached_real_root()?;
     disk.discard()
 }

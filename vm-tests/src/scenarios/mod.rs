@@ -12,6 +12,7 @@ pub mod direct_boot;
 pub mod fence;
 pub mod foreign_disk_first;
 pub mod full_userspace;
+pub mod grown_disk;
 pub mod hostile_servers;
 pub mod killed;
 pub mod late_disk;
@@ -33,8 +34,48 @@ pub mod systemds_token;
 pub mod tpm_nodes;
 pub mod writers;
 
-/// In the order in which they run.
+/// In the order in which they start: the longest first, so that none of them keeps a single worker busy at the end.
 pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "writers",
+        about: "tokens of systemd-cryptenroll 252, 254 and 257 of every kind are told from stale ones in one boot",
+        run: writers::run,
+    },
+    Scenario {
+        name: "debian-12",
+        about: "a guest of Debian 12 (systemd 252, dracut 059, Linux 6.1) opens its root, and all of it starts",
+        run: debian_12::run,
+    },
+    Scenario {
+        name: "null-cipher",
+        about: "headers with the null cipher, in a keyslot or in the segment, are refused; systemd-cryptsetup opens them",
+        run: null_cipher::run,
+    },
+    Scenario {
+        name: "no-secure-boot",
+        about: "without Secure Boot, a key broker decides by PCRs 4, 11 and 12",
+        run: no_secure_boot::run,
+    },
+    Scenario {
+        name: "stateless-tpm",
+        about: "a TPM that is new at every boot needs the key broker every time, and nothing is written to the header",
+        run: attested::stateless_tpm,
+    },
+    Scenario {
+        name: "network-manager",
+        about: "an image with NetworkManager instead of systemd-networkd attests",
+        run: networks::network_manager,
+    },
+    Scenario {
+        name: "signed-policy",
+        about: "a volume opens with each UKI that the policy key signed, and with no other",
+        run: signed_policy::run,
+    },
+    Scenario {
+        name: "grown-disk",
+        about: "a root whose partition grew to an odd size, and that got a costly recovery key, opens again",
+        run: grown_disk::run,
+    },
     Scenario {
         name: "demo",
         about: "a Secure Boot UKI without root= opens its root from the TPM, unattended",
@@ -76,24 +117,9 @@ pub const ALL: &[Scenario] = &[
         run: systemds_signed_token::run,
     },
     Scenario {
-        name: "writers",
-        about: "tokens of systemd-cryptenroll 252, 254 and 257 of every kind are told from stale ones in one boot",
-        run: writers::run,
-    },
-    Scenario {
-        name: "signed-policy",
-        about: "a volume opens with each UKI that the policy key signed, and with no other",
-        run: signed_policy::run,
-    },
-    Scenario {
         name: "opened-by-systemd",
         about: "systemd-cryptsetup opens volumes that we enrolled, by value and by signature",
         run: opened_by_systemd::run,
-    },
-    Scenario {
-        name: "null-cipher",
-        about: "headers with the null cipher, in a keyslot or in the segment, are refused; systemd-cryptsetup opens them",
-        run: null_cipher::run,
     },
     Scenario {
         name: "changing-disk",
@@ -150,11 +176,6 @@ pub const ALL: &[Scenario] = &[
         about: "/dev/tpm0 is taken, and the resource manager where somebody holds it",
         run: tpm_nodes::run,
     },
-    Scenario {
-        name: "debian-12",
-        about: "a guest of Debian 12 (systemd 252, dracut 059, Linux 6.1) opens its root, and all of it starts",
-        run: debian_12::run,
-    },
     Scenario { name: "no-tpm", about: "a host that hides the TPM gets a refusal", run: no_tpm::run },
     Scenario {
         name: "attested",
@@ -175,16 +196,6 @@ pub const ALL: &[Scenario] = &[
         name: "other-volumes-key",
         about: "what a key broker gives out for another volume is refused",
         run: attested::other_volumes_key,
-    },
-    Scenario {
-        name: "stateless-tpm",
-        about: "a TPM that is new at every boot needs the key broker every time, and nothing is written to the header",
-        run: attested::stateless_tpm,
-    },
-    Scenario {
-        name: "no-secure-boot",
-        about: "without Secure Boot, a key broker decides by PCRs 4, 11 and 12",
-        run: no_secure_boot::run,
     },
     Scenario {
         name: "no-tpm-attested",
@@ -216,14 +227,9 @@ pub const ALL: &[Scenario] = &[
         about: "a network on which nobody answers ends in a fenced power-off",
         run: networks::nobody,
     },
-    Scenario {
-        name: "network-manager",
-        about: "an image with NetworkManager instead of systemd-networkd attests",
-        run: networks::network_manager,
-    },
 ];
 
-/// In a full run only: what stands on a distribution that moves from day to day.
+/// In a full run only: scenarios on Debian sid, which changes from day to day.
 pub const FULL: &[Scenario] = &[
     Scenario {
         name: "debian-sid",

@@ -1,20 +1,18 @@
-//! What a machine that has to attest finds at the end of its cable: a server that is gone, no IPv4, an address that the
-//! administrator chose, nobody at all, another network daemon in the image.
+//! Networks on which a machine has to attest: the first server is down, there is no IPv4, the administrator chose the
+//! address, nobody answers, or the image has another network daemon.
 
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::boot::Boot;
-use crate::broker::{Broker, FIRST, SECOND};
-use crate::disk::Root;
-use crate::initramfs::{Network, STATIC_ADDRESS};
+use crate::artefacts::addresses::{FIRST, NAME, SECOND, first_url, second_url};
+use crate::artefacts::owner::Trust;
+use crate::artefacts::recipe::{Network, STATIC_ADDRESS};
+use crate::judges::outcome::Outcome;
 use crate::lab::Lab;
-use crate::nameserver::NAME;
-use crate::net::Net;
-use crate::outcome::Outcome;
-use crate::scenarios::attested::{FIRST_URL, Fixture, SECOND_URL, refused};
-use crate::uki::COMMAND_LINE;
+use crate::machine::disk::Root;
+use crate::network::card::Net;
+use crate::scenarios::attested::{Fixture, refused};
 
 /// Nobody listens at the first server's address; the second is named, and found by the name server.
 ///
@@ -24,11 +22,11 @@ pub fn two_servers(lab: &Lab) -> Result<()> {
     let fixture = Fixture::new(lab)?;
     let service = fixture.service(lab, SECOND, &fixture.other)?;
     let wire = lab.wire()?;
-    let broker = Broker::start(lab, &wire, "two-servers", &service)?;
-    let disk = lab.disk("two-servers", Some(&fixture.other), &Root::Encrypted(fixture.enrolled.clone()))?;
-    let boot = Boot::new(lab, "two-servers")?.network(Net::User, &wire).disk(&disk);
+    let broker = lab.broker(&wire, &service)?;
+    let disk = lab.disk(Some(&fixture.other), &Root::Encrypted(fixture.enrolled.clone()))?;
+    let boot = lab.boot()?.network(Net::User, &wire).disk(&disk);
     let attempt = (boot.tpm(fixture.enrolled.tpm()).run()?, broker);
-    fixture.opened_by(lab, &attempt, SECOND_URL)?;
+    fixture.opened_by(&attempt, &second_url())?;
     let asked = wire.questions();
     let by_name = asked.iter().any(|question| question.ends_with(NAME));
     attempt
@@ -44,21 +42,21 @@ pub fn two_servers(lab: &Lab) -> Result<()> {
 pub fn ipv6_only(lab: &Lab) -> Result<()> {
     let fixture = Fixture::new(lab)?;
     let service = fixture.service(lab, SECOND, &fixture.other)?;
-    let attempt = fixture.boot(lab, "ipv6-only", &fixture.other, (Net::Ipv6Only, &service))?;
-    fixture.opened_by(lab, &attempt, SECOND_URL)?;
+    let attempt = fixture.boot(lab, &fixture.other, (Net::Ipv6Only, &service))?;
+    fixture.opened_by(&attempt, &second_url())?;
     attempt.0.sent_packets("TCP over IPv6").map(drop)
 }
 
-/// Address, router and name server stand in a file of the administrator's; the network is not asked for any.
+/// Address, router and name server come from the administrator's file, not from the network.
 ///
 /// # Errors
 /// When the root is not reached, or with another address.
 pub fn fixed(lab: &Lab) -> Result<()> {
     let fixture = Fixture::new(lab)?;
-    let uki = lab.attesting_uki(Network::Static, false, COMMAND_LINE)?;
+    let uki = lab.image().trusting(Trust::Brokers).network(Network::Static).uki()?;
     let service = fixture.service(lab, SECOND, &uki)?;
-    let attempt = fixture.boot(lab, "static-network", &uki, (Net::User, &service))?;
-    fixture.opened_by(lab, &attempt, SECOND_URL)?;
+    let attempt = fixture.boot(lab, &uki, (Net::User, &service))?;
+    fixture.opened_by(&attempt, &second_url())?;
     attempt.0.explain(has_only(&attempt.0, STATIC_ADDRESS)).map(drop)
 }
 
@@ -79,19 +77,19 @@ fn has_only(outcome: &Outcome, address: Ipv4Addr) -> Result<()> {
 pub fn nobody(lab: &Lab) -> Result<()> {
     let fixture = Fixture::new(lab)?;
     let service = fixture.service(lab, FIRST, &fixture.other)?;
-    let (outcome, broker) = fixture.boot(lab, "no-dhcp", &fixture.other, (Net::Nowhere, &service))?;
+    let (outcome, broker) = fixture.boot(lab, &fixture.other, (Net::Nowhere, &service))?;
     refused(&outcome, "network-unavailable")?.sent_packets("UDP over IPv4")?;
     outcome.explain(broker.was_not_asked()).map(drop)
 }
 
-/// A distribution whose network is NetworkManager's, in the initramfs as well.
+/// A distribution that uses NetworkManager, in the initramfs as well.
 ///
 /// # Errors
 /// When the root is not reached.
 pub fn network_manager(lab: &Lab) -> Result<()> {
     let fixture = Fixture::new(lab)?;
-    let uki = lab.attesting_uki(Network::NetworkManager, false, COMMAND_LINE)?;
+    let uki = lab.image().trusting(Trust::Brokers).network(Network::NetworkManager).uki()?;
     let service = fixture.service(lab, FIRST, &uki)?;
-    let attempt = fixture.boot(lab, "network-manager", &uki, (Net::User, &service))?;
-    fixture.opened_by(lab, &attempt, FIRST_URL)
+    let attempt = fixture.boot(lab, &uki, (Net::User, &service))?;
+    fixture.opened_by(&attempt, &first_url())
 }

@@ -1,20 +1,21 @@
-//! A machine whose firmware has no Secure Boot: PCR 7 is another one than the volume is sealed to, so that the TPM gives
-//! nothing. A key broker that knows the image by PCRs 4, 11 and 12 can decide instead.
+//! A machine whose firmware has no Secure Boot: PCR 7 differs from the one that the volume is sealed to, so the TPM does not
+//! unseal. A key broker that knows the image by PCRs 4, 11 and 12 can decide instead.
 
 use anyhow::Result;
 
-use crate::boot::Boot;
-use crate::broker::{Broker, FIRST, Service};
-use crate::disk::Root;
-use crate::hex;
+use crate::artefacts::addresses::{FIRST, first_url};
+use crate::artefacts::uki::Uki;
+use crate::encoding::hex;
+use crate::judges::outcome::Outcome;
 use crate::lab::Lab;
-use crate::net::Net;
-use crate::outcome::Outcome;
-use crate::scenarios::attested::{FIRST_URL, Fixture, ZERO, refused};
-use crate::uki::Uki;
+use crate::machine::disk::Root;
+use crate::network::broker::Broker;
+use crate::network::card::Net;
+use crate::network::service::Service;
+use crate::scenarios::attested::{Fixture, ZERO, refused};
 
-/// The image before the broker knows its PCR 4, with it, and another image. PCR 4 is recorded in the first boot, which is
-/// denied: from what swtpm's log says that the firmware measured.
+/// Three boots: the broker does not know the image's PCR 4 yet; it knows it; the image is another one. PCR 4 comes from
+/// swtpm's log of the first boot, which is denied.
 ///
 /// # Errors
 /// When the second does not open, or one of the others does.
@@ -24,22 +25,22 @@ pub fn run(lab: &Lab) -> Result<()> {
     let service = fixture.service(lab, FIRST, ours)?.pcr(12, ZERO);
 
     let unknown = service.clone().pcr(4, ZERO);
-    let (outcome, broker) = boot(lab, &fixture, "no-secure-boot-unknown", ours, &unknown)?;
+    let (outcome, broker) = boot(&lab.part("unknown"), &fixture, ours, &unknown)?;
     refused(&outcome, "kbs-denied")?.explain(broker.denied_because("policy: PCR 4"))?;
 
     let known = service.pcr(4, &hex(&outcome.tpm()?.replay(4)));
-    let attempt = boot(lab, &fixture, "no-secure-boot", ours, &known)?;
-    fixture.opened_by(lab, &attempt, FIRST_URL)?;
+    let attempt = boot(lab, &fixture, ours, &known)?;
+    fixture.opened_by(&attempt, &first_url())?;
 
-    let (outcome, broker) = boot(lab, &fixture, "no-secure-boot-other", &fixture.other, &known)?;
+    let (outcome, broker) = boot(&lab.part("other"), &fixture, &fixture.other, &known)?;
     refused(&outcome, "kbs-denied")?.explain(broker.denied_because("policy: PCR 11")).map(drop)
 }
 
-fn boot(lab: &Lab, fixture: &Fixture, name: &str, uki: &Uki, service: &Service) -> Result<(Outcome, Broker)> {
+fn boot(lab: &Lab, fixture: &Fixture, uki: &Uki, service: &Service) -> Result<(Outcome, Broker)> {
     let wire = lab.wire()?;
-    let broker = Broker::start(lab, &wire, name, service)?;
-    let disk = lab.disk(name, Some(uki), &Root::Encrypted(fixture.enrolled.clone()))?;
-    let boot = Boot::new(lab, name)?.without_secure_boot().network(Net::User, &wire).disk(&disk);
+    let broker = lab.broker(&wire, service)?;
+    let disk = lab.disk(Some(uki), &Root::Encrypted(fixture.enrolled.clone()))?;
+    let boot = lab.boot()?.without_secure_boot().network(Net::User, &wire).disk(&disk);
     let outcome = boot.tpm(fixture.enrolled.tpm()).run()?;
     disk.discard()?;
     Ok((outcome, broker))

@@ -1,38 +1,35 @@
-//! A platform without a TPM, whose image says so: another kind of evidence gets the key. Here it is the sample evidence of
-//! an executable for tests; TDX and SNP hosts are not at hand. A machine without a TPM whose image wants one is `no-tpm`.
+//! A platform without a TPM, whose image says so: another kind of evidence gets the key. Here it is the sample evidence
+//! of an executable for tests, as TDX and SNP need hardware. An image that needs a TPM and finds none is `no-tpm`.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use crate::boot::Boot;
-use crate::broker::{Broker, FIRST, Service, path_of};
-use crate::disk::Root;
-use crate::enrolled::Enroller;
-use crate::initramfs::Unlocker;
+use crate::artefacts::addresses::{FIRST, first_url};
+use crate::artefacts::enrolled::Enroller;
+use crate::artefacts::filesystem::Userland;
+use crate::artefacts::owner::Trust;
+use crate::judges::outcome::Outcome;
 use crate::lab::Lab;
-use crate::net::Net;
-use crate::outcome::Outcome;
-use crate::owner::Trust;
-use crate::scenarios::attested::{FIRST_URL, says_who};
-use crate::uki::{COMMAND_LINE, Uki};
-use crate::volume::Userland;
+use crate::machine::disk::Root;
+use crate::network::card::Net;
+use crate::network::service::{Service, path_of};
+use crate::scenarios::attested::says_who;
 
 /// One boot.
 ///
 /// # Errors
 /// When the root is not reached, or the report does not warn that there is no fence.
 pub fn run(lab: &Lab) -> Result<()> {
-    let initramfs = lab.initramfs_trusting(Trust::BrokersAlone, Unlocker::CvmUnlock, false)?;
-    let uki = Uki::new(&lab.cache, &lab.tools, &lab.firmware, &initramfs, COMMAND_LINE, None)?;
+    let uki = lab.image().trusting(Trust::BrokersAlone).uki()?;
     let enrolled = lab.enrolled_by(Enroller::Broker, &uki, Userland::Script)?;
-    let service = Service::at(FIRST).with("tees", json!(["sample"])).serving(lab, &enrolled)?;
+    let service = Service::at(FIRST).with("tees", json!(["sample"])).serving(&enrolled)?;
     let wire = lab.wire()?;
-    let broker = Broker::start(lab, &wire, "no-tpm-attested", &service)?;
-    let disk = lab.disk("no-tpm-attested", Some(&uki), &Root::Encrypted(enrolled.clone()))?;
-    let outcome = Boot::new(lab, "no-tpm-attested")?.network(Net::User, &wire).disk(&disk).run()?;
+    let broker = lab.broker(&wire, &service)?;
+    let disk = lab.disk(Some(&uki), &Root::Encrypted(enrolled.clone()))?;
+    let outcome = lab.boot()?.network(Net::User, &wire).disk(&disk).run()?;
     outcome.reached_real_root()?;
-    let released = broker.released_once(&path_of(lab, &enrolled)?);
-    let judged = released.and_then(|()| says_who(&outcome, FIRST_URL)).and_then(|()| warns(&outcome));
+    let released = broker.released_once(&path_of(&enrolled)?);
+    let judged = released.and_then(|()| says_who(&outcome, &first_url())).and_then(|()| warns(&outcome));
     outcome.explain(judged)?;
     disk.discard()
 }

@@ -1,43 +1,43 @@
-//! Attacks: the LUKS2 headers of the Trail of Bits findings, with checksums that hold. V1 has the null cipher in the keyslot
-//! that the token names, V2 in the data segment. The same disks are given to us and to the distribution's
-//! systemd-cryptsetup; then both get the volume as its owner made it, and map it alike.
+//! Attacks: the LUKS2 headers of the Trail of Bits findings, with valid checksums. V1 has the null cipher in the keyslot
+//! that the token names, V2 in the data segment. We and the distribution's systemd-cryptsetup get the same disks; then
+//! both get the owner's volume, and map it alike.
 
 use anyhow::{Result, ensure};
 
-use crate::boot::Boot;
-use crate::disk::Root;
-use crate::enrolled::Enroller;
-use crate::forged::Forged;
-use crate::initramfs::Unlocker;
+use crate::artefacts::enrolled::Enroller;
+use crate::artefacts::filesystem::Userland;
+use crate::artefacts::forged::Forged;
+use crate::artefacts::recipe::Unlocker;
+use crate::artefacts::uki::Uki;
+use crate::judges::outcome::Outcome;
 use crate::lab::Lab;
-use crate::outcome::Outcome;
-use crate::uki::{COMMAND_LINE, Uki};
-use crate::volume::Userland;
+use crate::machine::disk::Root;
 
 /// Three boots of each unlocker.
 ///
 /// # Errors
-/// When an attack succeeds against us, or a control does not open, or systemd fares otherwise than we say.
+/// When an attack succeeds against us or fails against systemd, or a control does not open.
 pub fn run(lab: &Lab) -> Result<()> {
-    let ours = lab.product_uki()?;
+    let ours = lab.image().uki()?;
     for variant in [Variant::Keyslot, Variant::Segment] {
-        let outcome = boot(lab, &ours, "null-cipher", Some(variant))?;
+        let outcome = boot(lab, &ours, Some(variant))?;
         outcome
             .powered_off_without_asking()?
             .refused_with("luks-cipher-null")?
             .unsealed_nothing()?
             .fenced_after_failure()?;
     }
-    let opened = boot(lab, &ours, "null-cipher", None)?;
+    let opened = boot(lab, &ours, None)?;
     opened.reached_real_root()?;
 
-    let theirs = lab.uki(Unlocker::Systemd, false, COMMAND_LINE)?;
-    let outcome = boot(lab, &theirs, "null-cipher-systemd", Some(Variant::Keyslot))?;
+    let theirs = lab.image().unlocker(Unlocker::Systemd).uki()?;
+    let systemd = lab.part("systemd");
+    let outcome = boot(&systemd, &theirs, Some(Variant::Keyslot))?;
     // The rogue root runs, from a mapping whose key the attacker chose.
     outcome.reached_real_root()?;
-    let outcome = boot(lab, &theirs, "null-cipher-systemd", Some(Variant::Segment))?;
+    let outcome = boot(&systemd, &theirs, Some(Variant::Segment))?;
     outcome.reached_a_root_in_clear()?;
-    let control = boot(lab, &theirs, "null-cipher-systemd", None)?;
+    let control = boot(&systemd, &theirs, None)?;
     control.reached_real_root()?;
 
     let (ours, theirs) = (opened.evidence()?.text("dm-table")?, control.evidence()?.text("dm-table")?);
@@ -51,30 +51,30 @@ enum Variant {
     Segment,
 }
 
-fn boot(lab: &Lab, uki: &Uki, name: &str, variant: Option<Variant>) -> Result<Outcome> {
-    let name = match variant {
-        None => format!("{name}-control"),
-        Some(Variant::Keyslot) => format!("{name}-v1"),
-        Some(Variant::Segment) => format!("{name}-v2"),
-    };
+fn boot(lab: &Lab, uki: &Uki, variant: Option<Variant>) -> Result<Outcome> {
+    let lab = lab.part(match variant {
+        None => "control",
+        Some(Variant::Keyslot) => "v1",
+        Some(Variant::Segment) => "v2",
+    });
     let enrolled = lab.enrolled_by(Enroller::CvmUnlock, uki, Userland::Script)?;
-    let files = lab.cache.run_dir(&format!("forged-{name}"))?;
+    let files = lab.run_dir("forged")?;
     let root = match variant {
         None => Root::Encrypted(enrolled.clone()),
-        Some(Variant::Keyslot) => Root::Forged(Forged::null_keyslot(&lab.tools, &enrolled, &files)?),
+        Some(Variant::Keyslot) => Root::Forged(Forged::null_keyslot(&enrolled, &files)?),
         Some(Variant::Segment) => {
             Root::Forged(Forged::null_segment(&enrolled, &lab.filesystem(Userland::Script)?, &files)?)
         }
     };
-    let disk = lab.disk(&name, Some(uki), &root)?;
-    let outcome = Boot::new(lab, &name)?.disk(&disk).tpm(enrolled.tpm()).run()?;
+    let disk = lab.disk(Some(uki), &root)?;
+    let outcome = lab.boot()?.disk(&disk).tpm(enrolled.tpm()).run()?;
     disk.discard()?;
     std::fs::remove_dir_all(files)?;
     Ok(outcome)
 }
 
-/// A live table without what differs from boot to boot: the disk's major number, which the kernel gives out as drivers come,
-/// and the name of the key in its keyring.
+/// A live table without what differs from boot to boot: the disk's major number, which depends on the order of drivers,
+/// and the name of the key in the kernel's keyring.
 fn mapping(table: &str) -> Vec<&str> {
     let words = table.split_whitespace();
     words

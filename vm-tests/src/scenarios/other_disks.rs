@@ -1,23 +1,22 @@
 //! Disks and file systems of other clouds: SCSI and NVMe, sectors of 4096 bytes, a disk that was enlarged after it was
-//! partitioned; xfs and btrfs, mounted as the measured configuration says.
+//! partitioned; xfs and btrfs with the mount options of the measured configuration.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::boot::Boot;
-use crate::disk::{Bus, Layout, Root};
-use crate::format::Format;
+use crate::artefacts::filesystem::Userland;
+use crate::artefacts::format::Format;
+use crate::judges::outcome::Outcome;
 use crate::lab::Lab;
-use crate::outcome::Outcome;
-use crate::volume::Userland;
+use crate::machine::disk::{Bus, Layout, Root};
 
 /// xfs on a SCSI disk.
 ///
 /// # Errors
-/// When the root is not reached, or is mounted otherwise.
+/// When the root is not reached, or is mounted in another way.
 pub fn xfs_on_scsi(lab: &Lab) -> Result<()> {
     let layout = Layout { bus: Bus::Scsi, ..Layout::default() };
-    boot(&lab.with(Format::Xfs), "xfs-on-scsi", layout, |outcome| {
+    boot(&lab.with(Format::Xfs), layout, |outcome| {
         is_mounted(outcome, "/", "xfs", &["noatime", "logbsize=64k"])?;
         is_on(outcome, "/dev/sda2")
     })
@@ -26,21 +25,21 @@ pub fn xfs_on_scsi(lab: &Lab) -> Result<()> {
 /// btrfs in a subvolume, on an NVMe namespace of 4096-byte sectors that has grown by a GiB.
 ///
 /// # Errors
-/// When the root is not reached, or is mounted otherwise.
+/// When the root is not reached, or is mounted in another way.
 pub fn btrfs_on_nvme(lab: &Lab) -> Result<()> {
     let layout = Layout { bus: Bus::Nvme, sector: 4096, enlarged: 1024, ..Layout::default() };
-    boot(&lab.with(Format::Btrfs), "btrfs-on-nvme", layout, |outcome| {
+    boot(&lab.with(Format::Btrfs), layout, |outcome| {
         is_mounted(outcome, "/@root", "btrfs", &["noatime", "subvol=/@root"])?;
         is_on(outcome, "/dev/nvme0n1p2")
     })
 }
 
-fn boot(lab: &Lab, name: &str, layout: Layout, judge: impl FnOnce(&Outcome) -> Result<()>) -> Result<()> {
-    let uki = lab.product_uki()?;
+fn boot(lab: &Lab, layout: Layout, judge: impl FnOnce(&Outcome) -> Result<()>) -> Result<()> {
+    let uki = lab.image().uki()?;
     let enrolled = lab.enrolled(&uki, Userland::Script)?;
-    let disk = lab.disk_like(layout, name, Some(&uki), &Root::Encrypted(enrolled.clone()))?;
-    let outcome = Boot::new(lab, name)?.disk(&disk).tpm(enrolled.tpm()).run()?;
-    outcome.reached_real_root()?.fenced_with(&enrolled.volume.measurement(&lab.tools)?)?;
+    let disk = lab.disk_like(layout, Some(&uki), &Root::Encrypted(enrolled.clone()))?;
+    let outcome = lab.boot()?.disk(&disk).tpm(enrolled.tpm()).run()?;
+    outcome.reached_real_root()?.fenced_with(&enrolled.volume.measurement()?)?;
     outcome.explain(judge(&outcome))?;
     disk.discard()
 }

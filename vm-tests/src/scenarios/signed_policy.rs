@@ -1,17 +1,15 @@
-//! A volume that is sealed to what a key signs opens with every UKI that this key signed, without a new
-//! enrolment, and with no other: not even with one that the firmware accepts.
+//! A volume that is sealed to a policy key opens with every UKI whose PCR 11 this key signed, without a new enrolment,
+//! and with no other, even if the firmware accepts it.
 
 use anyhow::Result;
 
-use crate::boot::Boot;
-use crate::disk::Root;
-use crate::enrolled::{Enrolled, Enroller};
-use crate::initramfs::Unlocker;
+use crate::artefacts::enrolled::{Enrolled, Enroller};
+use crate::artefacts::filesystem::Userland;
+use crate::artefacts::policy::Policy;
+use crate::artefacts::uki::Uki;
+use crate::judges::outcome::Outcome;
 use crate::lab::Lab;
-use crate::outcome::Outcome;
-use crate::policy::{Policy, PolicyKey};
-use crate::uki::COMMAND_LINE;
-use crate::volume::Userland;
+use crate::machine::disk::Root;
 
 /// The UKI of the day of the enrolment, the next release, and one whose PCR 11 somebody else signed.
 ///
@@ -20,17 +18,16 @@ use crate::volume::Userland;
 pub fn run(lab: &Lab) -> Result<()> {
     let ours = lab.policy_key("ours")?;
     let policy = Policy::literal(format!("7:sha256={}", lab.pcr7()?)).and_signed(&ours);
+    let image = lab.image();
     let enrolled = lab.enrolled_to(Enroller::CvmUnlock, &policy, Userland::Script)?;
 
-    boot(lab, &enrolled, ("signed-policy", COMMAND_LINE, &ours), |outcome| {
-        outcome.reached_real_root()?.fenced_with(&enrolled.volume.measurement(&lab.tools)?).map(drop)
+    boot(lab, &enrolled, &image.clone().signed_by(&ours).uki()?, |outcome| {
+        outcome.reached_real_root()?.fenced_with(&enrolled.volume.measurement()?).map(drop)
     })?;
-    let next = format!("{COMMAND_LINE} release=2");
-    boot(lab, &enrolled, ("signed-policy-next-release", &next, &ours), |outcome| {
-        outcome.reached_real_root().map(drop)
-    })?;
+    let next = image.clone().appending("release=2").signed_by(&ours).uki()?;
+    boot(&lab.part("next-release"), &enrolled, &next, |outcome| outcome.reached_real_root().map(drop))?;
     let others = lab.policy_key("others")?;
-    boot(lab, &enrolled, ("signed-policy-of-others", COMMAND_LINE, &others), |outcome| {
+    boot(&lab.part("of-others"), &enrolled, &image.signed_by(&others).uki()?, |outcome| {
         outcome
             .powered_off_without_asking()?
             .refused_with("signature-missing")?
@@ -40,15 +37,8 @@ pub fn run(lab: &Lab) -> Result<()> {
     })
 }
 
-fn boot(
-    lab: &Lab,
-    enrolled: &Enrolled,
-    (name, command_line, signer): (&str, &str, &PolicyKey),
-    judge: impl FnOnce(&Outcome) -> Result<()>,
-) -> Result<()> {
-    let initramfs = lab.initramfs(Unlocker::CvmUnlock, false)?;
-    let uki = lab.signed_uki(&initramfs, command_line, signer)?;
-    let disk = lab.disk(name, Some(&uki), &Root::Encrypted(enrolled.clone()))?;
-    judge(&Boot::new(lab, name)?.disk(&disk).tpm(enrolled.tpm()).run()?)?;
+fn boot(lab: &Lab, enrolled: &Enrolled, uki: &Uki, judge: impl FnOnce(&Outcome) -> Result<()>) -> Result<()> {
+    let disk = lab.disk(Some(uki), &Root::Encrypted(enrolled.clone()))?;
+    judge(&lab.boot()?.disk(&disk).tpm(enrolled.tpm()).run()?)?;
     disk.discard()
 }

@@ -3,15 +3,12 @@
 
 use anyhow::Result;
 
-use crate::boot::Boot;
-use crate::disk::Root;
-use crate::enrolled::Enroller;
-use crate::initramfs::Unlocker;
+use crate::artefacts::enrolled::Enroller;
+use crate::artefacts::filesystem::Userland;
+use crate::artefacts::owner::Trust;
+use crate::artefacts::policy::Policy;
 use crate::lab::Lab;
-use crate::owner::Trust;
-use crate::policy::Policy;
-use crate::uki::COMMAND_LINE;
-use crate::volume::Userland;
+use crate::machine::disk::Root;
 
 /// PCR 11 signed; PCR 11 signed and PCR 7 by value.
 ///
@@ -19,17 +16,14 @@ use crate::volume::Userland;
 /// When one of them does not open the volume.
 pub fn run(lab: &Lab) -> Result<()> {
     let key = lab.policy_key("ours")?;
-    let initramfs = lab.initramfs_trusting(Trust::Anybody, Unlocker::CvmUnlock, false)?;
-    let uki = lab.signed_uki(&initramfs, COMMAND_LINE, &key)?;
+    let uki = lab.image().trusting(Trust::Anybody).signed_by(&key).uki()?;
     let pcr7 = Policy::literal(format!("7:sha256={}", lab.pcr7()?));
-    for (name, policy) in [
-        ("systemds-signed-token", Policy::signed(&key)),
-        ("systemds-signed-token-and-pcr-7", pcr7.and_signed(&key)),
-    ] {
+    let both = lab.part("and-pcr-7");
+    for (lab, policy) in [(lab, Policy::signed(&key)), (&both, pcr7.and_signed(&key))] {
         let enrolled = lab.enrolled_to(Enroller::Systemd, &policy, Userland::Script)?;
-        let disk = lab.disk(name, Some(&uki), &Root::Encrypted(enrolled.clone()))?;
-        let outcome = Boot::new(lab, name)?.disk(&disk).tpm(enrolled.tpm()).run()?;
-        outcome.reached_real_root()?.fenced_with(&enrolled.volume.measurement(&lab.tools)?)?;
+        let disk = lab.disk(Some(&uki), &Root::Encrypted(enrolled.clone()))?;
+        let outcome = lab.boot()?.disk(&disk).tpm(enrolled.tpm()).run()?;
+        outcome.reached_real_root()?.fenced_with(&enrolled.volume.measurement()?)?;
         disk.discard()?;
     }
     Ok(())

@@ -1,45 +1,53 @@
 //! The TPM's two device nodes: `/dev/tpm0`, which one process at a time can hold, and the kernel's resource manager
-//! `/dev/tpmrm0`. We take the first; where somebody holds it, the second, which costs more commands at the chip.
+//! `/dev/tpmrm0`. We take the first; while another process holds it, the second, which costs more commands at the chip.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::bench::stamp;
-use crate::boot::Boot;
-use crate::disk::Root;
+use crate::artefacts::filesystem::Userland;
+use crate::judges::evidence::stamp;
+use crate::judges::outcome::Outcome;
 use crate::lab::Lab;
-use crate::outcome::Outcome;
+use crate::machine::disk::Root;
 use crate::progress::say;
-use crate::volume::Userland;
 
-/// Two boots of one image: `/dev/tpm0` is free, then somebody else holds it.
+/// Two boots of one image: `/dev/tpm0` is free, then another process holds it.
 ///
 /// # Errors
 /// When the root is not reached, or by another node.
 pub fn run(lab: &Lab) -> Result<()> {
-    for (name, script, managed) in [("tpm-nodes-free", FREE, false), ("tpm-nodes-held", HELD, true)] {
-        let outcome = boot(lab, name, script)?;
-        outcome.explain(judge(&outcome, managed))?;
+    for (part, script, node) in [("free", FREE, Node::Device), ("held", HELD, Node::ResourceManager)] {
+        let outcome = boot(&lab.part(part), script)?;
+        outcome.explain(judge(&outcome, node))?;
     }
     Ok(())
 }
 
-fn boot(lab: &Lab, name: &str, script: &str) -> Result<Outcome> {
-    let uki = lab.probed_uki()?;
+/// The node that we are expected to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Node {
+    Device,
+    ResourceManager,
+}
+
+fn boot(lab: &Lab, script: &str) -> Result<Outcome> {
+    let uki = lab.image().probed().uki()?;
     let enrolled = lab.enrolled(&uki, Userland::Script)?;
-    let disk = lab.disk(name, Some(&uki), &Root::Encrypted(enrolled.clone()))?;
-    let outcome = Boot::new(lab, name)?
+    let disk = lab.disk(Some(&uki), &Root::Encrypted(enrolled.clone()))?;
+    let outcome = lab
+        .boot()?
         .disk(&disk)
         .tpm(enrolled.tpm())
         .file("before", script)
         .file("after", "kill $(cat holder)")
         .run()?;
-    outcome.reached_real_root()?.fenced_with(&enrolled.volume.measurement(&lab.tools)?)?.left_no_session()?;
+    outcome.reached_real_root()?.fenced_with(&enrolled.volume.measurement()?)?.left_no_session()?;
     disk.discard()?;
     Ok(outcome)
 }
 
-fn judge(outcome: &Outcome, managed: bool) -> Result<()> {
+fn judge(outcome: &Outcome, node: Node) -> Result<()> {
+    let managed = node == Node::ResourceManager;
     let evidence = outcome.evidence()?;
     let free = evidence.text("free")?;
     ensure!(free.trim() == if managed { "no" } else { "yes" }, "/dev/tpm0 was free: {free}");
@@ -69,7 +77,7 @@ fn judge(outcome: &Outcome, managed: bool) -> Result<()> {
     Ok(())
 }
 
-/// Commands of a whole unlock with a literal policy that reach the chip: what is promised.
+/// The promised limit of commands at the chip in an unlock with a literal policy.
 const BUDGET: usize = 10;
 
 /// What we log when a node is busy.

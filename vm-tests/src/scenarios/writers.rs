@@ -1,9 +1,9 @@
-//! Tokens of several versions of systemd-cryptenroll, all sealed to one TPM, in one boot: a dry run in the
-//! initramfs tries each of them before the machine's own root opens, which systemd 252 enrolled.
+//! Tokens of several versions of systemd-cryptenroll, all sealed to one TPM, in one boot. A dry run in the initramfs
+//! tries each of them before the machine's own root opens, which the first of these versions enrolled.
 //!
-//! Beside each kind there is a token that must not open: enrolled at another value of PCR 7, or for another
-//! key's signatures. Afterwards systemd-cryptenroll itself opens the same volumes, on the host, with the
-//! TPM's PCRs extended as the machine's were.
+//! Beside each kind there is a token that must not open: enrolled at another value of PCR 7, or for another key's
+//! signatures. Afterwards systemd-cryptenroll itself opens the same volumes on the host, with the TPM's PCRs extended as
+//! in the machine.
 
 use std::fs;
 use std::path::Path;
@@ -13,29 +13,27 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::boot::Boot;
-use crate::disk::Root;
-use crate::enrolled::Enroller;
-use crate::hex;
-use crate::initramfs::Unlocker;
+use crate::artefacts::enrolled::Enroller;
+use crate::artefacts::filesystem::Userland;
+use crate::artefacts::owner::Trust;
+use crate::artefacts::policy::Policy;
+use crate::artefacts::tokens::{Cell, Tokens};
+use crate::artefacts::tpm::{Swtpm, copy_state};
+use crate::artefacts::tree::output_of;
+use crate::artefacts::writer::{Kind, REFERENCE, Writer};
+use crate::encoding::hex;
+use crate::judges::outcome::Outcome;
 use crate::lab::Lab;
-use crate::outcome::Outcome;
-use crate::owner::Trust;
-use crate::policy::Policy;
+use crate::machine::disk::Root;
+use crate::machine::recorder::pcr7_events;
 use crate::progress::say;
-use crate::tokens::{Cell, Tokens};
-use crate::tpm::{Swtpm, copy_state};
-use crate::tree::output_of;
-use crate::uki::COMMAND_LINE;
-use crate::volume::Userland;
-use crate::writer::{Kind, REFERENCE, Writer};
 
 /// Versions 252, 254 and 257.
 ///
 /// # Errors
 /// When a token does not open, or one opens that must not.
 pub fn run(lab: &Lab) -> Result<()> {
-    matrix(lab, "writers", &[Writer::V252, Writer::V254, Writer::V257])
+    matrix(lab, &[Writer::V252, Writer::V254, Writer::V257])
 }
 
 /// The version of Debian sid.
@@ -43,27 +41,27 @@ pub fn run(lab: &Lab) -> Result<()> {
 /// # Errors
 /// When a token does not open, or one opens that must not.
 pub fn sid(lab: &Lab) -> Result<()> {
-    matrix(lab, "writers-sid", &[Writer::Sid])
+    matrix(lab, &[Writer::Sid])
 }
 
-fn matrix(lab: &Lab, name: &str, writers: &[Writer]) -> Result<()> {
-    let tokens = Tokens::new(lab, cells(lab, writers)?)?;
+fn matrix(lab: &Lab, writers: &[Writer]) -> Result<()> {
+    let events = pcr7_events(&lab.workbench)?;
+    let tokens = Tokens::new(&lab.workbench, &events, cells(lab, writers)?)?;
     let key = lab.policy_key("ours")?;
-    let root = Policy::after(&lab.pcr7_events()?).and_signed(&key);
+    let root = Policy::after(&events).and_signed(&key);
     let writer = Enroller::Version(*writers.first().context("No writer")?);
     let enrolled = lab.enrolled_with(tokens.tpm(), writer, &root, Userland::Script)?;
 
-    let initramfs = lab.initramfs_trusting(Trust::Anybody, Unlocker::CvmUnlock, true)?;
-    let uki = lab.signed_uki(&initramfs, COMMAND_LINE, &key)?;
-    let disk = lab.disk(name, Some(&uki), &Root::Encrypted(enrolled.clone()))?;
-    let approval = key.approve(&lab.tools, &uki.pcr11()?, REFERENCE)?;
-    let mut boot = Boot::new(lab, name)?.disk(&disk).tpm(enrolled.tpm()).patience(DRY_RUNS);
+    let uki = lab.image().trusting(Trust::Anybody).probed().signed_by(&key).uki()?;
+    let disk = lab.disk(Some(&uki), &Root::Encrypted(enrolled.clone()))?;
+    let approval = key.approve(&lab.workbench.tools, &uki.pcr11()?, REFERENCE)?;
+    let mut boot = lab.boot()?.disk(&disk).tpm(enrolled.tpm()).patience(DRY_RUNS);
     boot = boot.file("before", BEFORE).file(SIGNATURE, json!({"sha256": [approval]}).to_string());
     for cell in &tokens.cells {
         boot = boot.file(&cell.file(), fs::read(tokens.volume(cell))?);
     }
     let outcome = boot.run()?;
-    outcome.reached_real_root()?.fenced_with(&enrolled.volume.measurement(&lab.tools)?)?;
+    outcome.reached_real_root()?.fenced_with(&enrolled.volume.measurement()?)?;
     outcome.explain(judge(&outcome, &tokens))?;
     control(lab, &outcome, &tokens, &approval)?;
     disk.discard()
@@ -83,7 +81,7 @@ fn cells(lab: &Lab, writers: &[Writer]) -> Result<Vec<Cell>> {
     Ok(cells)
 }
 
-/// What the dry runs said, against what each cell is.
+/// Each dry run ended as its cell says.
 fn judge(outcome: &Outcome, tokens: &Tokens) -> Result<()> {
     let evidence = outcome.evidence()?;
     let mut wrong = Vec::new();
@@ -108,23 +106,23 @@ fn judge(outcome: &Outcome, tokens: &Tokens) -> Result<()> {
     Ok(())
 }
 
-/// systemd's own tool, on the host: the TPM as it was in the initrd opens what was to open, and nothing else.
+/// systemd's own tool opens the same tokens on the host, with the TPM as it was in the initrd, and no other.
 fn control(lab: &Lab, outcome: &Outcome, tokens: &Tokens, approval: &Value) -> Result<()> {
-    let dir = lab.cache.run_dir(&format!("{}-control", outcome.name))?;
+    let dir = lab.run_dir("control")?;
     let mut signatures: Value = serde_json::from_str(&outcome.evidence()?.text("stub.json")?)?;
     let entries = signatures.get_mut("sha256").and_then(Value::as_array_mut);
     entries.context("The stub left no signatures")?.push(approval.clone());
     let signature = dir.join(SIGNATURE);
     fs::write(&signature, signatures.to_string())?;
     let state = copy_state(&tokens.tpm().path, &dir.join("tpm"))?;
-    let swtpm = Swtpm::on_the_host(&lab.tools, &state)?;
+    let swtpm = Swtpm::on_the_host(&lab.workbench.tools, &state)?;
     let log = outcome.tpm()?;
     let initrd = log.before_leaving_the_initrd();
     let events = [7, 11].into_iter().flat_map(|pcr| {
         initrd.extends(pcr).into_iter().map(move |digest| format!("{pcr}:sha256={}", hex(&digest)))
     });
     let tcti = format!("--tcti={}", swtpm.address());
-    lab.tools.run("tpm2_pcrextend", std::iter::once(tcti).chain(events))?;
+    lab.workbench.tools.run("tpm2_pcrextend", std::iter::once(tcti).chain(events))?;
     for cell in &tokens.cells {
         let volume = dir.join(cell.file());
         fs::copy(tokens.volume(cell), &volume)?;
@@ -139,11 +137,11 @@ fn control(lab: &Lab, outcome: &Outcome, tokens: &Tokens, approval: &Value) -> R
     fs::remove_dir_all(dir).context("Removing the opened copies")
 }
 
-/// Whether systemd-cryptenroll adds a recovery key to the volume by way of its token: 257, the first version here
-/// that can, or the writer of what 257 does not know.
+/// Whether systemd-cryptenroll can unlock the volume by its token to add a recovery key. Version 257 is the first here with
+/// that option; sid's tokens need sid's version.
 fn unlocks(lab: &Lab, cell: &Cell, (volume, signature, tpm): (&Path, &Path, &str)) -> Result<Result<String>> {
     let reader = if cell.writer == Writer::Sid { Writer::Sid } else { Writer::V257 };
-    let mut command: Command = reader.tree(&lab.cache)?.command("sh");
+    let mut command: Command = reader.tree(&lab.workbench.cache)?.command("sh");
     command.args(["-c", UNLOCK, "sh"]).args([volume, signature]).arg(tpm);
     Ok(output_of(&mut command, "systemd-cryptenroll"))
 }
