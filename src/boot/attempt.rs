@@ -1,6 +1,7 @@
 //! One attempt: the secrets of one source are tried on one volume, until one proves it.
 
-use super::key_source::{KeySource, Unproven};
+use super::given::Unproven;
+use super::key_source::KeySource;
 use crate::base::source::Source;
 use crate::format::luks::Snapshot;
 use crate::prove::Verified;

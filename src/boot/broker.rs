@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::budget::Budget;
 use super::fallback::Scope;
-use super::key_source::{Given, Unproven};
+use super::given::{Given, Unproven};
 use super::tpm_keys::OpenTpm;
 use crate::attest::{AttestError, Attester, Delivered, Key, ResourcePath, Settings};
 use crate::base::error::{Class, Error, Failure};

@@ -12,6 +12,7 @@ mod dry_run;
 mod error;
 mod failure;
 mod fallback;
+mod given;
 mod key_source;
 mod machine;
 mod pick;

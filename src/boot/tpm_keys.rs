@@ -1,7 +1,7 @@
 //! Keys from the TPM: the secrets that it unseals for the tokens of one volume.
 
 use super::fallback::Fallback;
-use super::key_source::{Given, Unproven};
+use super::given::{Given, Unproven};
 use crate::base::error::Failure;
 use crate::base::hex;
 use crate::fence::Unfenced;

@@ -5,8 +5,9 @@ use std::io;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
-use super::{GLANCE, name_servers};
+use super::name_servers;
 
 /// A thread that looks again and again, until it is dropped.
 #[derive(Debug)]
@@ -42,3 +43,6 @@ impl Drop for Follower {
 
 /// Bytes: it reads small files.
 const STACK: usize = 64 << 10;
+
+/// Name servers come by a file, of which the kernel's messages say nothing: this often it is read.
+pub(super) const GLANCE: Duration = Duration::from_millis(250);

@@ -15,7 +15,7 @@ mod tear_down;
 mod wish;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub use endpoint::Endpoint;
 pub use error::NetworkError;
@@ -25,6 +25,7 @@ pub use tear_down::tear_down;
 
 use changes::Changes;
 use follower::Follower;
+use follower::GLANCE;
 use route::Targets;
 use wish::Wish;
 
@@ -100,19 +101,15 @@ impl Asked {
 /// # Errors
 /// `network-failed`
 pub fn is_missing(root: &Path, endpoints: &[Endpoint]) -> Result<bool, NetworkError> {
-    let wanted = root.join(FOLDER).join(wish::NAME).exists();
+    let wanted = root.join(wish::FOLDER).join(wish::NAME).exists();
     Ok(wanted && Targets::of(root, endpoints).facts()?.outlook() != Outlook::Ready)
 }
-
-/// Name servers come by a file, of which the kernel's messages say nothing: this often it is read.
-const GLANCE: Duration = Duration::from_millis(250);
-/// Where we leave things of this boot.
-const FOLDER: &str = "run/cvm-unlock";
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::error::Failure;
+    use std::time::Duration;
 
     fn at(host: &str) -> Endpoint {
         Endpoint { host: host.to_owned(), port: 443 }
@@ -181,7 +178,7 @@ mod tests {
         let links = root.path().join("run/systemd/netif/links");
         std::fs::create_dir_all(&links).unwrap();
         std::fs::write(links.join("2"), "DNS=192.0.2.1\n").unwrap();
-        let written = root.path().join(FOLDER).join(name_servers::NAME);
+        let written = root.path().join(wish::FOLDER).join(name_servers::NAME);
         while !written.exists() {
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::path::Path;
 
-use super::FOLDER;
+use super::wish::FOLDER;
 
 /// A name server: an address, and for a link-local one its link.
 #[derive(Clone, Debug, PartialEq, Eq)]

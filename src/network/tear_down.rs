@@ -8,7 +8,8 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
 use super::error::NetworkError;
-use super::{FOLDER, name_servers, wish};
+use super::wish::FOLDER;
+use super::{name_servers, wish};
 use crate::sys::interface;
 
 /// Removes all IPv4 addresses and takes all interfaces down, loopback excepted: with that the kernel removes routes and IPv6

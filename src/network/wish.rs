@@ -3,8 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use super::FOLDER;
-
 /// A wish that stands.
 #[derive(Debug)]
 pub(super) struct Wish(PathBuf);
@@ -29,5 +27,7 @@ impl Drop for Wish {
     }
 }
 
+/// Where we leave things of this boot.
+pub(super) const FOLDER: &str = "run/cvm-unlock";
 /// `PathExists=` of cvm-unlock-network.path.
 pub(super) const NAME: &str = "network-wanted";

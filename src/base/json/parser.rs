@@ -2,22 +2,48 @@
 
 use std::collections::BTreeMap;
 
-use super::{DEPTH_LIMIT, Json, JsonError, VALUE_LIMIT};
+use super::value::{DEPTH_LIMIT, Json, JsonError, VALUE_LIMIT};
 use crate::base::text::excerpt;
 
-pub(super) struct Parser<'a> {
+impl Json {
+    /// Parses one value with nothing but white space around it.
+    ///
+    /// # Errors
+    /// The text is malformed, has a key that two parsers could read differently, or exceeds a limit.
+    pub fn parse(text: &[u8]) -> Result<Self, JsonError> {
+        Parser::new(text).document()
+    }
+
+    /// Parses a header's JSON area: an object that starts at the first byte, then NULs to the end, at least one.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn parse_area(area: &[u8]) -> Result<Self, JsonError> {
+        let end = area.iter().position(|byte| *byte == 0).ok_or(JsonError::NotTerminated)?;
+        let (text, padding) = area.split_at(end);
+        if padding.iter().any(|byte| *byte != 0) {
+            return Err(JsonError::Trailing);
+        }
+        if text.first() != Some(&b'{') {
+            return Err(JsonError::NotAnObject);
+        }
+        Self::parse(text)
+    }
+}
+
+struct Parser<'a> {
     text: &'a [u8],
     at: usize,
     values_left: usize,
 }
 
 impl<'a> Parser<'a> {
-    pub(super) const fn new(text: &'a [u8]) -> Self {
+    const fn new(text: &'a [u8]) -> Self {
         Self { text, at: 0, values_left: VALUE_LIMIT }
     }
 
     /// One value with nothing but white space around it.
-    pub(super) fn document(mut self) -> Result<Json, JsonError> {
+    fn document(mut self) -> Result<Json, JsonError> {
         let value = self.value(DEPTH_LIMIT)?;
         self.skip_space();
         if self.at == self.text.len() { Ok(value) } else { Err(self.malformed()) }

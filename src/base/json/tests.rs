@@ -1,3 +1,4 @@
+use super::value::{DEPTH_LIMIT, VALUE_LIMIT};
 use super::*;
 use proptest::prelude::*;
 

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use super::fault::{Fault, crc, field};
 use super::header::Header;
 use super::sector::SectorSize;
-use super::{Attributes, Fault, Label, Partition, crc, field};
+use super::{Attributes, Label, Partition};
 use crate::format::efi::guid::Guid;
 
 /// Parses the array that `header` describes (UEFI 2.10, table 5.6); the partitions are in the array's order.

@@ -1,8 +1,8 @@
 //! One GPT header: a sector of a hostile disk comes in, a header whose numbers are all inside the disk goes out.
 //! The CRCs stop accidents, not attackers; the ranges stop attackers.
 
+use super::fault::{Fault, crc, field};
 use super::sector::SectorSize;
-use super::{Fault, crc, field};
 use crate::format::efi::guid::Guid;
 
 /// What is known of the disk before its table: the kernel's word.

@@ -6,6 +6,7 @@
 //! they propose, they prove nothing.
 
 mod entries;
+mod fault;
 #[cfg(test)]
 #[path = "../../../tests/support/gpt_disk.rs"]
 #[expect(unreachable_pub, reason = "shared with the black-box tests")]
@@ -17,6 +18,7 @@ mod tests;
 
 use std::{fmt, io};
 
+pub use fault::Fault;
 use header::{Geometry, Header, PRIMARY_LBA, Place};
 
 use super::efi::guid::Guid;
@@ -169,42 +171,6 @@ pub enum GptError {
     },
 }
 
-/// What is wrong with one copy of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages are the documentation")]
-pub enum Fault {
-    #[error("no signature")]
-    Signature,
-    #[error("unknown revision")]
-    Revision,
-    #[error("header size out of bounds")]
-    HeaderSize,
-    #[error("header checksum")]
-    HeaderCrc,
-    #[error("header not where it says it is")]
-    MyLba,
-    #[error("other header at an impossible place")]
-    AlternateLba,
-    #[error("usable range outside the disk")]
-    UsableRange,
-    #[error("number of entries out of bounds")]
-    EntryCount,
-    #[error("entry size out of bounds")]
-    EntrySize,
-    #[error("entry array too large")]
-    ArraySize,
-    #[error("entry array at an impossible place")]
-    ArrayPlace,
-    #[error("entry array checksum")]
-    ArrayCrc,
-    #[error("partition outside the usable range")]
-    PartitionRange,
-    #[error("overlapping partitions")]
-    Overlap,
-    #[error("partition UUID zero or not unique")]
-    DuplicateUuid,
-}
-
 /// The only part that does I/O.
 struct Reader<'a, S: ?Sized> {
     source: &'a S,
@@ -238,20 +204,3 @@ impl<S: Source + ?Sized> Reader<'_, S> {
         self.source.read_at(buffer, offset).map_err(GptError::Read)
     }
 }
-
-/// `N` bytes of a structure; too short a structure is as good as none.
-fn field<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], Fault> {
-    let end = at.checked_add(N).ok_or(Fault::HeaderSize)?;
-    bytes.get(at..end).and_then(|field| field.try_into().ok()).ok_or(Fault::HeaderSize)
-}
-
-/// The CRC of UEFI 2.10, 5.3.2, over the concatenation of `parts`.
-fn crc(parts: &[&[u8]]) -> u32 {
-    let mut digest = CRC.digest();
-    for part in parts {
-        digest.update(part);
-    }
-    digest.finalize()
-}
-
-const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);

@@ -3,6 +3,7 @@ use std::process::Command;
 
 use proptest::prelude::*;
 
+use super::fault::crc;
 use super::gpt_disk;
 use super::gpt_disk::Part;
 use super::*;
