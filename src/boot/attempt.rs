@@ -1,4 +1,4 @@
-//! One attempt: the secrets of one source are tried on one volume, until one proves it.
+//! Tries the secrets of one key source on one volume, until one proves the volume.
 
 use super::given::Unproven;
 use super::key_source::KeySource;
@@ -15,7 +15,7 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Nobody tried: the volume is not admitted, or its source cannot be asked.
+    /// Nothing was tried: the volume was not admitted, or its key source is not available.
     pub(super) fn none(volume: VolumeReport, unproven: Unproven) -> Self {
         Self { account: Account::of(volume), outcome: Err(unproven) }
     }

@@ -1,7 +1,7 @@
-//! Keys from the configured key brokers: what they release to this machine's evidence, for the tokens of one volume.
+//! Gets the keys for one volume's tokens from the configured key brokers.
 //!
-//! The servers that the configuration pins are trusted. Which volumes there are, their UUIDs and tokens are not: they can
-//! choose among the paths below the configured one, and what is delivered has to open and bind the volume.
+//! The pinned key brokers are trusted. The volumes with their UUIDs and tokens are untrusted: they can only
+//! choose among paths below the configured one, and a delivered key must open and bind the volume.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -20,17 +20,17 @@ use crate::network::{Asked, Network};
 use crate::report::Account;
 use crate::tpm::Tpm;
 
-/// The way to the key brokers of a boot.
+/// Access to the key brokers during a boot.
 pub(super) struct Brokers {
     connection: Option<Connection>,
-    /// None of them will give a key any more. The TPM may still open a disk that comes later.
+    /// No key broker will release any further key. The TPM may still open a disk that appears later.
     lost: bool,
 }
 
-/// The network, once it was needed: one deadline for all that uses it.
+/// The network, once it was needed, with one deadline for all its uses.
 struct Connection {
     until: Instant,
-    /// Wanted for as long as this lives.
+    /// Keeps the request for the network alive.
     _network: Network,
 }
 
@@ -44,7 +44,7 @@ impl Brokers {
     }
 }
 
-/// Whether a volume names a key broker.
+/// Whether a volume has a token for a key broker.
 pub(super) fn is_attestable(snapshot: &Snapshot) -> bool {
     tokens(snapshot).next().is_some()
 }
@@ -58,11 +58,11 @@ pub(super) struct BrokerKeys<'t, 'a, 's> {
     pub(super) brokers: &'t mut Brokers,
     pub(super) budget: &'t mut Budget,
     pub(super) snapshot: &'s Snapshot,
-    /// What has not been asked for.
+    /// The tokens not tried yet.
     pub(super) tokens: VecDeque<(u32, Result<KbsToken, Error>)>,
 }
 
-/// The tokens that are followed, and what is said about each further one.
+/// The tokens to try, and an error for each one beyond the limit.
 pub(super) fn admitted(snapshot: &Snapshot) -> VecDeque<(u32, Result<KbsToken, Error>)> {
     let admit = |(position, (id, token)): (usize, (u32, Result<KbsToken, TokenError>))| {
         let admitted = if position < KEYS_OF_A_VOLUME {
@@ -76,7 +76,7 @@ pub(super) fn admitted(snapshot: &Snapshot) -> VecDeque<(u32, Result<KbsToken, E
 }
 
 impl BrokerKeys<'_, '_, '_> {
-    /// The next key, or a token that gives none, and why.
+    /// The next key, or a token without one and the reason.
     pub(super) fn next(&mut self, account: &mut Account) -> Option<Result<Given, (u32, Unproven)>> {
         if self.brokers.lost {
             return None;
@@ -100,7 +100,7 @@ impl BrokerKeys<'_, '_, '_> {
             Some(path) => self.settings.resource.accept(path),
         };
         let path = path.ok_or(BrokerError::Path)?;
-        // Before a key is asked for that nothing could be opened with.
+        // Checked before a key is requested that could open nothing.
         self.snapshot.keyslot(token.keyslot)?;
         if !self.budget.ask_for_a_key() {
             return Err(BrokerError::TooManyKeys.into());
@@ -110,14 +110,14 @@ impl BrokerKeys<'_, '_, '_> {
         Ok(Delivered::parse(&key.secret)?)
     }
 
-    /// The key at `path`; brings up the network at the first call of a boot.
+    /// The key at `path`. The first call of a boot brings up the network.
     fn fetch(&mut self, path: &ResourcePath, account: &mut Account) -> Result<Key, Error> {
         let settings = self.settings;
         let tpm: Option<&mut dyn Tpm> = match &mut self.tpm {
             Some(open) => Some(&mut *open.tpm),
             None => None,
         };
-        // There always is one: no configuration waives the TPM and wants its evidence.
+        // Always present: a configuration that waives the TPM cannot require its evidence.
         let mut attester = Attester::configured(settings, tpm).ok_or(AttestError::NotConfigured)?;
         let until = match &self.brokers.connection {
             Some(connection) => connection.until,
@@ -139,7 +139,7 @@ impl BrokerKeys<'_, '_, '_> {
     }
 }
 
-/// Asks for the network, and prepares the evidence while it comes up.
+/// Requests the network, and prepares the evidence while it comes up.
 fn connect(
     root: &Path,
     settings: &Settings,
@@ -153,8 +153,8 @@ fn connect(
     Ok(asked.wait(until)?)
 }
 
-/// What takes the TPM long and needs no server is done while the network comes up. The handshake does it where this fails, and
-/// reports why it cannot be done.
+/// Does the TPM's slow work, which needs no key broker, while the network comes up. If it fails, the
+/// handshake repeats it and reports the error.
 fn prepare(attester: &mut Attester<'_>) {
     if let Err(error) = attester.prepare() {
         log::warn!("{} [{}]", crate::base::error::chain(&error), error.slug());
@@ -170,16 +170,16 @@ fn tokens(snapshot: &Snapshot) -> impl Iterator<Item = (u32, Result<KbsToken, To
 /// Why a key broker is not asked about a volume.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    /// Nothing to open by a key broker's key.
+    /// No token for a key broker.
     #[error("The volume has no token for a key broker")]
     NoToken,
-    /// The configuration has no TPM, so nothing was unsealed.
+    /// The configuration waives the TPM, so nothing was unsealed.
     #[error("The configuration waives the TPM")]
     Waived,
-    /// The token is untrusted: it chooses no other repository or type.
+    /// The path leads outside the configured repository and type; tokens are untrusted.
     #[error("The token names a resource that is not where the configuration's lie")]
     Path,
-    /// Each key costs a handshake.
+    /// More tokens than the limit. Each key costs a handshake.
     #[error("Key not asked for: a boot does not ask for as many keys as all volumes name")]
     TooManyKeys,
 }
@@ -211,5 +211,5 @@ impl Failure for BrokerError {
     }
 }
 
-/// Tokens of one volume that are followed. Ours: the present key and the next one, while it is being changed.
+/// Tokens to try per volume. Our own limit: the present key and the next one, while it is being replaced.
 const KEYS_OF_A_VOLUME: usize = 2;

@@ -1,10 +1,10 @@
-//! What a boot spends at most, however many disks the host attaches.
+//! Limits the work of a boot, however many disks the host attaches.
 
 use super::error::SelectError;
 use super::volume::tokens;
 use crate::format::luks::Snapshot;
 
-/// What is left to spend.
+/// What is left of the limits.
 #[derive(Debug)]
 pub(super) struct Budget {
     tokens: usize,
@@ -16,14 +16,14 @@ impl Budget {
         Self { tokens: TOKENS_LIMIT, keys: KEYS_LIMIT }
     }
 
-    /// Admits a volume with all its tokens, or not at all.
+    /// Admits a volume with all its tokens, or refuses it.
     pub(super) fn admit(&mut self, snapshot: &Snapshot) -> Result<(), SelectError> {
         let tokens = tokens(std::iter::once(snapshot)).len();
         self.tokens = self.tokens.checked_sub(tokens).ok_or(SelectError::TooManyTokens)?;
         Ok(())
     }
 
-    /// One more key from a key broker; `false` if there have been enough.
+    /// Takes one key request; `false` if none is left.
     pub(super) fn ask_for_a_key(&mut self) -> bool {
         let left = self.keys.checked_sub(1);
         self.keys = left.unwrap_or(0);
@@ -31,9 +31,10 @@ impl Budget {
     }
 }
 
-/// Tokens that one boot tries, over all volumes. Ours: a LUKS2 header has 32 at most, so that one full stranger does not keep
-/// our own full volume from being tried; with a slow TPM that takes 0.5 s for each, 64 take half a minute.
+/// Tokens that one boot tries, over all volumes. Our own limit: a LUKS2 header has at most 32, so one full
+/// foreign volume does not keep our own full one from being tried. With a slow TPM at 0.5 s per token, 64
+/// take half a minute.
 const TOKENS_LIMIT: usize = 64;
-/// Keys that one boot asks for, over all volumes: each costs a quote and three round trips. Ours: a few strangers' volumes do
-/// not keep ours from being asked for.
+/// Keys that one boot requests, over all volumes. Our own limit: each costs a quote and three round trips,
+/// and a few foreign volumes do not keep ours from being tried.
 const KEYS_LIMIT: usize = 8;

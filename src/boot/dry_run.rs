@@ -1,5 +1,5 @@
-//! The dry run: everything up to the proof. It extends, maps and writes nothing. In a fenced boot, where nothing can be
-//! unsealed, it judges policies by what that boot's unlock recorded.
+//! The dry run: everything up to the proof, without extending, mapping or writing anything. In a fenced boot,
+//! where nothing can be unsealed, it judges policies by the PCR values that the boot's unlock recorded.
 
 use std::time::Duration;
 
@@ -24,16 +24,16 @@ use crate::report::{Account, Outcome, RefusedVolume, Report, VolumeReport};
 use crate::tpm::esapi::EsapiTpm;
 use crate::unseal::Tokens;
 
-/// A volume that was named on the command line; the report describes it already.
+/// A volume named on the command line; the report describes it already.
 struct Named<'a> {
     source: &'a dyn Source,
     snapshot: Snapshot,
 }
 
 impl Machine<'_> {
-    /// Takes a volume as far as the proof, and extends, maps and writes nothing. `volume` is a named one (its bytes,
-    /// length and logical sector size in bytes), which `report` describes already; else the root volume is found as a
-    /// boot would. In a fenced boot only the policies are judged, by the PCR values that this boot's unlock recorded.
+    /// Runs all stages up to the proof. `volume` is a named one (its bytes, length and logical sector size in
+    /// bytes), which `report` describes already; without it, the root volume is found as in a boot. In a
+    /// fenced boot only the policies are judged, by the PCR values that this boot's unlock recorded.
     ///
     /// # Errors
     /// Those of the stages up to the proof.
@@ -52,7 +52,7 @@ impl Machine<'_> {
             }
         };
         if self.config.tpm.waiver().is_some() {
-            // Whether a volume opens is for the key broker to decide, and a dry run does not ask it.
+            // Only the key broker decides whether a volume opens, and a dry run does not ask it.
             return self.try_all(named, volumes, Trial::new(None), report);
         }
         let mut tpm = EsapiTpm::open(self.tpm)?;
@@ -76,7 +76,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// Puts the named volume, or those that were found, to the proof.
+    /// Tries the named volume, or those that were found.
     fn try_all(
         &self,
         named: Option<Named<'_>>,
@@ -106,8 +106,8 @@ impl Machine<'_> {
         Err(trial.into_error(report))
     }
 
-    /// Judges the policies of `volumes` by the PCR values in the report of this boot; without them it is `fenced`. A header
-    /// that is refused is refused here, too.
+    /// Judges the policies of `volumes` by the PCR values in this boot's report. Without that report, the
+    /// error is `fenced`. A refused header is an error here, too.
     fn judge(
         &self,
         volumes: Vec<(VolumeReport, Result<Snapshot, Error>)>,

@@ -5,13 +5,13 @@ use crate::base::error::{Class, Failure};
 /// Why no single volume was chosen.
 #[derive(Debug, thiserror::Error)]
 pub enum SelectError {
-    /// Two volumes prove themselves.
+    /// Two volumes prove that they are ours.
     #[error("Both {} and {} prove to be the root volume", .0.display(), .1.display())]
     Several(std::path::PathBuf, std::path::PathBuf),
-    /// The tokens of the volumes before this one were all that a boot tries.
+    /// The volumes before this one used up the limit of tokens.
     #[error("Volume not tried: a boot does not try as many tokens as all volumes have")]
     TooManyTokens,
-    /// No candidate.
+    /// No candidate was found.
     #[error("There is no candidate for the root volume")]
     None,
 }

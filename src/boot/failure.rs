@@ -1,4 +1,4 @@
-//! The fence after a failure: nobody gets the key in what is left of this boot.
+//! Fences a failed boot, so that nobody gets the key in the rest of it.
 
 use std::path::Path;
 
@@ -13,12 +13,12 @@ use crate::tpm::Device;
 use crate::tpm::esapi::EsapiTpm;
 
 impl Machine<'_> {
-    /// Fences a failed unlock, by the connection that it used or another one.
+    /// Fences a failed unlock, over the connection that it used or a new one.
     pub(super) fn fence_failure(&self, tpm: Option<EsapiTpm>, report: &mut Report) {
         let log = MeasurementLog::new(self.root);
         let open = || EsapiTpm::open(self.tpm).map_err(Error::from);
         let raise = |mut tpm| fence::raise_for_failure(&mut tpm, &log).map_err(Error::from);
-        // A connection that broke takes no command any more; another one may.
+        // A broken connection accepts no further command; a new one may.
         let raised = tpm.map_or_else(open, Ok).and_then(raise).or_else(|_| open().and_then(raise));
         match raised {
             Ok(logged) => {
@@ -36,7 +36,7 @@ impl Machine<'_> {
     }
 }
 
-/// Sees to it that PCR 15 is fenced after a failure that happened elsewhere: a process that was killed, a root that did
+/// Makes sure that PCR 15 is fenced after a failure outside this process: a killed unlock, or a root that did
 /// not mount.
 ///
 /// # Errors

@@ -1,9 +1,9 @@
-//! What comes after a refusal: why the TPM gave no secret, or a key broker no key, comes in; whether somebody else may still
-//! be asked goes out. Pure.
+//! Decides after a refusal whether a key broker may still be asked. Pure.
 //!
-//! Attestation answers "is this machine in a state that the owner accepts?". It is asked where the TPM's answer to that was
-//! no, or where nobody sealed anything to this TPM. It is no answer to a host that lies: a header that is refused, a binding
-//! or a signature that does not hold, PCR 15 that was extended before us end the boot.
+//! Attestation answers "is this machine in a state that the owner accepts?". A key broker is asked if the
+//! TPM's answer to that was no, or if nothing was sealed to this TPM. Attestation does not help against a
+//! host that lies: a refused header, an invalid binding or signature, or a PCR 15 that was extended before us
+//! ends the boot.
 
 use crate::attest::AttestError;
 use crate::prove::ProveError;
@@ -13,14 +13,14 @@ use crate::unseal::{Reason, UnsealError};
 /// What may be tried next for a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fallback {
-    /// A key broker decides, if the configuration names one.
+    /// Ask a key broker, if the configuration names one.
     Attest,
-    /// Nothing: the host lies, or there is nobody who could vouch for the machine.
+    /// Nothing: the host lies, or nobody can vouch for the machine.
     Final,
 }
 
 impl Fallback {
-    /// The decision after the TPM gave no secret.
+    /// Decides after the TPM released no secret.
     pub(super) const fn after(error: &UnsealError) -> Self {
         match error {
             UnsealError::NoToken => Self::Attest,
@@ -28,22 +28,22 @@ impl Fallback {
         }
     }
 
-    /// The decision after one token that gave no secret.
+    /// Decides after one token that released no secret.
     pub(super) const fn after_token(reason: &Reason) -> Self {
         match reason {
-            // No token that this image could use: another kind, a PIN, a policy that nobody signed.
+            // No token that this image could use: another kind, a PIN, or a policy without a signature.
             Reason::Token(_) | Reason::Refused(_) => Self::Attest,
             Reason::Keyslot(_) => Self::Final,
             Reason::Tpm(error) => match error.answer() {
-                // Another state, or another TPM, than the one that was sealed to.
+                // The state or the TPM is not the one that was sealed to.
                 Answer::No => Self::Attest,
                 Answer::None | Answer::Unknown => Self::Final,
             },
         }
     }
 
-    /// The decision after a secret that the TPM gave. What the token lacks, a key broker can make up for; what does not
-    /// hold, nobody can.
+    /// Decides after a secret from the TPM. A key broker can make up for what the token lacks, but not for an
+    /// invalid proof.
     pub(super) const fn after_secret(error: &ProveError) -> Self {
         match error {
             ProveError::Unbound | ProveError::FenceIneffective | ProveError::Unauthenticated(_) => {
@@ -57,7 +57,7 @@ impl Fallback {
         }
     }
 
-    /// Both: one reason against it suffices.
+    /// Combines two decisions: one that is final is enough.
     pub(super) const fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Attest, Self::Attest) => Self::Attest,
@@ -66,17 +66,17 @@ impl Fallback {
     }
 }
 
-/// Whom a failed attestation concerns.
+/// What a failed attestation affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// This volume: another one has another key.
+    /// This volume; another volume has another key.
     Volume,
-    /// All: no volume's key can be had from a key broker.
+    /// The whole boot: key brokers release no key for any volume.
     Boot,
 }
 
 impl Scope {
-    /// The decision after a key broker.
+    /// Decides after an error of the key brokers.
     pub(super) const fn of(error: &AttestError) -> Self {
         match error {
             AttestError::AtServer { fault, .. } if fault.is_about_the_key() => Self::Volume,

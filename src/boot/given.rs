@@ -1,4 +1,4 @@
-//! A secret that a source of keys gave for a token, and what it proves.
+//! A secret that a key source released for a token, and what it proves.
 
 use super::fallback::Fallback;
 use crate::attest::Delivered;
@@ -11,15 +11,15 @@ use crate::prove::{self, Verified};
 use crate::report::VolumeReport;
 use crate::unseal::Unsealed;
 
-/// A secret that a source gave for a token.
+/// A secret that a key source released for a token.
 pub(super) enum Given {
     /// The TPM released it under the token's policy.
     Unsealed(Box<Unsealed>),
-    /// A pinned server released it under its own policy.
+    /// A pinned key broker released it under its own policy.
     Delivered(Box<(KbsToken, Delivered)>),
 }
 
-/// Why a volume did not prove itself by one source, and whether another one may be asked.
+/// Why a volume is not proven by one key source, and whether another one may be asked.
 pub(super) struct Unproven {
     pub(super) error: Error,
     pub(super) fallback: Fallback,
@@ -32,7 +32,7 @@ impl<F: Failure> From<F> for Unproven {
 }
 
 impl Unproven {
-    /// Nobody else is asked.
+    /// Without a fallback.
     pub(super) const fn finally(error: Error) -> Self {
         Self { error, fallback: Fallback::Final }
     }
@@ -75,7 +75,7 @@ impl Given {
         })
     }
 
-    /// Says in the report which token opened the volume.
+    /// Records in the report which token opened the volume.
     pub(super) fn note_opened(&self, volume: &mut VolumeReport) {
         match self {
             Self::Unsealed(unsealed) => volume.opened_by(unsealed.token()),

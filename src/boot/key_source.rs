@@ -1,5 +1,5 @@
-//! Where the keys of a volume come from: the TPM, or a key broker. Each gives one secret after another until one opens the
-//! volume.
+//! The source of a volume's keys: the TPM, or a key broker. Each releases one secret after another until one
+//! opens the volume.
 
 use super::broker::BrokerKeys;
 use super::given::{Given, Unproven};
@@ -13,7 +13,7 @@ pub(super) enum KeySource<'t, 'a, 's> {
 }
 
 impl KeySource<'_, '_, '_> {
-    /// The next secret; or a token that gives none, and why; or `None` after the last one.
+    /// The next secret, or a token without one and the reason; `None` after the last.
     pub(super) fn next(&mut self, account: &mut Account) -> Option<Result<Given, (u32, Unproven)>> {
         match self {
             Self::Tpm(keys) => keys.next(account).map(Ok),
@@ -21,16 +21,16 @@ impl KeySource<'_, '_, '_> {
         }
     }
 
-    /// Notes what has not been noted yet about tokens that gave nothing.
+    /// Records the tokens without a secret that were not recorded yet.
     pub(super) fn note_refused(&self, account: &mut Account) {
         match self {
             Self::Tpm(keys) => keys.note_refused(account),
-            // Noted one by one.
+            // Recorded one by one.
             Self::Broker(_) => {}
         }
     }
 
-    /// Why nothing opened the volume, after `refusal` of the secrets that were given.
+    /// Why nothing opened the volume. `refusal` is that of the secrets that were released.
     pub(super) fn into_refusal(self, refusal: Option<Unproven>) -> Unproven {
         match self {
             Self::Tpm(keys) => keys.into_refusal(refusal),

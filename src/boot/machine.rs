@@ -1,4 +1,4 @@
-//! Where we run: the directory that stands for `/`, the measured configuration, the TPM.
+//! Where we run: the root directory, the measured configuration, the TPM.
 
 use std::path::Path;
 use std::time::Duration;
@@ -27,14 +27,14 @@ pub struct Machine<'a> {
     pub root: &'a Path,
     /// The measured configuration.
     pub config: &'a Config,
-    /// Which TPM.
+    /// The TPM to use.
     pub tpm: &'a Device,
-    /// A file of signed policies, instead of those below `root`.
+    /// A file of signed policies to use instead of those below `root`.
     pub signature: Option<&'a Path>,
 }
 
 impl Machine<'_> {
-    /// What the configuration demands of a TPM's token.
+    /// What the configuration requires of a TPM's token.
     pub(super) const fn token_rules(&self) -> Rules {
         Rules {
             allow_unbound: self.config.policy.allow_unbound,
@@ -66,7 +66,7 @@ impl Machine<'_> {
         Ok(snapshot)
     }
 
-    /// What is known when tokens are judged. Signature files are read only if a token asks for one.
+    /// The facts by which tokens are judged. Signature files are read only if a token needs one.
     pub(super) fn state(
         &self,
         tokens: &[Token],
@@ -88,11 +88,11 @@ impl Machine<'_> {
         Ok(signatures)
     }
 
-    /// Opens the TPM as soon as its device is there: udev may be loading its driver at this moment.
+    /// Opens the TPM as soon as its device exists: udev may be loading its driver at this moment.
     pub(super) fn open_tpm(&self, listener: &Listener) -> Result<EsapiTpm, TpmError> {
         let nodes = self.tpm.nodes();
         if !nodes.is_empty() {
-            // A deadline that passes is no error here: opening says what is missing.
+            // A timeout is no error here: opening will say what is missing.
             let _appeared = uevent::wait_until(listener, TPM_TIMEOUT, || {
                 Ok::<_, uevent::WaitError>(nodes.iter().any(|node| node.exists()).then_some(()))
             });

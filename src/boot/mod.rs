@@ -1,4 +1,5 @@
-//! The boot: all stages in order. Each stage's value goes into the next, and what it learned into the report.
+//! Runs all stages of a boot in order. Each stage takes the value of the one before, and records what it
+//! learned in the report.
 //!
 //! ```text
 //!   unlock ─▶ search ─▶ pick ─▶ attempt ─▶ key_source     dry_run ─▶ pick

@@ -1,5 +1,5 @@
-//! Picks the one volume that proves itself, by the TPM or else by a key broker. Candidates are untrusted; only what the TPM
-//! unseals, what a pinned server releases and what the configuration names is trusted.
+//! Picks the volume that the TPM can authenticate, or else a key broker. Candidates are untrusted; only what
+//! the TPM unseals, what a pinned key broker releases and what the configuration names is trusted.
 
 use super::attempt::Attempt;
 use super::broker::{BrokerError, BrokerKeys, admitted, is_attestable};
@@ -20,7 +20,7 @@ use crate::format::luks::Snapshot;
 use crate::prove::Verified;
 use crate::report::{Report, VolumeReport};
 
-/// A volume that has proved itself as far as the configuration asks, and may be mapped once PCR 15 is fenced.
+/// A volume with all proofs that the configuration requires. It may be mapped once PCR 15 is fenced.
 pub(super) struct Picked {
     pub(super) candidate: Candidate,
     pub(super) snapshot: Snapshot,
@@ -28,31 +28,31 @@ pub(super) struct Picked {
     pub(super) volume: VolumeReport,
 }
 
-/// What the TPM made of the candidates of one look.
+/// The TPM's results for the candidates of one look.
 pub(super) struct Judged {
     pub(super) picked: Option<Picked>,
     pub(super) undecided: Vec<Undecided>,
 }
 
-/// A volume that the TPM did not open, and about which a key broker may be asked.
+/// A volume that the TPM did not open, but for which a key broker may be asked.
 pub(super) struct Undecided {
     candidate: Candidate,
     snapshot: Snapshot,
     volume: VolumeReport,
-    /// Why the TPM did not.
+    /// Why the TPM did not open it.
     error: Error,
 }
 
 impl Undecided {
-    /// Nobody is asked: the TPM's word stands.
+    /// Refuses the volume with the TPM's error, without asking a key broker.
     pub(super) fn refuse(self, trial: &mut Trial<'_>, report: &mut Report) {
         trial.refuse(self.volume, self.error, report);
     }
 }
 
 impl Machine<'_> {
-    /// The one candidate that proves itself by the TPM, if there is one. A second one that does is refused: then nobody
-    /// can say which is ours.
+    /// Picks the one candidate that the TPM authenticates, if any. A second one is an error, since nobody can
+    /// say which is ours.
     pub(super) fn pick_by_tpm(
         &self,
         volumes: Vec<Volume>,
@@ -89,7 +89,8 @@ impl Machine<'_> {
         Ok(judged)
     }
 
-    /// The one of `undecided` that a key broker opens, if there is one. A second one is refused, as with the TPM.
+    /// Picks the one of `undecided` that a key broker opens, if any. A second one is an error, as with the
+    /// TPM.
     pub(super) fn pick_by_broker(
         &self,
         undecided: Vec<Undecided>,
@@ -121,12 +122,12 @@ impl Machine<'_> {
         Ok(picked)
     }
 
-    /// Whether there is a key broker to ask, and something to ask it for.
+    /// Whether there is a key broker to ask, and a token to ask about.
     pub(super) fn may_attest(&self, snapshot: &Snapshot) -> bool {
         self.config.kbs.is_some() && is_attestable(snapshot)
     }
 
-    /// Tries what the TPM unseals on one volume.
+    /// Tries the secrets that the TPM unseals on one volume.
     pub(super) fn try_tpm<S: Source + ?Sized>(
         &self,
         mut volume: VolumeReport,
@@ -166,13 +167,13 @@ impl Machine<'_> {
     }
 }
 
-/// Without a TPM it is the key broker's turn at once.
+/// Without a TPM, the key broker is next.
 fn without_tpm(snapshot: &Snapshot) -> Unproven {
     let error = if is_attestable(snapshot) { BrokerError::Waived } else { BrokerError::NoToken };
     Unproven { error: error.into(), fallback: Fallback::Attest }
 }
 
-/// Takes the first volume that proved itself, and refuses a second one.
+/// Accepts the first proven volume, and refuses a second one.
 fn pick(picked: &mut Option<Picked>, next: Picked) -> Result<(), SelectError> {
     if let Some(first) = picked {
         return Err(SelectError::Several(first.candidate.path.clone(), next.candidate.path));

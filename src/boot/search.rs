@@ -1,9 +1,9 @@
-//! Searches the disks for the one volume that proves itself. The first disk need not be ours: what is refused is remembered,
-//! and another one is waited for: until the deadline or, where the loader has said which disk it is, for as long as a clone
-//! of that disk may take to appear beside it.
+//! Searches the disks for the one volume that proves itself. The first disk may not be ours, so a refusal is
+//! recorded and the search goes on: until the deadline or, if the loader named its disk, for as long as a
+//! clone of that disk may take to appear beside it.
 //!
-//! Untrusted disks cannot cause unbounded work: discovery limits the candidates, [`super::budget`] the tokens and keys, the
-//! deadline the time, and the unit the time of key derivations.
+//! Untrusted disks cannot cause unbounded work: discovery limits the candidates, [`super::budget`] the tokens
+//! and keys, the deadline the time, and the unit the time of key derivations.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -19,28 +19,28 @@ use crate::discover::{Candidates, Discovery, Instance};
 use crate::format::token::systemd_tpm2::{Kind, Token};
 use crate::report::Report;
 
-/// Volumes that were there at one look, and whether they are all that the loader's disk has.
+/// The volumes found in one look, and whether they are all that the loader's disk has.
 pub(super) struct Look {
     volumes: Vec<Volume>,
     is_loaders: bool,
 }
 
 impl Look {
-    /// The tokens of all headers that can be read.
+    /// The tokens of all readable headers.
     pub(super) fn tokens(&self) -> Vec<Token> {
         tokens(self.volumes.iter().filter_map(|volume| volume.snapshot.as_ref().ok()))
     }
 }
 
 impl Machine<'_> {
-    /// Reads the headers of what was found.
+    /// Reads the headers of the candidates.
     pub(super) fn look(&self, found: Candidates, report: &mut Report) -> Look {
         note_disks(&found, report);
         let is_loaders = found.are_the_loaders();
         Look { volumes: self.read_headers(found.candidates, report), is_loaders }
     }
 
-    /// Proves the candidates of `look`; if none is ours, those that appear until the deadline, which counts from `start`.
+    /// Tries the candidates of `look`, then those that appear before the deadline, which counts from `start`.
     ///
     /// # Errors
     /// The first refusal, or [`super::SelectError::Several`].
@@ -84,7 +84,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Learns what tokens that come later ask for beyond what is known.
+    /// Reads what tokens that appear later need beyond the facts known so far.
     fn learn(&self, tokens: &[Token], trial: &mut Trial<'_>, report: &mut Report) -> Result<(), Error> {
         let Some(open) = &mut trial.tpm else { return Ok(()) };
         if tokens.iter().any(|token| token.kind() == Kind::Signed) {
@@ -95,24 +95,24 @@ impl Machine<'_> {
     }
 }
 
-/// Notes what is unusual about the disks.
+/// Records what is unusual about the disks.
 pub(super) fn note_disks(found: &Candidates, report: &mut Report) {
     for note in &found.notes {
         let warning = Warning::new(note.slug(), note.to_string());
-        // A later look finds much as it was.
+        // A later look mostly finds the same.
         if !report.warnings.contains(&warning) {
             report.warn(warning);
         }
     }
 }
 
-/// How long another disk is waited for when what is there was refused, and `left` remains until the deadline.
+/// How long to wait for another disk after a refusal, with `left` until the deadline.
 fn patience(is_loaders: bool, left: Duration) -> Duration {
     if is_loaders { left.min(CLONES_LAG) } else { left }
 }
 
-/// Two disks with the partition that the loader was started from appear one after the other, and the first may be the host's
-/// copy. Ours: ten times what the drivers of two disks take in an emulated machine.
+/// Of two disks with the loader's partition, which appear one after the other, the first may be the host's
+/// copy. Our own limit: ten times what the drivers of two disks take in an emulated machine.
 const CLONES_LAG: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

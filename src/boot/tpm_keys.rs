@@ -1,4 +1,4 @@
-//! Keys from the TPM: the secrets that it unseals for the tokens of one volume.
+//! Unseals the secrets for one volume's tokens from the TPM.
 
 use super::fallback::Fallback;
 use super::given::{Given, Unproven};
@@ -34,20 +34,20 @@ impl<'t, 'a, 's> TpmKeys<'t, 'a, 's> {
         Self { tpm, tokens: Tokens::of(snapshot), rules }
     }
 
-    /// The next secret; `None` if no token gives one any more.
+    /// The next secret; `None` if no further token releases one.
     pub(super) fn next(&mut self, account: &mut Account) -> Option<Given> {
         let OpenTpm { tpm, unfenced, state, .. } = &mut *self.tpm;
         let unseal = || self.tokens.unseal(&mut **tpm, unfenced, &self.rules, state);
         account.stages.time("unseal", unseal).map(|unsealed| Given::Unsealed(Box::new(unsealed)))
     }
 
-    /// Notes the tokens that gave no secret.
+    /// Records the tokens that released no secret.
     pub(super) fn note_refused(&self, account: &mut Account) {
         note_skipped(&self.tokens, account);
     }
 
-    /// Why no secret opened the volume, after `refusal` of those that the TPM gave: a token whose keyslot is refused is
-    /// final whatever else was tried.
+    /// Why no secret opened the volume. `refusal` is that of the secrets that the TPM released. A token with
+    /// a refused keyslot makes it final, whatever else was tried.
     pub(super) fn into_refusal(self, refusal: Option<Unproven>) -> Unproven {
         self.tpm.lost |= self.tokens.is_hopeless();
         let Some(refusal) = refusal else {
@@ -63,7 +63,8 @@ impl<'t, 'a, 's> TpmKeys<'t, 'a, 's> {
     }
 }
 
-/// Notes why tokens gave no secret. Those of another type (a recovery key's, a key broker's) are not the TPM's to open.
+/// Records why tokens released no secret. Omits other types (a recovery key's, a key broker's), which the TPM
+/// cannot open.
 pub(super) fn note_skipped(tokens: &Tokens<'_>, account: &mut Account) {
     let other = |skipped: &&Skipped| matches!(skipped.reason, Reason::Token(TokenError::OtherType));
     for skipped in tokens.skipped().iter().filter(|skipped| !other(skipped)) {

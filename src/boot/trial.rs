@@ -1,4 +1,4 @@
-//! What putting volumes to the proof takes, and what came of it so far.
+//! The resources of a boot for trying volumes, and the first refusal.
 
 use super::broker::Brokers;
 use super::budget::Budget;
@@ -7,9 +7,9 @@ use super::tpm_keys::OpenTpm;
 use crate::base::error::Error;
 use crate::report::{RefusedVolume, Report, VolumeReport};
 
-/// The means of a boot, and its first refusal.
+/// The resources of a boot, and its first refusal.
 pub(super) struct Trial<'a> {
-    /// Nothing if the configuration waives the TPM.
+    /// `None` if the configuration waives the TPM.
     pub(super) tpm: Option<OpenTpm<'a>>,
     pub(super) brokers: Brokers,
     pub(super) budget: Budget,
@@ -21,24 +21,24 @@ impl<'a> Trial<'a> {
         Self { tpm, brokers: Brokers::unasked(), budget: Budget::full(), refusal: None }
     }
 
-    /// The TPM will open nothing more, and vouches for nothing either.
+    /// Whether the TPM will open nothing more, so that nothing it says counts.
     pub(super) fn tpm_is_lost(&self) -> bool {
         self.tpm.as_ref().is_some_and(|tpm| tpm.lost)
     }
 
-    /// Nobody will open anything: no other disk is worth a wait.
+    /// Whether nothing can open any volume, so that waiting for another disk is pointless.
     pub(super) fn is_over(&self) -> bool {
         self.tpm_is_lost() || (self.tpm.is_none() && self.brokers.are_lost())
     }
 
-    /// Notes why a volume is not our root volume. The first refusal is the one that a failed boot reports.
+    /// Records why a volume is not our root volume. A failed boot reports the first refusal.
     pub(super) fn refuse(&mut self, volume: VolumeReport, error: Error, report: &mut Report) {
         log::warn!("{} is not our root volume: {} [{}]", volume.device, error.chain(), error.slug());
         report.refused_volumes.push(RefusedVolume::new(&volume, &error));
         self.refusal.get_or_insert((error, volume));
     }
 
-    /// The end without a volume.
+    /// The error of a boot without a volume.
     pub(super) fn into_error(self, report: &mut Report) -> Error {
         let Some((error, volume)) = self.refusal else { return SelectError::None.into() };
         report.volume = Some(volume);

@@ -1,4 +1,4 @@
-//! A candidate for the root volume with its header, and what tokens and PCRs say about it.
+//! A candidate for the root volume with its header, and the tokens and PCRs of candidates.
 
 use crate::base::error::{Error, chain};
 use crate::base::warning::Warning;
@@ -9,13 +9,13 @@ use crate::policy::{self, State};
 use crate::report::{Report, VolumeReport};
 use crate::tpm::Tpm;
 
-/// A candidate and its header, or why it has none that we accept.
+/// A candidate with its header, or why the header is refused.
 pub(super) struct Volume {
     pub(super) candidate: Candidate,
     pub(super) snapshot: Result<Snapshot, Error>,
 }
 
-/// What the report says about a candidate.
+/// The report's description of a candidate.
 pub(super) fn described(candidate: &Candidate) -> VolumeReport {
     VolumeReport {
         device: candidate.path.display().to_string(),
@@ -24,14 +24,14 @@ pub(super) fn described(candidate: &Candidate) -> VolumeReport {
     }
 }
 
-/// The TPM's tokens of all snapshots that can be read; of the others nobody asks anything yet.
+/// The TPM's tokens of all readable snapshots. Unreadable ones are ignored here.
 pub(super) fn tokens<'a>(snapshots: impl Iterator<Item = &'a Snapshot>) -> Vec<Token> {
     let all = snapshots.flat_map(|snapshot| snapshot.tokens());
     all.filter_map(|(id, value)| Token::parse(*id, value).ok()).collect()
 }
 
-/// Records the values of all PCRs that `tokens` are about, as they are before anything is unsealed: in the booted system
-/// they tell whether a token would open again.
+/// Records the values of all PCRs that `tokens` bind, before anything is unsealed. In the booted system they
+/// show whether a token would open again.
 pub(super) fn record_pcrs(tokens: &[Token], state: &mut State, tpm: &mut dyn Tpm, report: &mut Report) {
     for token in tokens {
         let (bank, pcrs) = policy::concerns(token, &state.active);
