@@ -1,4 +1,4 @@
-//! What happened to one volume in one attempt to open it, as a value.
+//! What happened to one volume in one attempt to open it.
 
 use super::{Stages, TokenReport, VolumeReport};
 use crate::base::warning::Warning;
@@ -6,7 +6,7 @@ use crate::base::warning::Warning;
 /// What one attempt learned about a volume.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
-    /// Which volume, and what opened it.
+    /// The volume, and what opened it.
     pub volume: VolumeReport,
     /// Its tokens that opened nothing, in order.
     pub refused_tokens: Vec<TokenReport>,
@@ -17,18 +17,18 @@ pub struct Account {
 }
 
 impl Account {
-    /// An account that begins with what is known about the volume.
+    /// Starts with what is known about the volume.
     #[must_use]
     pub fn of(volume: VolumeReport) -> Self {
         Self { volume, ..Self::default() }
     }
 
-    /// Notes why a token opened nothing.
+    /// Records why a token opened nothing.
     pub fn refuse(&mut self, token: TokenReport) {
         self.refused_tokens.push(TokenReport { device: self.volume.device.clone(), ..token });
     }
 
-    /// Notes a warning and logs it.
+    /// Records a warning and logs it.
     pub fn warn(&mut self, warning: Warning) {
         log::warn!("{} [{}]", warning.message, warning.slug);
         self.warnings.push(warning);

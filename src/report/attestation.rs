@@ -1,17 +1,17 @@
-//! Remote attestation in a report: who released the key comes in, its members in the report go out.
+//! The part of a report about remote attestation: who released the key.
 
 use serde::{Deserialize, Serialize};
 
 use crate::attest::Provenance;
 
-/// Who released the volume's key, and to what evidence.
+/// Who released the volume's key, and for what evidence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttestationReport {
-    /// The server's address.
+    /// The key broker's address.
     pub server: String,
-    /// What it was recognised by.
+    /// What identified it.
     pub pin: String,
-    /// The protocol's version.
+    /// The protocol version.
     pub protocol: String,
     /// The platform whose evidence it accepted.
     pub tee: String,

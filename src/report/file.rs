@@ -1,4 +1,4 @@
-//! The report as a file below `/run`: a report comes in and lies there whole or not at all; the booted system reads it back.
+//! Writes the report to a file below `/run`, atomically, and reads it back in the booted system.
 
 use std::fs;
 use std::io::{self, Write};
@@ -30,7 +30,7 @@ impl Report {
     /// Reads the report of this boot.
     ///
     /// # Errors
-    /// `no-report`, or `report-unreadable` where the file is not one of ours.
+    /// `no-report`, or `report-unreadable` if the file is not a report of ours.
     pub fn read(root: &Path) -> Result<Self, ReportError> {
         let path = root.join(PATH);
         let text = fs::read(&path).map_err(|source| ReportError::Read { path: path.clone(), source })?;
@@ -41,26 +41,26 @@ impl Report {
 /// Why a report could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// Writing it.
+    /// The report could not be written.
     #[error("Writing the report {}", path.display())]
     Write {
-        /// Where to.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// Reading it.
+    /// The report could not be read.
     #[error("Reading the report {}", path.display())]
     Read {
-        /// Where from.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// Understanding it.
+    /// The file is not a report.
     #[error("Parsing the report {}", path.display())]
     Parse {
-        /// Where from.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong.
         source: serde_json::Error,
@@ -92,7 +92,7 @@ impl Failure for ReportError {
     }
 }
 
-/// Where the report lies; `/run` is handed on to the booted system.
+/// Path of the report. `/run` is passed on to the booted system.
 pub const PATH: &str = "run/cvm-unlock/report.json";
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! One structured journal entry per run, with a stable `MESSAGE_ID` that operators can filter on.
+//! Writes one structured journal entry per run, with a stable `MESSAGE_ID` that operators can filter on.
 //!
-//! The report comes in; a datagram in journald's native protocol goes out. Where there is no journald (a build
-//! host, a container) there is nothing to do.
+//! It is a datagram in journald's native protocol. Without journald (on a build host, in a container) there
+//! is nothing to do.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::{Outcome, Report};
 /// Sends the entry for `report`.
 ///
 /// # Errors
-/// The socket's, other than that there is no journald.
+/// The socket's. A missing journald is no error.
 pub fn send(root: &Path, report: &Report) -> std::io::Result<()> {
     let socket = root.join("run/systemd/journal/socket");
     if !socket.exists() {

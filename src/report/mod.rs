@@ -1,6 +1,6 @@
-//! What this boot's unlock came to, as a value: `/run/cvm-unlock/report.json`, a line in the journal, an exit code.
+//! The report of an unlock: `/run/cvm-unlock/report.json`, an entry in the journal, and an exit code.
 //!
-//! Facts of all stages come in; nothing secret is among them, and the file is world-readable.
+//! It contains nothing secret, and the file is world-readable.
 
 mod account;
 mod attestation;
@@ -35,25 +35,25 @@ pub struct Report {
     pub version: u32,
     /// How the run ended.
     pub outcome: Outcome,
-    /// The failure, if it was one.
+    /// The failure, if there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureReport>,
-    /// The volume that was opened or, on a failure, the one that the failure is about.
+    /// The volume that was opened or, after a failure, the one that the failure is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volume: Option<VolumeReport>,
-    /// Each volume that was considered and is not ours, in order.
+    /// Each volume that was considered but is not ours, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused_volumes: Vec<RefusedVolume>,
-    /// Each token that was considered and did not open the volume, in order.
+    /// Each token that was considered but did not open the volume, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused_tokens: Vec<TokenReport>,
-    /// PCR values as they were found at entry: those that the volume's tokens are about, by bank and PCR, in hexadecimal.
+    /// PCR values at entry, for the PCRs that the volume's tokens bind: by bank and PCR, in hexadecimal.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pcrs: BTreeMap<String, BTreeMap<u8, String>>,
-    /// What was extended into PCR 15.
+    /// The extension of PCR 15.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fence: Option<FenceReport>,
-    /// What an operator should know although the volume opened; slugs are stable.
+    /// What an operator should know although the volume opened. The slugs are stable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
     /// How long each stage took, in order.
@@ -67,23 +67,23 @@ pub struct Report {
 pub enum Outcome {
     /// The root volume is mapped.
     Unlocked,
-    /// A dry run came as far as an unlock would have to.
+    /// A dry run succeeded as far as it goes.
     WouldUnlock,
-    /// A dry run in a fenced boot: a token's policy holds for the PCR values that this boot's unlock found. More cannot be
-    /// tried before the next boot.
+    /// A dry run in a fenced boot: a token's policy holds for the PCR values that this boot's unlock found.
+    /// More cannot be tested before the next boot.
     PolicyHolds,
-    /// It was refused, or something failed.
+    /// The unlock was refused, or something failed.
     Failed,
 }
 
-/// A failure, in the words that `cvm-unlock` itself used.
+/// A failure, as `cvm-unlock` printed it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FailureReport {
     /// Stable name.
     pub slug: String,
     /// One line, outermost cause first.
     pub message: String,
-    /// What can be done; may be empty.
+    /// What to do about it; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub hint: String,
     /// The process's exit code.
@@ -119,14 +119,14 @@ impl Default for Report {
 }
 
 impl Report {
-    /// Notes a warning and logs it.
+    /// Records a warning and logs it.
     pub fn warn(&mut self, warning: Warning) {
         log::warn!("{} [{}]", warning.message, warning.slug);
         self.warnings.push(warning);
     }
 
-    /// Takes up what happened to a volume, and gives back which volume it was: whether it is the one that was opened is
-    /// for the caller to say.
+    /// Adds what happened to a volume, and returns which volume it was; the caller decides whether that is
+    /// the one that was opened.
     pub fn absorb(&mut self, account: Account) -> VolumeReport {
         let Account { volume, refused_tokens, warnings, stages } = account;
         self.refused_tokens.extend(refused_tokens);
@@ -135,7 +135,7 @@ impl Report {
         volume
     }
 
-    /// Notes PCR values.
+    /// Records PCR values.
     pub fn record(&mut self, readings: &Readings) {
         for values in readings.iter() {
             let bank = self.pcrs.entry(values.bank().to_string()).or_default();
@@ -143,7 +143,7 @@ impl Report {
         }
     }
 
-    /// The PCR values noted; `None` if there are none, or something else stands there.
+    /// The recorded PCR values; `None` if there are none, or if they are malformed.
     #[must_use]
     pub fn readings(&self) -> Option<Readings> {
         let mut readings = Readings::default();
@@ -157,7 +157,7 @@ impl Report {
         (!self.pcrs.is_empty()).then_some(readings)
     }
 
-    /// Turns the report into that of a failure.
+    /// Makes this the report of a failure.
     pub fn fail(&mut self, error: &Error) {
         self.outcome = Outcome::Failed;
         self.failure = Some(FailureReport {

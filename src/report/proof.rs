@@ -1,5 +1,4 @@
-//! What opened the volume, in a report: the token's policy and the proofs that the volume gave come in, their members in
-//! the report go out.
+//! The part of a report about what opened the volume: the token's policy, and the volume's proofs.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,43 +6,43 @@ use crate::base::pcr::{Pcr, PcrMask};
 use crate::format::token::systemd_tpm2::Token;
 use crate::prove::authentic::Authenticity;
 
-/// What the volume has proved.
+/// The volume's proofs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProofReport {
     /// Whether the keyslot's metadata is what was bound to the sealed secret.
     pub binding: BindingReport,
-    /// What shows that the owner made the volume.
+    /// The proof that the owner made the volume.
     pub authenticity: AuthenticityReport,
-    /// The owner's key that signed it: SHA-256 of its `SubjectPublicKeyInfo` in DER, in hexadecimal.
+    /// The owner key that signed it: SHA-256 of its `SubjectPublicKeyInfo` in DER, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner_key: Option<String>,
 }
 
-/// The binding of a keyslot's metadata; a violated one opens nothing.
+/// The binding of a keyslot's metadata. A violated one opens nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BindingReport {
-    /// It holds.
+    /// The binding was verified.
     Verified,
-    /// The token has none, and the configuration asks for none.
+    /// The token has none, and the configuration requires none.
     Absent,
 }
 
-/// What shows that the owner made a volume.
+/// The proof that the owner made a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AuthenticityReport {
     /// The configuration pins the volume's key.
     VolumeKeyPin,
-    /// A key that the configuration names signed it.
+    /// A key of the configuration signed it.
     OwnerSignature,
     /// The key came from a key broker that the configuration pins.
     KeyBroker,
-    /// Nothing, and the configuration asks for nothing; a warning says what is missing.
+    /// None, and the configuration requires none; a warning says what is missing.
     Absent,
 }
 
-/// The policy under which the TPM gave the secret.
+/// The policy under which the TPM released the secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyReport {
     /// Its kind, as `inspect` names it: `literal`, `signed`, `unbound`.
@@ -57,7 +56,7 @@ pub struct PolicyReport {
 }
 
 impl ProofReport {
-    /// The proofs of a volume that was let in.
+    /// The proofs of an accepted volume.
     #[must_use]
     pub fn new(bound: bool, authenticity: Option<Authenticity>) -> Self {
         let (by, owner_key) = match authenticity {

@@ -19,7 +19,7 @@ pub struct StageReport {
 }
 
 impl Stages {
-    /// Runs a stage and notes its time.
+    /// Runs a stage and records its time.
     pub fn time<T>(&mut self, stage: &str, run: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let outcome = run();

@@ -1,4 +1,4 @@
-//! A token of a report that opened nothing: the reason comes in, its members in the report go out.
+//! The part of a report about a token that opened nothing.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ pub struct TokenReport {
     pub slug: String,
     /// One line.
     pub message: String,
-    /// PCRs that have other values than those enrolled, where the token says which those were.
+    /// PCRs that differ from their enrolled values, if the token recorded those.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pcrs: Vec<PcrReport>,
 }
@@ -26,7 +26,7 @@ pub struct PcrReport {
     pub pcr: u8,
     /// Value at enrolment, in hexadecimal.
     pub enrolled: String,
-    /// Value that was found, in hexadecimal.
+    /// Present value, in hexadecimal.
     pub now: String,
 }
 

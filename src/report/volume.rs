@@ -1,4 +1,4 @@
-//! The volume of a report: facts about a candidate come in, its members in the report go out.
+//! The part of a report about a volume.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use crate::format::token::systemd_tpm2::Token;
 #[cfg(feature = "native")]
 use crate::prove::Proven;
 
-/// Which volume.
+/// A volume, and what opened it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct VolumeReport {
     /// Device, or image file.
@@ -28,7 +28,7 @@ pub struct VolumeReport {
     /// The policy of that token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyReport>,
-    /// What the volume has proved; absent where nothing was unsealed.
+    /// The volume's proofs; absent if nothing was unsealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<ProofReport>,
     /// Who released the key, if the TPM did not.
@@ -40,20 +40,20 @@ pub struct VolumeReport {
 }
 
 impl VolumeReport {
-    /// Notes the token whose policy holds.
+    /// Records the token whose policy holds.
     pub fn opened_by(&mut self, token: &Token) {
         self.token = Some(token.id);
         self.keyslot = Some(token.keyslot);
         self.policy = Some(PolicyReport::of(token));
     }
 
-    /// The same volume, mapped under a name.
+    /// The same volume, mapped as `mapping`.
     #[must_use]
     pub fn mapped_as(self, mapping: String) -> Self {
         Self { mapping: Some(mapping), ..self }
     }
 
-    /// Notes what the volume has proved.
+    /// Records the volume's proofs.
     #[cfg(feature = "native")]
     pub fn proven(&mut self, proven: &Proven) {
         self.proof = Some(ProofReport::new(proven.bound, proven.authenticity));
