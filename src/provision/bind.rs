@@ -1,5 +1,6 @@
-//! Bind: gives an existing token of systemd's its binding and the owner's signature, so that a volume need not be enrolled
-//! anew. The sealed secret is needed for it, so the TPM has to open the token now. One write of the header.
+//! Binds an existing token of systemd's: adds its binding and the owner's signature, so that a volume need
+//! not be enrolled again. This needs the sealed secret, so the TPM must open the token now. Writes the header
+//! once.
 
 use std::path::{Path, PathBuf};
 
@@ -21,13 +22,13 @@ use crate::format::token::claims::with_proof;
 use crate::format::token::systemd_tpm2::Token;
 use crate::tpm::Tpm;
 
-/// What to bind.
+/// A request to bind a token.
 pub struct Request<'a> {
     /// Device or image.
     pub volume: &'a Path,
     /// The directory that stands for `/`.
     pub root: &'a Path,
-    /// The token; otherwise the first that the TPM opens.
+    /// The token; `None` for the first that the TPM opens.
     pub token: Option<u32>,
     /// Signatures for a token whose policy is signed.
     pub signatures: &'a Signatures,
@@ -37,14 +38,14 @@ pub struct Request<'a> {
     pub flags: &'a FlagSet,
 }
 
-/// What was bound.
+/// The result.
 #[derive(Debug, Serialize)]
 pub struct Bound {
     /// Device or image.
     pub volume: PathBuf,
     /// UUID in the LUKS2 header.
     pub luks_uuid: String,
-    /// The token.
+    /// The token's number.
     pub token: u32,
     /// Its keyslot.
     pub keyslot: u32,
@@ -56,10 +57,10 @@ pub struct Bound {
     pub warnings: Vec<Warning>,
 }
 
-/// Binds a token, by way of `tpm`.
+/// Binds a token, using `tpm`.
 ///
 /// # Errors
-/// Those of the volume and the TPM, and `bind-no-token` where the named token is not there.
+/// Those of the volume and the TPM, and `bind-no-token` if the named token does not exist.
 pub fn bind(request: &Request<'_>, tpm: &mut dyn Tpm) -> Result<Bound, Error> {
     let target = Target::open(request.volume, request.root)?;
     let (mut metadata, before) = Metadata::read(&target, request.flags)?;
@@ -77,7 +78,7 @@ pub fn bind(request: &Request<'_>, tpm: &mut dyn Tpm) -> Result<Bound, Error> {
 
     let message = binding::message(&before, token.keyslot, &opened.key)?;
     let mut proof = prove(unsealed.secret(), &message, request.sign)?;
-    // It has just unsealed: the PCRs have the values that it is sealed to.
+    // The token has just been unsealed, so the PCRs have the values that it is sealed to.
     let bank = token.bank.filter(|_| !token.pcrs.is_empty());
     if let Some(values) =
         bank.map(|bank| tpm.read_pcrs(&[(bank, token.pcrs)])).transpose()?.and_then(|mut read| read.pop())
@@ -108,7 +109,7 @@ fn written(after: &Snapshot, number: u32) -> Result<Token, Error> {
     Ok(Token::parse(number, json)?)
 }
 
-/// A binding cannot add a PCR to a policy.
+/// Warns of what a binding cannot fix: it cannot add a PCR to a policy.
 fn lacks(token: &Token) -> Vec<Warning> {
     let warning = || {
         Warning::new(
@@ -122,7 +123,7 @@ fn lacks(token: &Token) -> Vec<Warning> {
 /// Why nothing was bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The operator named a token that is not there.
+    /// The token that the operator named does not exist.
     #[error("The volume has no token {0}")]
     NoToken(u32),
 }

@@ -1,12 +1,12 @@
-//! Choices of PCRs that protect nothing, or less than they seem to. A choice comes in; a refusal, or what to warn of, goes
-//! out. Pure.
+//! Refuses choices of PCRs that protect nothing, and warns of those that protect less than they seem to.
+//! Pure.
 
 use crate::base::error::{Class, Failure};
 use crate::base::pcr::{Pcr, PcrMask};
 use crate::base::warning::Warning;
 
-/// Judges the PCRs of a policy, by value or by signature, without PCR 15. `private_db`: the operator says that the Secure
-/// Boot keys are his own.
+/// Judges the PCRs of a policy, by value or by signature, without PCR 15. `private_db`: the operator asserts
+/// that the Secure Boot keys are their own.
 ///
 /// # Errors
 /// `pcrs-none`, `pcr-replayable`.
@@ -30,7 +30,7 @@ pub enum Danger {
     /// Only PCR 15 would be left.
     #[error("No PCR to seal to: every operating system that boots on this TPM could unseal the key")]
     None,
-    /// PCR 11 alone, or with a PCR 7 that everybody's signed loader satisfies.
+    /// PCR 11 alone, or with a PCR 7 that every commonly signed loader satisfies.
     #[error(
         "PCR 11 starts at zero and any operating system can extend it as this image does, so it proves nothing without \
          PCR 4, or PCR 7 where the Secure Boot keys are the owner's own"
@@ -60,11 +60,11 @@ impl Failure for Danger {
     }
 }
 
-/// Boot loader code: the UKI itself, measured by the firmware.
+/// Boot loader code: here the UKI itself, measured by the firmware.
 const BOOT_LOADER: u8 = 4;
 /// Secure Boot policy: whose signatures the firmware accepts.
 const SECURE_BOOT: u8 = 7;
-/// What the UKI measures of itself.
+/// The UKI's measurement of its own sections.
 const UKI: u8 = 11;
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! Enrol: a new key sealed to the TPM, one for a key broker, a recovery key; and old keyslots away, once the new ones have
-//! proved themselves.
+//! Enrols new keys: sealed to the TPM, for a key broker, or as a recovery key. Removes old keyslots once the
+//! new ones have passed their trial.
 //!
-//! Everything is made and tried on a copy of the metadata in memory; a key broker's document is written when all of it has
-//! passed; the volume itself changes in one step at the end, so an interruption leaves it as it was.
+//! Everything is made and tried on a copy of the metadata in memory. A key document is written after all
+//! trials have passed, and the volume itself changes in one step at the end, so an interruption leaves it as
+//! it was.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -29,29 +30,29 @@ use crate::format::luks::{FlagSet, Snapshot, emit};
 use crate::prove;
 use crate::tpm::Tpm;
 
-/// What to enrol.
+/// A request to enrol keys.
 pub struct Request<'a> {
     /// Device or image.
     pub volume: &'a Path,
     /// The directory that stands for `/`.
     pub root: &'a Path,
-    /// What opens the volume.
+    /// How to open the volume.
     pub key: Key<'a>,
     /// What to seal a new key to.
     pub seal: Option<Seal>,
-    /// Where to leave a new key for a key broker.
+    /// Where to write a new key for a key broker.
     pub broker: Option<Broker>,
-    /// Signs the bindings, so that the volume can show whose it is.
+    /// Signs the bindings, so that the volume can prove its owner.
     pub sign: Option<&'a SigningKey>,
     /// Whether to add a recovery key.
     pub recovery: bool,
-    /// Which old keyslots to take away.
+    /// Which old keyslots to remove.
     pub wipe: Wipe,
     /// LUKS flags that the header may carry.
     pub flags: &'a FlagSet,
 }
 
-/// What was enrolled.
+/// The result.
 #[derive(Debug, Serialize)]
 pub struct Enrolled {
     /// Device or image.
@@ -69,29 +70,29 @@ pub struct Enrolled {
     /// The keyslot of the recovery key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovery_keyslot: Option<u32>,
-    /// Keyslots that were taken away.
+    /// Keyslots that were removed.
     pub wiped: BTreeSet<u32>,
-    /// What is allowed but weak.
+    /// Choices that are allowed but weak.
     pub warnings: Vec<Warning>,
 }
 
-/// A change that was made and tried in memory, and that the volume does not have yet.
+/// A change that was made and tried in memory, but not written to the volume yet.
 #[must_use]
 pub struct Prepared {
-    /// What the volume will have.
+    /// What the volume will contain.
     pub enrolled: Enrolled,
-    /// The recovery key: to be shown before the change, or else it might be lost.
+    /// The recovery key. Show it before the change, or it might be lost.
     pub recovery: Option<RecoveryKey>,
     target: Target,
     metadata: Metadata,
 }
 
 impl Prepared {
-    /// Makes and tries everything that `request` asks for, by way of `tpm` where that is needed.
+    /// Makes and tries everything that `request` asks for, using `tpm` if needed.
     ///
     /// # Errors
-    /// Those of the volume, the TPM, of a dangerous choice, of a trial that did not give back what was put in, and of a key
-    /// document that is there already or cannot be written.
+    /// Those of the volume and the TPM; a dangerous choice; a trial that does not return what was put in; a
+    /// key document that exists already or cannot be written.
     pub fn new(request: &Request<'_>, mut tpm: Option<&mut dyn Tpm>) -> Result<Self, Error> {
         request.broker.as_ref().map_or(Ok(()), Broker::check)?;
         let target = Target::open(request.volume, request.root)?;
@@ -143,14 +144,14 @@ impl Prepared {
             key
         });
         enrolled.wiped = take_away(&mut metadata, &target, request, &before, proven)?;
-        // The last thing that can be refused, and the first that stays.
+        // The last step that can be refused, and the first that is permanent.
         if let (Some(made), Some(slot)) = (made, &enrolled.kbs) {
             made.write_document(&slot.document)?;
         }
         Ok(Self { enrolled, recovery, target, metadata })
     }
 
-    /// Brings the change to the volume.
+    /// Writes the change to the volume.
     ///
     /// # Errors
     /// The volume's.
@@ -159,7 +160,7 @@ impl Prepared {
         Ok(written.inspect_err(|_| self.give_up())?)
     }
 
-    /// Says what becomes of a key document when the change is not brought to the volume.
+    /// Tells what to do with a key document if the change is not written.
     pub fn give_up(&self) {
         if let Some(slot) = &self.enrolled.kbs {
             log::error!(
@@ -205,7 +206,7 @@ fn add_recovery(
     Ok((key, keyslot))
 }
 
-/// Removes the old keyslots that are to go, with the tokens that name nothing else.
+/// Removes the requested old keyslots, and the tokens that name no other keyslot.
 fn take_away(
     metadata: &mut Metadata,
     target: &Target,
@@ -237,7 +238,7 @@ fn take_away(
     for keyslot in &chosen {
         metadata.remove_keyslot(before, *keyslot)?;
     }
-    // What is left must be a volume that a boot accepts.
+    // A boot must still accept the remaining volume.
     metadata.snapshot(target, request.flags)?;
     Ok(chosen)
 }

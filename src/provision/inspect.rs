@@ -1,5 +1,5 @@
-//! Inspect: the facts of a volume, as an administrator asks for them. Nothing is written, nothing is unsealed; a refused
-//! header is a fact, too.
+//! Inspects a volume for an administrator. Nothing is written, nothing is unsealed; a refused header is part
+//! of the result.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,8 @@ use crate::format::token::claims::Proof;
 use crate::format::token::key_broker::KbsToken;
 use crate::format::token::systemd_tpm2::Token;
 
-/// What a volume says about itself. All of it is the host's to write, except that the volume key's digest is computed.
+/// What a volume says about itself. All of it is untrusted, except for the volume key's digest, which is
+/// computed.
 #[derive(Debug, Serialize)]
 pub struct Inspection {
     /// Device or image.
@@ -32,7 +33,7 @@ pub struct Inspection {
     pub partition_uuid: Option<String>,
     /// The header, if the allow-list accepts it.
     pub header: Option<Header>,
-    /// Why the header is refused, and where.
+    /// Why and where the header is refused.
     pub refused: Option<Refused>,
 }
 
@@ -41,9 +42,9 @@ pub struct Inspection {
 pub struct Refused {
     /// Its stable name.
     pub slug: String,
-    /// What is refused, and its place in the metadata.
+    /// What is refused, and where in the metadata.
     pub message: String,
-    /// The exit code of an unlock.
+    /// The exit code that an unlock would have.
     pub exit_code: u8,
 }
 
@@ -76,7 +77,7 @@ pub struct Header {
     pub keyslots: BTreeMap<u32, Slot>,
     /// Tokens.
     pub tokens: BTreeMap<u32, TokenFacts>,
-    /// The volume key's digest, as a configuration pins it; where a key was given.
+    /// The volume key's digest, as a configuration pins it, if a key was given.
     pub volume_key: Option<String>,
 }
 
@@ -99,7 +100,7 @@ pub struct TokenFacts {
     /// The token's type.
     #[serde(rename = "type")]
     pub of: String,
-    /// What it asks for, if it is one that we can read: of a TPM, or `key-broker`.
+    /// What it requires, if we can read it: a kind of TPM token, or `key-broker`.
     pub kind: Option<&'static str>,
     /// Keyslots that it names.
     pub keyslots: Vec<u32>,
@@ -109,7 +110,7 @@ pub struct TokenFacts {
     pub signed_pcrs: Vec<u8>,
     /// PCR bank.
     pub bank: Option<String>,
-    /// Whether its policy contains PCR 15.
+    /// Whether its policy binds PCR 15.
     pub fenced: bool,
     /// Whether it binds its keyslot's metadata.
     pub bound: bool,
@@ -117,13 +118,13 @@ pub struct TokenFacts {
     pub signer: Option<String>,
     /// Where a key broker keeps the key, if not where the configuration says.
     pub path: Option<String>,
-    /// PCR values that it was sealed to, as it says.
+    /// PCR values that it claims to be sealed to.
     pub sealed_to: BTreeMap<u8, String>,
-    /// Why we would not read it.
+    /// Why we do not read it.
     pub refused: Option<String>,
 }
 
-/// Inspects `volume`; `root` stands for `/`, and `key` opens a keyslot to learn the volume key's digest.
+/// Inspects `volume`. `root` stands for `/`; `key` opens a keyslot to compute the volume key's digest.
 ///
 /// # Errors
 /// The volume cannot be read, or the key does not open it.
@@ -254,7 +255,7 @@ impl TokenFacts {
     }
 }
 
-/// The kind of a token whose key a key broker keeps.
+/// The kind of a token whose key a key broker holds.
 pub const KEY_BROKER: &str = "key-broker";
 
 fn signer(proof: Option<&Proof>) -> Option<String> {

@@ -1,6 +1,7 @@
-//! A new secret for a key broker: where its document shall lie comes in; a keyslot, its token and its proof go into the copy of
-//! the metadata and are tried there as a boot will try them. What the broker gets, the key document, goes into a new file before
-//! the volume changes: a keyslot whose secret nobody has would be of no use, a document without its keyslot is harmless.
+//! Enrols a new secret for a key broker: adds a keyslot, a token and a proof to the copy of the metadata, and
+//! tries them as a boot will. The key document for the key broker is written to a new file before the volume
+//! changes, because a keyslot without its secret is useless, while a document without its keyslot is
+//! harmless.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -27,34 +28,34 @@ use crate::format::token::passphrase::passphrase;
 use crate::prove;
 use crate::prove::settings::{Authentic, Policy, ProofRules};
 
-/// What to enrol for a key broker.
+/// A request to enrol a key for a key broker.
 #[derive(Clone, Debug)]
 pub struct Broker {
-    /// Where the key document is written; nothing may be there yet.
+    /// Where to write the key document; the file must not exist yet.
     pub document: PathBuf,
-    /// Where the broker will keep it, if not where the image's configuration says.
+    /// Where the key broker will keep it, if not where the image's configuration says.
     pub path: Option<ResourcePath>,
-    /// What the configuration says, if there is one.
+    /// The configuration's template, if it has one.
     pub template: Option<ResourceTemplate>,
 }
 
-/// What was enrolled for a key broker.
+/// The key that was enrolled for a key broker.
 #[derive(Debug, Serialize)]
 pub struct BrokerSlot {
     /// The new keyslot.
     pub keyslot: u32,
     /// The new token.
     pub token: u32,
-    /// The key document, to be uploaded.
+    /// The key document to upload.
     pub document: PathBuf,
-    /// Where to, as far as that is known here.
+    /// Where to upload it, if known.
     pub resource: Option<String>,
     /// The owner key that signed, by its name.
     pub signer: Option<String>,
 }
 
 impl Broker {
-    /// Refuses a file that is there already, before anything else is done.
+    /// Refuses an existing file, before anything else is done.
     pub(super) fn check(&self) -> Result<(), KbsError> {
         match self.document.symlink_metadata() {
             Ok(_) => Err(KbsError::Exists(self.document.clone())),
@@ -62,7 +63,7 @@ impl Broker {
         }
     }
 
-    /// Warns of a path that no boot under this configuration would ask for.
+    /// Warns of a path that no boot under this configuration would request.
     pub(super) fn judge(&self) -> Option<Warning> {
         let (path, template) = (self.path.as_ref()?, self.template.as_ref()?);
         template.accept(&path.to_string()).is_none().then(|| {
@@ -80,14 +81,14 @@ impl Broker {
     }
 }
 
-/// A secret, and the document that says it.
+/// A secret, and the document that contains it.
 pub(super) struct Made {
     secret: Secret,
     document: Secret,
 }
 
 impl Made {
-    /// Draws a secret for the volume with this key.
+    /// Generates a secret for the volume with this key.
     pub(super) fn new(key: &VolumeKey) -> Result<Self, SealError> {
         let secret = random_secret()?;
         let document = key_document::write(&secret, &VolumeKeyDigest::of(key));
@@ -110,7 +111,7 @@ impl Made {
     ) -> Result<BrokerSlot, Error> {
         let proof = prove(&self.secret, &binding::message(snapshot, keyslot, key)?, owner)?;
         let path = broker.path.as_ref().map(ToString::to_string);
-        // The number is the header's to give.
+        // The header assigns the number.
         let token = KbsToken { id: 0, keyslot, path, proof: Some(proof) };
         let token = metadata.add_token(&token.to_json())?;
         let signer = owner.map(|owner| owner.public().id().to_string());
@@ -118,8 +119,8 @@ impl Made {
         Ok(BrokerSlot { keyslot, token, document: broker.document.clone(), resource, signer })
     }
 
-    /// Walks the new path as a boot will: the token and the document are read back, the keyslot opens, binding, pin and
-    /// signature hold.
+    /// Tries the new key as a boot will: reads the token and the document back, opens the keyslot, and checks
+    /// binding, pin and signature.
     pub(super) fn try_token(
         &self,
         after: &Snapshot,
@@ -134,7 +135,7 @@ impl Made {
         check(&token, &delivered, after, bytes, owner.map(SigningKey::public))
     }
 
-    /// Writes the key document, durably, into a file that only its owner can read.
+    /// Writes the key document durably to a file that only its owner can read.
     pub(super) fn write_document(&self, path: &Path) -> Result<(), KbsError> {
         let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -148,17 +149,18 @@ impl Made {
             .and_then(|()| file.sync_all())
             .and_then(|()| File::open(folder)?.sync_all());
         written.map_err(|source| {
-            // Ours, and of no use: the volume will not change.
+            // The file is ours, and useless since the volume will not change.
             let _ = std::fs::remove_file(path);
             KbsError::Write { path: path.to_owned(), source }
         })
     }
 }
 
-/// Opens the token's keyslot with what a broker delivered, as a boot under the strict defaults would; where there is an `owner`, he
-/// alone vouches for it.
+/// Opens the token's keyslot with a delivered key, as a boot under the strict defaults would. If there is an
+/// `owner`, only the owner vouches for it.
 ///
 /// # Errors
+/// Those of [`prove::verify_delivered`].
 /// Those of [`prove::verify_delivered`].
 pub fn check(
     token: &KbsToken,
@@ -181,15 +183,15 @@ pub fn check(
 /// Why there is no key document.
 #[derive(Debug, thiserror::Error)]
 pub enum KbsError {
-    /// Something is there already: another volume's document, perhaps.
+    /// The file exists already, perhaps as another volume's document.
     #[error("{} exists already", .0.display())]
     Exists(PathBuf),
-    /// Making or writing it.
+    /// The file could not be written.
     #[error("Writing the key document {}", path.display())]
     Write {
-        /// Where.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
 }

@@ -1,7 +1,7 @@
-//! A volume's metadata in memory: changed there by libcryptsetup, brought back in one step.
+//! A volume's metadata in memory, which libcryptsetup changes and which is written back in one step.
 //!
-//! All changes happen on a copy; our own parser reads it before the first change and after the last one. In which order
-//! the changes reach the volume is [`super::transition`]'s to say.
+//! All changes are made on a copy. Our own parser reads it before the first change and after the last one.
+//! [`super::transition`] decides in which order the changes reach the volume.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -21,7 +21,7 @@ use crate::base::secret::{Secret, VolumeKey};
 use crate::cryptsetup::{fd_path, quieten};
 use crate::format::luks::{Condition, FlagSet, HeaderError, Snapshot};
 
-/// The metadata of one volume: what the disk held, and what it shall hold.
+/// The metadata of one volume: what the disk held, and what it will hold.
 pub(super) struct Metadata {
     device: CryptDevice,
     memory: File,
@@ -36,14 +36,14 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
-    /// Reads the metadata of a volume once and checks it by our own parser before libcryptsetup sees it.
+    /// Reads the metadata of a volume once and checks it with our own parser before libcryptsetup sees it.
     pub(super) fn read(target: &Target, flags: &FlagSet) -> Result<(Self, Snapshot), MetadataError> {
         let (window, length, sector) = (target.window(), target.length(), target.sector_size());
         let size =
             Snapshot::read(&window, length, sector, flags).map_err(MetadataError::Header)?.segment().offset;
         let size = usize::try_from(size.min(MAX_METADATA)).map_err(|_| MetadataError::Exhausted)?;
         let original = target.read_start(size).map_err(MetadataError::Target)?;
-        // This reading counts: the bytes that it checked are the bytes that go on.
+        // The bytes that were checked here are the ones used from here on.
         let snapshot = Snapshot::read(&original, length, sector, flags).map_err(MetadataError::Header)?;
 
         let mut memory =
@@ -62,8 +62,8 @@ impl Metadata {
         Ok((Self { device, memory, original, header_size, seqid, condition, abandoned }, snapshot))
     }
 
-    /// Adds a keyslot for the volume key, at the lowest cost that the format allows: the passphrase is a random
-    /// secret of 256 bits, which no amount of hashing makes harder to guess.
+    /// Adds a keyslot for the volume key, at the lowest cost that the format allows: the passphrase is a
+    /// random secret of 256 bits, which no amount of hashing makes harder to guess.
     pub(super) fn add_keyslot(&mut self, key: &VolumeKey, passphrase: &Secret) -> Result<u32, MetadataError> {
         let cost = CryptPbkdfType {
             type_: CryptKdf::Pbkdf2,
@@ -81,7 +81,7 @@ impl Metadata {
             .map_err(MetadataError::AddKeyslot)
     }
 
-    /// Adds a token; its number is the answer.
+    /// Adds a token and returns its number.
     pub(super) fn add_token(&mut self, token: &serde_json::Value) -> Result<u32, MetadataError> {
         self.device.token_handle().json_set(TokenInput::AddToken(token)).map_err(MetadataError::AddToken)
     }
@@ -102,7 +102,7 @@ impl Metadata {
         removed.map(|_number| ()).map_err(MetadataError::Remove)
     }
 
-    /// Removes a keyslot, whose area is overwritten when no header names it any more.
+    /// Removes a keyslot. Its area is overwritten once no header names it any more.
     pub(super) fn remove_keyslot(&mut self, before: &Snapshot, number: u32) -> Result<(), MetadataError> {
         let missing = || MetadataError::Header(HeaderError::NoSuchKeyslot(number));
         let entry = before.keyslots().get(&number).ok_or_else(missing)?;
@@ -111,20 +111,20 @@ impl Metadata {
         Ok(())
     }
 
-    /// The metadata as it is now.
+    /// The present metadata.
     pub(super) fn bytes(&self) -> Result<Vec<u8>, MetadataError> {
         let mut bytes = vec![0; self.original.len()];
         self.memory.read_exact_at(&mut bytes, 0)?;
         Ok(bytes)
     }
 
-    /// The metadata as it is now, through the strict parser that will read it at boot.
+    /// The present metadata, through the strict parser that will read it at boot.
     pub(super) fn snapshot(&self, target: &Target, flags: &FlagSet) -> Result<Snapshot, MetadataError> {
         Snapshot::read(&self.bytes()?, target.length(), target.sector_size(), flags)
             .map_err(MetadataError::Header)
     }
 
-    /// Brings the changes to the volume.
+    /// Writes the changes to the volume.
     pub(super) fn write_back(&self, target: &Target) -> Result<(), MetadataError> {
         let after = self.bytes()?;
         let change = Change {
@@ -149,28 +149,28 @@ impl Metadata {
 /// Why metadata could not be read, changed or written.
 #[derive(Debug, thiserror::Error)]
 pub enum MetadataError {
-    /// The header is damaged, hostile, or of a kind that we do not open.
+    /// The header is damaged, hostile, or of a kind that we do not support.
     #[error("Reading the LUKS2 header")]
     Header(#[source] HeaderError),
-    /// Reading or writing the volume.
+    /// Reading or writing the volume failed.
     #[error("Accessing the volume")]
     Target(#[source] TargetError),
-    /// The copy in memory.
+    /// The copy in memory failed.
     #[error("Keeping the metadata in memory")]
     Memory(#[from] io::Error),
-    /// libcryptsetup refuses what our parser accepted.
+    /// libcryptsetup refused what our parser accepted.
     #[error("Loading the metadata")]
     Load(#[source] LibcryptErr),
-    /// No room, or no keyslot left.
+    /// There is no room for another keyslot, or none is free.
     #[error("Adding a keyslot")]
     AddKeyslot(#[source] LibcryptErr),
-    /// No room, or no token left.
+    /// There is no room for another token, or none is free.
     #[error("Adding a token")]
     AddToken(#[source] LibcryptErr),
-    /// Taking something away.
+    /// Removing something failed.
     #[error("Removing a keyslot or a token")]
     Remove(#[source] LibcryptErr),
-    /// A number in the header leaves no room for a change.
+    /// A number in the header is too high for a change.
     #[error("The header's size or sequence number is out of range")]
     Exhausted,
 }

@@ -1,4 +1,4 @@
-//! Provisioning: what changes a volume. Run by administrators and image builders, never on the unlock path.
+//! Changes volumes: tools for administrators and image builders, never used on the unlock path.
 
 pub mod bind;
 pub mod danger;

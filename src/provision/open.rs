@@ -1,5 +1,5 @@
-//! Opening a volume that is to be changed: a passphrase, or the TPM and the volume's own token, come in; the volume key goes
-//! out. What is opened here is the administrator's choice, not proof of anything.
+//! Opens a volume that is to be changed, with a passphrase, or with the TPM and one of the volume's own
+//! tokens. The administrator chose the volume; opening it proves nothing about it.
 
 use std::collections::BTreeMap;
 
@@ -17,24 +17,24 @@ use crate::prove::settings::{Authentic, Policy, ProofRules};
 use crate::tpm::Tpm;
 use crate::unseal::{Tokens, Unsealed};
 
-/// What opens the volume.
+/// How to open the volume.
 #[derive(Clone, Copy)]
 pub enum Key<'a> {
     /// Passphrase of a keyslot.
     Passphrase(&'a Secret),
-    /// The TPM, by a token that the volume has; where its policy is signed, by one of these.
+    /// The TPM, with one of the volume's tokens. The signatures serve tokens whose policy is signed.
     Tpm(&'a Signatures),
 }
 
 /// An opened volume.
 pub(super) struct Opened {
-    /// Its key.
+    /// The volume key.
     pub(super) key: VolumeKey,
-    /// The keyslot that gave it.
+    /// The keyslot that held it.
     pub(super) keyslot: u32,
 }
 
-/// Opens the volume whose metadata are `bytes`.
+/// Opens the volume whose metadata is `bytes`.
 pub(super) fn open(
     snapshot: &Snapshot,
     bytes: &Vec<u8>,
@@ -51,7 +51,7 @@ pub(super) fn open(
     }
 }
 
-/// Opens whichever keyslot the passphrase fits. Keyslots that no boot would try are not tried here either.
+/// Opens the keyslot that the passphrase fits. Keyslots that no boot would try are not tried here either.
 pub(super) fn by_passphrase(
     snapshot: &Snapshot,
     source: &(impl Source + ?Sized),
@@ -72,8 +72,8 @@ pub(super) fn by_passphrase(
     Err(untried.unwrap_or(OpenError::WrongKey).into())
 }
 
-/// Opens the keyslot of an unsealed token. A binding that does not hold is refused; none at all is the administrator's
-/// business.
+/// Opens the keyslot of an unsealed token. An invalid binding is refused; a missing one is up to the
+/// administrator.
 pub(super) fn by_token(snapshot: &Snapshot, bytes: &Vec<u8>, unsealed: &Unsealed) -> Result<Opened, Error> {
     let keyslot = unsealed.token().keyslot;
     let area = snapshot.read_area(bytes, keyslot)?;
@@ -90,7 +90,7 @@ pub(super) fn by_token(snapshot: &Snapshot, bytes: &Vec<u8>, unsealed: &Unsealed
     Ok(Opened { key: verified.key, keyslot })
 }
 
-/// Lets the TPM unseal the first of `tokens`, which are the snapshot's, that it opens in the present state.
+/// Has the TPM unseal the first of `tokens` (the snapshot's) that it opens in the present state.
 pub(super) fn unseal(
     tokens: &BTreeMap<u32, Value>,
     snapshot: &Snapshot,
@@ -113,15 +113,15 @@ pub enum OpenError {
     /// The key file fits no keyslot.
     #[error("The given key opens no keyslot of the volume")]
     WrongKey,
-    /// The key file fits no keyslot that we try, and there is one that we do not.
+    /// The key file fits no keyslot that we try, but there is one that we do not try.
     #[error("The given key opens no keyslot that can be tried, and keyslot {keyslot} cannot")]
     Untried {
         /// The first such keyslot.
         keyslot: u32,
-        /// Why it is not tried.
+        /// Why we do not try it.
         source: HeaderError,
     },
-    /// Nobody gave us a TPM.
+    /// There is no TPM to use.
     #[error("No TPM to unseal the key")]
     NoTpm,
 }

@@ -1,8 +1,9 @@
-//! Recovery keys in systemd's form: 256 random bits that a person can write down and type. Random numbers come in, a secret
-//! text goes out; the caller shows it once.
+//! Generates recovery keys in systemd's form: 256 random bits that a person can write down and type. The
+//! caller shows the key once.
 //!
-//! The form is that of systemd's `src/shared/recovery-key.c`: eight groups of eight letters, joined by dashes, of an alphabet
-//! ("modhex") whose keys lie alike on most keyboards. The text itself is the passphrase.
+//! The form is that of systemd's `src/shared/recovery-key.c`: eight groups of eight letters, joined by
+//! dashes, from an alphabet ("modhex") whose keys are in the same place on most keyboards. The text itself is
+//! the passphrase.
 
 use qrcodegen_no_heap::{QrCode, QrCodeEcc, Version};
 use serde_json::{Value, json};
@@ -10,11 +11,11 @@ use zeroize::Zeroizing;
 
 use crate::base::secret::Secret;
 
-/// A recovery key: a passphrase to be shown once.
+/// A recovery key: a passphrase to show once.
 pub struct RecoveryKey(Secret);
 
 impl RecoveryKey {
-    /// Draws a new one.
+    /// Generates a new one.
     ///
     /// # Errors
     /// The kernel's.
@@ -30,7 +31,7 @@ impl RecoveryKey {
             if index > 0 && index.is_multiple_of(BYTES / GROUPS) {
                 text.push(b'-');
             }
-            // A nibble is below 16, so both are found.
+            // A nibble is below 16, so both letters exist.
             let letter = |nibble: u8| ALPHABET.get(usize::from(nibble)).copied().unwrap_or(b'-');
             text.extend([letter(byte >> 4), letter(byte & 0xf)]);
         }
@@ -43,15 +44,15 @@ impl RecoveryKey {
         &self.0
     }
 
-    /// The passphrase as text, for the one time that it is shown.
+    /// The passphrase as text, for the one time it is shown.
     #[must_use]
     pub fn text(&self) -> &str {
         // Letters and dashes only.
         std::str::from_utf8(self.0.expose()).unwrap_or_default()
     }
 
-    /// The passphrase as a QR code for a terminal: lines of half blocks, two modules high, dark on light. `None` cannot
-    /// happen to a text of this length.
+    /// The passphrase as a QR code for a terminal: lines of half blocks, each two modules high, dark on
+    /// light. Never `None` for a text of this length.
     #[must_use]
     pub fn qr_code(&self) -> Option<Zeroizing<String>> {
         let size = QR_VERSION.buffer_len();
@@ -62,13 +63,13 @@ impl RecoveryKey {
             QrCode::encode_text(self.text(), &mut scratch, &mut modules, level, first, last, None, boost)
                 .ok()?;
         let edge = code.size().checked_add(QUIET)?;
-        // One allocation, so that growing leaves no copies: at most three bytes a character.
+        // One allocation, so that growing leaves no copies behind: at most three bytes a character.
         let mut lines = Zeroizing::new(String::with_capacity(16 * 1024));
         for row in (-QUIET..edge).step_by(2) {
             for column in -QUIET..edge {
                 let (upper, lower) =
                     (code.get_module(column, row), code.get_module(column, row.saturating_add(1)));
-                // Light modules are drawn: most terminals are dark.
+                // Draws the light modules, since most terminals are dark.
                 lines.push(match (upper, lower) {
                     (false, false) => '█',
                     (false, true) => '▀',

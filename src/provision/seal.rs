@@ -1,5 +1,5 @@
-//! A new secret, sealed to the TPM: PCRs chosen by the operator come in; a keyslot, its token and its proof go into the copy
-//! of the metadata, and are tried there as a boot will try them.
+//! Enrols a new secret sealed to the TPM: adds a keyslot, a token and a proof to the copy of the metadata,
+//! and tries them as a boot will.
 
 use std::collections::BTreeMap;
 
@@ -39,13 +39,13 @@ pub struct Seal {
     pub pcrs: PcrChoice,
     /// PCRs by the signatures of a key.
     pub signed: Option<SignedPolicy>,
-    /// Another parent than the storage root key: a persistent handle.
+    /// A persistent handle of another parent key than the storage root key.
     pub parent: Option<u32>,
-    /// Whether only the owner's keys are in the Secure Boot db, so that PCR 7 tells his systems from others.
+    /// Whether the Secure Boot db holds only the owner's keys, so that PCR 7 identifies the owner's systems.
     pub private_db: bool,
 }
 
-/// A signed policy: whatever its key approves for these PCRs.
+/// A signed policy: any policy that its key approves for these PCRs.
 #[derive(Clone, Debug)]
 pub struct SignedPolicy {
     key: PolicyKey,
@@ -55,10 +55,10 @@ pub struct SignedPolicy {
 }
 
 impl SignedPolicy {
-    /// The policy of the key in `pem` over `pcrs`, which are some.
+    /// The policy of the key in `pem` over `pcrs`, which must not be empty.
     ///
     /// # Errors
-    /// `policy-key` where it is no key that a TPM can verify with, `pcrs-none`.
+    /// `policy-key` if a TPM cannot verify with the key; `pcrs-none`.
     pub fn new(pem: &str, pcrs: PcrMask, signatures: Signatures) -> Result<Self, Error> {
         if pcrs.is_empty() {
             return Err(danger::Danger::None.into());
@@ -68,7 +68,7 @@ impl SignedPolicy {
     }
 }
 
-/// What was sealed.
+/// The key that was sealed.
 #[derive(Debug, Serialize)]
 pub struct SealedSlot {
     /// The new keyslot.
@@ -79,16 +79,16 @@ pub struct SealedSlot {
     pub bank: String,
     /// PCRs and values that the key is sealed to, in hexadecimal digits.
     pub pcrs: BTreeMap<u8, String>,
-    /// PCRs that the policy key signs for.
+    /// PCRs whose values the policy key signs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub signed_pcrs: Vec<u8>,
     /// The owner key that signed, by its name.
     pub signer: Option<String>,
-    /// Whether the TPM gave the secret back in a trial: it can only where the PCRs already have these values.
+    /// Whether the TPM released the secret in a trial, which needs PCRs that already have these values.
     pub unsealed_in_trial: bool,
 }
 
-/// A sealed secret and what it is sealed to.
+/// A sealed secret, and what it is sealed to.
 pub(super) struct Made {
     secret: Secret,
     sealed: Sealed,
@@ -96,7 +96,7 @@ pub(super) struct Made {
     policy: [u8; 32],
     values: PcrValues,
     signed: Option<SignedPolicy>,
-    /// The PCRs have these values now.
+    /// Whether the PCRs have these values now.
     current: bool,
 }
 
@@ -113,7 +113,7 @@ impl Made {
         let live = live.unwrap_or_else(|| PcrValues::new(choice.bank()));
         let values = choice.values(&live)?;
         let current = values.iter().all(|(pcr, value)| live.get(pcr) == Some(value));
-        // As systemd orders it: what is signed, then what is bound by value.
+        // systemd's order: the signed policy, then the values.
         let signed = request.signed.clone();
         let before = signed.as_ref().map_or(policy_pcr::EMPTY, |signed| {
             policy_authorize::digest(&signed.key.name(Exponent::Explicit), &policy_authorize::reference(None))
@@ -157,9 +157,10 @@ impl Made {
         Ok(metadata.add_token(&token)?)
     }
 
-    /// Walks the new path as a boot will: the token is read back, the sealed object carries the policy that was computed
-    /// here, the keyslot opens, binding and signature hold under the strict defaults, and where the PCRs have the values
-    /// already (and somebody signed them), the TPM gives the secret back: `true` if it did.
+    /// Tries the new key as a boot will: reads the token back, and checks that the sealed object has the
+    /// policy computed here, that the keyslot opens, and that binding and signature hold under the strict
+    /// defaults. If the PCRs already have the values (and there is a signature for them), the TPM must
+    /// release the secret too; then the result is `true`.
     pub(super) fn try_token(
         &self,
         after: &Snapshot,
@@ -181,13 +182,14 @@ impl Made {
         match open::unseal(&[(number, json.clone())].into(), after, tpm, signatures) {
             Ok(unsealed) if unsealed.secret().expose() == self.secret.expose() => Ok(true),
             Ok(_) => Err(SealError::Trial("the TPM gave back another secret").into()),
-            // Nobody has signed the present state: its boot will be the first to unseal.
+            // There is no signature for the present state; the first boot with one will be the first to
+            // unseal.
             Err(error) if self.signed.is_some() && error.slug() == NOT_SIGNED => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// What to tell.
+    /// The result to report.
     pub(super) fn describe(
         &self,
         (keyslot, token): (u32, u32),
@@ -216,8 +218,8 @@ pub(super) fn prove(secret: &Secret, message: &[u8], owner: Option<&SigningKey>)
     }
 }
 
-/// Opens the token's keyslot and checks its proof as a boot under the strict defaults would, `owner`'s key being the only
-/// one that the configuration names.
+/// Opens the token's keyslot and checks its proof as a boot under the strict defaults would, if its
+/// configuration names only the key of `owner`.
 pub(super) fn try_proof(
     token: &Token,
     secret: &Secret,
@@ -229,14 +231,14 @@ pub(super) fn try_proof(
     let owner_keys = owner.map(|owner| owner.public().clone()).into_iter().collect();
     let trusted = Authentic { owner_keys, ..Authentic::default() };
     let fenced = token.pcrs.contains(Pcr::FENCE);
-    // A token of systemd's that is being bound may lack PCR 15; a new one never does.
+    // A token of systemd's may lack PCR 15 when it is bound; a new one never does.
     let policy = Policy { require_authentic: owner.is_some(), require_fence: fenced, ..Policy::default() };
     let opening = prove::Opening::by_tpm(token, secret, fenced);
     prove::check(&opening, after, &area, ProofRules { policy: &policy, trusted: &trusted })?;
     Ok(())
 }
 
-/// A secret as systemd makes them.
+/// A random secret, as systemd generates them.
 pub(super) fn random_secret() -> Result<Secret, SealError> {
     let mut bytes = Zeroizing::new(vec![0; SECRET_SIZE]);
     getrandom::fill(&mut bytes).map_err(SealError::Random)?;
@@ -246,13 +248,13 @@ pub(super) fn random_secret() -> Result<Secret, SealError> {
 /// Why nothing was sealed.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
-    /// The kernel's random numbers.
+    /// The kernel returned no random numbers.
     #[error("Drawing random bytes")]
     Random(#[source] getrandom::Error),
     /// A key that a TPM cannot verify with.
     #[error("Reading the policy's public key")]
     PolicyKey(#[source] KeyError),
-    /// What was put in does not come out.
+    /// A trial did not return what was put in.
     #[error("The new keyslot failed its trial: {0}")]
     Trial(&'static str),
 }
@@ -283,7 +285,7 @@ impl Failure for SealError {
     }
 }
 
-/// The slug of a signed policy that nobody signed for the present state.
+/// The slug for a signed policy without a signature for the present state.
 const NOT_SIGNED: &str = "signature-missing";
-/// Bytes of a sealed secret, as systemd makes them.
+/// Bytes of a sealed secret, as in systemd.
 const SECRET_SIZE: usize = 32;

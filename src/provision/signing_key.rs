@@ -1,5 +1,5 @@
-//! An owner's private key: the PEM text of a file that the administrator names comes in, signatures go out. Used where
-//! images are built, never on the unlock path.
+//! An owner's private key, from a PEM file that the administrator names. It signs bindings where images are
+//! built, never on the unlock path.
 
 use der::asn1::{AnyRef, BitStringRef};
 use der::{Encode, SecretDocument};
@@ -13,7 +13,7 @@ use crate::base::secret::Secret;
 use crate::format::owner_key::{EC_PUBLIC_KEY, ED25519, PRIME256V1, RSA};
 use crate::format::owner_key::{KeyError, PublicKey, Signature};
 
-/// A private key that can sign, and its public half.
+/// A private key for signing, with its public half.
 pub struct SigningKey {
     pair: Pair,
     public: PublicKey,
@@ -29,7 +29,7 @@ impl SigningKey {
     /// Parses the PEM text of an unencrypted PKCS#8 key, as `openssl genpkey` writes it.
     ///
     /// # Errors
-    /// It is something else, or a key that we do not accept.
+    /// It is malformed, or we do not accept the key.
     pub fn from_pem(text: &Secret) -> Result<Self, SignError> {
         let text = std::str::from_utf8(text.expose()).map_err(|_| SignError::Pem)?;
         let (label, document) = SecretDocument::from_pem(text.trim()).map_err(|_| SignError::Pem)?;
@@ -41,16 +41,16 @@ impl SigningKey {
         Ok(Self { pair, public })
     }
 
-    /// The public half: what the image's configuration has to name.
+    /// The public half, which the image's configuration must name.
     #[must_use]
     pub const fn public(&self) -> &PublicKey {
         &self.public
     }
 
-    /// Signs `message` (ECDSA and RSA: its SHA-256), and verifies what came of it.
+    /// Signs `message` (ECDSA and RSA: its SHA-256), and verifies the signature.
     ///
     /// # Errors
-    /// The kernel's random numbers, or a key that contradicts itself.
+    /// The kernel returned no random numbers, or the key contradicts itself.
     pub fn sign(&self, message: &[u8]) -> Result<Signature, SignError> {
         let random = SystemRandom::new();
         let bytes = match &self.pair {
@@ -67,7 +67,7 @@ impl SigningKey {
 }
 
 impl Pair {
-    /// Whichever algorithm the key is for; its structure names it.
+    /// Parses a key of any supported algorithm, which its structure names.
     fn from_pkcs8(der: &[u8]) -> Option<Self> {
         let ecdsa = &signature::ECDSA_P256_SHA256_ASN1_SIGNING;
         if let Ok(pair) = EcdsaKeyPair::from_pkcs8(ecdsa, der, &SystemRandom::new()) {
@@ -76,11 +76,11 @@ impl Pair {
         if let Ok(pair) = RsaKeyPair::from_pkcs8(der) {
             return Some(Self::Rsa(pair));
         }
-        // openssl leaves the public half out (RFC 5958, version 0): there is nothing to compare with.
+        // openssl omits the public half (RFC 5958, version 0), so there is nothing to compare with.
         Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).ok().map(Self::Ed25519)
     }
 
-    /// The public half as a `SubjectPublicKeyInfo`; `None` cannot happen to a key that was parsed.
+    /// The public half as a `SubjectPublicKeyInfo`; never `None` for a parsed key.
     fn public(&self) -> Option<Vec<u8>> {
         let (oid, parameters, key) = match self {
             Self::EcdsaP256(pair) => {
@@ -96,7 +96,7 @@ impl Pair {
     }
 }
 
-/// Why a file is not a key to sign with, or gave no signature.
+/// Why a file is not a signing key, or did not yield a signature.
 #[derive(Debug, Error)]
 pub enum SignError {
     /// Not PEM.
@@ -108,10 +108,10 @@ pub enum SignError {
     /// Not PKCS#8, or of another algorithm.
     #[error("The signing key is none of ECDSA P-256, RSA (2048 bits or more) or Ed25519 in PKCS#8")]
     Key,
-    /// A strength that a configuration would refuse.
+    /// A key that a configuration would refuse as too weak.
     #[error("The signing key's public half is not acceptable")]
     Public(#[source] KeyError),
-    /// No signature, or one that does not hold.
+    /// No signature, or one that does not verify.
     #[error("Signing failed")]
     Sign,
 }

@@ -1,4 +1,4 @@
-//! The volume to be changed: a LUKS2 partition or image, or a disk (image) with one in its root partition.
+//! The volume to change: a LUKS2 partition or image, or a disk (image) with a LUKS2 root partition.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -20,8 +20,8 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Opens `path` for reading and writing, locks it against udev and other enrolments, and finds the volume in it;
-    /// `root` stands for `/`, where sysfs is.
+    /// Opens `path` for reading and writing, locks it against udev and other enrolments, and finds the volume
+    /// in it. `root` stands for `/`, for sysfs.
     pub(super) fn open(path: &Path, root: &Path) -> Result<Self, TargetError> {
         let opening = |source| TargetError::Open { path: path.to_owned(), source };
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(opening)?;
@@ -33,7 +33,7 @@ impl Target {
         Ok(Self { file, path: path.to_owned(), volume })
     }
 
-    /// The volume's bytes, from its own start.
+    /// The volume's bytes, starting at the volume.
     pub(super) fn window(&self) -> Window<'_, File> {
         Window::new(&*self.file, self.volume.offset, self.volume.length)
     }
@@ -74,33 +74,33 @@ impl Target {
 /// Why a volume could not be found or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// Opening it.
+    /// Opening failed.
     #[error("Opening {}", path.display())]
     Open {
-        /// What.
+        /// Path of the file or device.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// Somebody else is changing or probing it.
+    /// Another process is changing or probing it.
     #[error("Locking {}", path.display())]
     Lock {
-        /// What.
+        /// Path of the file or device.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// There is no volume in it.
+    /// It contains no volume.
     #[error("Looking for the volume")]
     Find(#[source] ImageError),
-    /// Reading or writing.
+    /// Reading, writing or flushing failed.
     #[error("{doing} {}", path.display())]
     Io {
-        /// Reading, writing or flushing.
+        /// Which of these.
         doing: &'static str,
-        /// What.
+        /// Path of the file or device.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
 }

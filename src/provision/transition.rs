@@ -1,16 +1,16 @@
-//! How a volume's metadata changes from what it is to what it shall be: a list of writes and flushes. Bytes of both states
-//! come in, the list goes out; nothing is written here, so that a test can cut it anywhere.
+//! Plans how a volume's metadata changes from its present to its future state, as a list of writes and
+//! flushes. Pure, so that a test can cut the list anywhere.
 //!
-//! First come keyslot areas that no header names yet, then one copy of the header after the other, last the areas that no
-//! header names any more. A cut leaves the old header or the new one in at least one valid copy, and every keyslot that
-//! either of them names is complete.
+//! First come keyslot areas that no header names yet, then one copy of the header after the other, and last
+//! the areas that no header names any more. Wherever the list is cut, at least one valid copy holds the old
+//! header or the new one, and every keyslot that either of them names is complete.
 
 use crate::format::luks::{Condition, renumber};
 
-/// One step; each has to be done before the next.
+/// One step, which must be complete before the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step<'a> {
-    /// Writes so many bytes at an offset of the volume.
+    /// Writes these bytes at an offset of the volume.
     Write(u64, std::borrow::Cow<'a, [u8]>),
     /// Makes everything written so far durable.
     Flush,
@@ -19,13 +19,13 @@ pub(super) enum Step<'a> {
 /// The two states.
 #[derive(Clone, Copy)]
 pub(super) struct Change<'a> {
-    /// What the volume holds.
+    /// The present metadata.
     pub(super) before: &'a [u8],
-    /// What it shall hold; of the same length.
+    /// The future metadata, of the same length.
     pub(super) after: &'a [u8],
     /// Bytes of one copy of the header.
     pub(super) header: usize,
-    /// The sequence number of the header that is in use.
+    /// The sequence number of the header in use.
     pub(super) seqid: u64,
     /// Which copy is in use.
     pub(super) condition: Condition,
@@ -37,11 +37,11 @@ impl<'a> Change<'a> {
     /// The steps; `None` if a number is out of range.
     pub(super) fn steps(&self) -> Option<Vec<Step<'a>>> {
         let mut steps = self.areas(false);
-        // libcryptsetup counted each of its changes; for the volume they are one.
+        // libcryptsetup counted each of its changes, but the volume gets them as one.
         let seqid = self.seqid.checked_add(1)?;
         let copies: Vec<&[u8]> = self.after.chunks(self.header).take(2).collect();
         let order = match self.condition {
-            // The copy in use is the last to be touched. It must not be two writes ahead of the other one either.
+            // The copy in use is written last. It must not get two writes ahead of the other one, either.
             Condition::Sound | Condition::SecondaryStale | Condition::SecondaryDamaged(_) => [1, 0],
             Condition::PrimaryStale | Condition::PrimaryDamaged(_) => [0, 1],
         };
@@ -54,7 +54,7 @@ impl<'a> Change<'a> {
         Some(steps)
     }
 
-    /// Writes of all runs of changed blocks behind the headers, if there are any: those abandoned, or the others.
+    /// The writes for all runs of changed blocks behind the headers: in abandoned areas, or elsewhere.
     fn areas(&self, abandoned: bool) -> Vec<Step<'a>> {
         let headers = self.header.saturating_mul(2);
         let blocks = self.after.chunks(BLOCK).zip(self.before.chunks(BLOCK)).enumerate();
@@ -85,11 +85,11 @@ impl<'a> Change<'a> {
 }
 
 fn to_u64(offset: usize) -> u64 {
-    // usize has at most 64 bits on every target that Linux runs on.
+    // usize has at most 64 bits on every Linux target.
     u64::try_from(offset).unwrap_or(u64::MAX)
 }
 
-/// Unit in which changed keyslot areas are written: the alignment of the areas (LUKS2 on-disk format, 1.3).
+/// Block size for writing changed keyslot areas: the alignment of the areas (LUKS2 on-disk format, 1.3).
 const BLOCK: usize = 4096;
 
 #[cfg(test)]

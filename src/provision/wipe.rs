@@ -1,5 +1,5 @@
-//! Which keyslots an enrolment takes away: `--wipe-slot=` as systemd-cryptenroll has it. The operator's text and facts about
-//! the volume come in, keyslot numbers go out, and never so many that nothing proven is left. Pure.
+//! Decides which keyslots an enrolment removes, by `--wipe-slot=` as in systemd-cryptenroll. At least one
+//! proven keyslot always remains. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use super::recovery;
 use crate::base::error::{Class, Failure};
 use crate::format::token::key_broker;
 
-/// What to wipe, before one looks at a volume.
+/// What to wipe, independent of a volume.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wipe(BTreeSet<Selector>);
 
@@ -18,25 +18,26 @@ pub struct Wipe(BTreeSet<Selector>);
 enum Selector {
     Slot(u32),
     All,
-    /// Opened by the empty passphrase.
+    /// Keyslots that the empty passphrase opens.
     Empty,
-    /// Without any token.
+    /// Keyslots without any token.
     Password,
     Recovery,
     Tpm2,
-    /// Kept by a key broker.
+    /// Keyslots whose key a key broker holds.
     Kbs,
 }
 
 /// The keyslots of a volume.
 pub struct Slots<'a> {
-    /// Those that hold the volume key, from before the enrolment.
+    /// Those that held the volume key before the enrolment.
     pub old: BTreeSet<u32>,
     /// All tokens from before the enrolment.
     pub tokens: &'a BTreeMap<u32, Value>,
     /// Those that the empty passphrase opens.
     pub empty: BTreeSet<u32>,
-    /// Those that this run has opened: the old one that gave the volume key, and the new ones that passed their trial.
+    /// Those that this run has opened: the old one that yielded the volume key, and the new ones that passed
+    /// their trial.
     pub proven: BTreeSet<u32>,
 }
 
@@ -47,7 +48,7 @@ impl Wipe {
         self.0.is_empty()
     }
 
-    /// Whether one has to find out which keyslots the empty passphrase opens.
+    /// Whether it matters which keyslots the empty passphrase opens.
     #[must_use]
     pub fn asks_for_empty(&self) -> bool {
         self.0.contains(&Selector::Empty)
@@ -56,7 +57,7 @@ impl Wipe {
     /// The old keyslots to wipe.
     ///
     /// # Errors
-    /// There is no such keyslot, or none that was proven would be left.
+    /// There is no such keyslot, or no proven one would remain.
     pub fn select(&self, slots: &Slots<'_>) -> Result<BTreeSet<u32>, WipeError> {
         let with = |kind: &str| of_kind(slots.tokens, |found| found == kind);
         let mut chosen = BTreeSet::new();
@@ -83,7 +84,7 @@ impl Wipe {
     }
 }
 
-/// The keyslots that tokens of certain types name.
+/// The keyslots named by tokens whose type `wanted` accepts.
 fn of_kind(tokens: &BTreeMap<u32, Value>, wanted: impl Fn(&str) -> bool) -> BTreeSet<u32> {
     let of_kind =
         tokens.values().filter(|token| token.get("type").and_then(Value::as_str).is_some_and(&wanted));
@@ -170,7 +171,8 @@ mod tests {
         .into()
     }
 
-    /// Old keyslots 0 (passphrase, opened), 1 (TPM), 2 (recovery), 3 (clevis), 4 (empty passphrase), 6 (key broker); 5 is new.
+    /// Old keyslots 0 (passphrase, opened), 1 (TPM), 2 (recovery), 3 (clevis), 4 (empty passphrase), 6 (key
+    /// broker); 5 is new.
     fn selected(text: &str, proven: &[u32]) -> Result<Vec<u32>, WipeError> {
         let tokens = tokens();
         let (old, empty) = ([0, 1, 2, 3, 4, 6].into(), [4].into());
