@@ -1,7 +1,7 @@
-//! What the linker leaves out of the shipped executable.
+//! Passes a linker script that drops unwind tables from the shipped executable.
 //!
-//! A panic there ends in abort (`panic = "abort"`), so nothing ever unwinds: the tables for it, a tenth of the file, are
-//! discarded. Tests unwind, so other profiles keep them. Relative relocations in their packed form (DT_RELR) need
+//! There a panic ends in abort (`panic = "abort"`), so nothing ever unwinds, and the tables for it are a
+//! tenth of the file. Tests unwind, so other profiles keep them. Packed relative relocations (DT_RELR) need
 //! glibc 2.36 where the executable is built.
 
 fn main() {

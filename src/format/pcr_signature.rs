@@ -147,7 +147,8 @@ mod tests {
     const FINGERPRINT: &str = "58bc055ec97b25afb09a8d185ef9d1d0f9910018f1c93f476104a1e885ee88ac";
     const POLICY: &str = "4ff71af61068af0691ff4fb19a58dc695265f97b286d517fea5b79d4c2894e03";
 
-    /// An entry as systemd 252 writes it: `systemd-measure sign --linux=… --phase=enter-initrd --bank=sha256`.
+    /// An entry as systemd 252 writes it:
+    /// `systemd-measure sign --linux=… --phase=enter-initrd --bank=sha256`.
     fn entry() -> Value {
         json!({"pcrs": [11], "pkfp": FINGERPRINT, "pol": POLICY, "sig": Base64::encode_string(&[0x5a; 256])})
     }

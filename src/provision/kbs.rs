@@ -161,7 +161,6 @@ impl Made {
 ///
 /// # Errors
 /// Those of [`prove::verify_delivered`].
-/// Those of [`prove::verify_delivered`].
 pub fn check(
     token: &KbsToken,
     delivered: &Delivered,

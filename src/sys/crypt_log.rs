@@ -8,7 +8,8 @@ pub(crate) extern "C" fn receive(level: c_int, message: *const c_char, _data: *m
         return;
     }
     // SAFETY: libcryptsetup passes a NUL-terminated string that lives until the callback returns
-    // (libcryptsetup.h, `crypt_set_log_callback`); it is not null by the test above, and it is copied before we return.
+    // (libcryptsetup.h, `crypt_set_log_callback`); it is not null by the test above, and it is copied before
+    // we return.
     let text = unsafe { CStr::from_ptr(message) }.to_string_lossy().trim_end().to_owned();
     log::warn!("libcryptsetup: {text}");
 }

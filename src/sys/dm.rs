@@ -43,8 +43,9 @@ pub fn table(control: &Path, name: &str) -> io::Result<Table> {
     let control: File = OpenOptions::new().read(true).write(true).open(control)?;
     let mut request = Box::new(Request::new(name)?);
     // SAFETY: the kernel reads and writes at most `data_size` bytes from the start of the header
-    // (include/uapi/linux/dm-ioctl.h). `Request` is `repr(C)`, begins with that header, and its own size is what
-    // `Request::new` put into `data_size`; the pointer is derived from the whole object, which outlives the call.
+    // (include/uapi/linux/dm-ioctl.h). `Request` is `repr(C)`, begins with that header, and its own size is
+    // what `Request::new` put into `data_size`; the pointer is derived from the whole object, which outlives
+    // the call.
     let done =
         unsafe { dm_table_status(control.as_raw_fd(), std::ptr::from_mut(&mut *request).cast::<Header>()) };
     done?;
@@ -117,7 +118,8 @@ impl Request {
         let start = start.checked_sub(size_of::<Header>()).ok_or_else(bad)?;
         let payload = self.payload.get(start..).ok_or_else(bad)?;
         Ok(Table {
-            // Linux's huge_encode_dev: low 8 bits of the minor, 12 bits of the major, the minor's other 12 bits.
+            // Linux's huge_encode_dev: low 8 bits of the minor, 12 bits of the major, the minor's other 12
+            // bits.
             minor: u32::try_from((self.header.dev & 0xff) | ((self.header.dev >> 12) & 0xfff00))
                 .map_err(|_| bad())?,
             uuid: text(&self.header.uuid)?,

@@ -14,7 +14,8 @@ impl Json {
         Parser::new(text).document()
     }
 
-    /// Parses a header's JSON area: an object that starts at the first byte, then NULs to the end, at least one.
+    /// Parses a header's JSON area: an object that starts at the first byte, then NULs to the end, at least
+    /// one.
     ///
     /// # Errors
     /// Anything else.

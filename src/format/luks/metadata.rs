@@ -188,7 +188,8 @@ fn numbered<T>(
     members.numbered()?.into_iter().map(entry).collect()
 }
 
-/// The one digest of the segment, and the keyslots that hold its key. A keyslot belongs to at most one digest.
+/// The one digest of the segment, and the keyslots that hold its key. A keyslot belongs to at most one
+/// digest.
 fn digest(
     digests: Members<'_>,
     keyslots: &BTreeMap<u32, Entry>,

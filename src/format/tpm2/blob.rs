@@ -200,7 +200,8 @@ mod tests {
         bytes
     }
 
-    // systemd 252, swtpm 0.7.1: systemd-cryptenroll --tpm2-device=swtpm:... --tpm2-pcrs=7 FILE, member `tpm2-blob`.
+    // Member `tpm2-blob` of a token by systemd 252 with swtpm 0.7.1:
+    //   systemd-cryptenroll --tpm2-device=swtpm:... --tpm2-pcrs=7 FILE
     const GOLDEN: &str = "\
         AJ4AIGUfJv37Va39FJL/TAyt7OcjJPOMdOYy4D1uk/Rq2RQoABBoraTYQ/tXXHLOgGidbmRo8+n8tZ/PFVSyFNIDg7FK\
         ynRhtJbf9Rv48IL+4+IDPQ2xQDU8NtesN19iKMoqQABo9Ft06IG0bRLD3q5gb04UIu2R4LlYfWmtW0mv/CbS/V9hutQS\

@@ -138,7 +138,8 @@ const ALG_RSA: [u8; 2] = [0x00, 0x01];
 const ALG_KEYEDHASH: [u8; 2] = [0x00, 0x08];
 const ALG_SHA256: [u8; 2] = [0x00, 0x0b];
 const ALG_ECC: [u8; 2] = [0x00, 0x23];
-/// restricted, decrypt, userWithAuth, sensitiveDataOrigin, fixedParent, fixedTPM, noDA (TPM 2.0 Part 2, 8.3.2).
+/// restricted, decrypt, userWithAuth, sensitiveDataOrigin, fixedParent, fixedTPM, noDA (TPM 2.0 Part 2,
+/// 8.3.2).
 const SRK_ATTRIBUTES: u32 = 0x0003_0472;
 /// The same without noDA.
 const LEGACY_ATTRIBUTES: u32 = 0x0003_0072;
