@@ -1,5 +1,5 @@
-//! What a build with the feature `test-double` adds, to test machines without a TPM: evidence that proves nothing, over plain HTTP.
-//! `tests/attest/evidence.rs` tests that a release has neither.
+//! What a build with the feature `test-double` adds, to test machines without a TPM: evidence that proves
+//! nothing, over plain HTTP. `tests/attest/evidence.rs` checks that a release has neither.
 #![cfg(test)]
 
 mod support;

@@ -1,5 +1,5 @@
-//! Remote attestation to a key broker that verifies, with an emulated TPM: who gets the key, who does not, and what a hostile server or
-//! network can do.
+//! Remote attestation against a verifying key broker, with an emulated TPM: who gets the key, who does not,
+//! and what a hostile server or network can do.
 
 use cvm_unlock::attest::evidence::tpm::TpmEvidence;
 use cvm_unlock::attest::{AttestError, Attester, Key, ResourcePath, Settings, fetch_key};
@@ -16,7 +16,7 @@ use crate::support::tools::attestation_key;
 const PATH: &str = "default/disk/root";
 const SECRET: &[u8] = b"passphrase of the root volume";
 
-/// A TPM with PCR 11 as after a boot, a broker that knows both, and the certificates between.
+/// A TPM with PCR 11 as after a boot, a key broker that knows both, and certificates for the connection.
 struct Fixture {
     pki: Pki,
     tpm: Swtpm,
@@ -29,7 +29,7 @@ impl Fixture {
         fixture
     }
 
-    /// What the broker knows: the key of this TPM, and its present state.
+    /// The key broker's records: the key of this TPM, and its present state.
     fn knowledge(&self) -> Value {
         json!({
             "registered_aks": [attestation_key(&self.tpm).ak_public],
@@ -85,7 +85,7 @@ impl Fixture {
     }
 }
 
-/// Without what the test's own look at the TPM sends.
+/// Removes the commands of the test's own look at the TPM.
 fn evidence(commands: &[String]) -> Vec<&str> {
     commands.iter().map(String::as_str).filter(|name| *name != "GetCapability").collect()
 }
@@ -163,7 +163,8 @@ fn who_is_not_the_pinned_server_learns_nothing() {
     let fixture = Fixture::new();
     let broker = fixture.broker(|_| ());
     let url = broker.url();
-    // Another authority, another key, another name, and a key that is pinned although the right authority signed another leaf.
+    // Another authority, another key, another name, and a pinned key although the right authority signed
+    // another leaf.
     for server in [
         json!({"url": url, "ca": fixture.pki.pem("other")}),
         json!({"url": url, "spki": fixture.pki.spki("other")}),
@@ -183,7 +184,7 @@ fn a_clock_that_is_set_back_does_not_revive_an_expired_certificate() {
     let fixture = Fixture::new();
     let broker = fixture.broker(|_| ());
     let by_key = json!({"url": broker.url(), "spki": fixture.pki.spki("leaf")});
-    // The image is from a time when the certificate had expired: 2100.
+    // The image's time is in 2100, when the certificate has expired.
     for server in [fixture.pinned(&broker.url()), by_key] {
         fixture.is_refused_with(std::slice::from_ref(&server), "kbs-certificate", |settings| {
             settings["not_before"] = json!(4_102_444_800_u64);
@@ -277,7 +278,7 @@ fn the_attestation_key_is_derived_once_for_all_servers_and_before_any_is_asked()
     };
     let whole = ["CreatePrimary", "Quote", "PCR_Read", "PCR_Read", "PCR_Read", "FlushContext"];
     assert_eq!(evidence(&sent(&servers, 60)), whole);
-    // Of no use, but it was made before anybody was asked, and nothing stays.
+    // Prepared before any key broker was asked, although none answers; nothing stays loaded.
     assert_eq!(evidence(&sent(&[fixture.pinned(&dead_url())], 4)), ["CreatePrimary", "FlushContext"]);
 }
 

@@ -1,4 +1,4 @@
-//! What a machine proves about itself, judged by tpm2-tools and by a key broker; and the command that shows it.
+//! Evidence of a machine's state, judged by tpm2-tools and by a key broker; and the command that shows it.
 
 use std::io::Write;
 use std::path::Path;
@@ -86,7 +86,7 @@ fn an_endorsement_hierarchy_with_a_password_is_named() {
 fn a_broker_refuses_another_selection_and_a_replayed_nonce() {
     let swtpm = Swtpm::new();
     let nonces = [[1; 32], [2; 32]].map(|bytes| base64(&bytes));
-    // By tpm2-tools: the control is accepted, so that the refusals are about what they say.
+    // With tpm2-tools. The control is accepted, so the refusals are for the stated reasons.
     let all = "sha256:all";
     assert_eq!(judged(&nonces[0], &quoted(&swtpm, &nonces[0], all))["accepted"], true);
     let fewer = judged(&nonces[0], &quoted(&swtpm, &nonces[0], "sha256:0,1,2,3,4,5,6,7,8,9,10,11"));
@@ -165,7 +165,7 @@ fn show_key(swtpm: &Swtpm) -> Value {
     attest(swtpm, &["--show-ak"]).json()
 }
 
-/// `--config=` with this server and little time.
+/// `--config=` with this key broker and a short deadline.
 fn config(swtpm: &Swtpm, server: &Value) -> String {
     let kbs = json!({"servers": [server], "resource": "a/b/c", "deadline_seconds": 20});
     std::fs::write(swtpm.file("config.json"), json!({"kbs": kbs}).to_string()).unwrap();
@@ -206,7 +206,7 @@ fn quoted(swtpm: &Swtpm, nonce: &str, selection: &str) -> Value {
     attestation
 }
 
-/// The broker's verdict on an attestation.
+/// The key broker's verdict on an attestation.
 fn judged(nonce: &str, attestation: &Value) -> Value {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("config.json"), "{}").unwrap();

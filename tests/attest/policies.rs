@@ -1,5 +1,5 @@
-//! The policies of docs/trustee, evaluated with Trustee's interpreter, its rule names and the claims of a real token. What the owner
-//! registered is released; after any single change it is not.
+//! Tests the policies in docs/trustee with Trustee's interpreter, its rule names and the claims of a real
+//! token: what the owner registered is released; after any single change it is not.
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use regorus::{Engine, Value as Rego};
@@ -10,7 +10,8 @@ const RESOURCE: &str = include_str!("../../docs/trustee/resource-policy.rego");
 const TPM: &str = include_str!("../data/kbs/tpm-affirming/02-post-attest.response.txt");
 const SAMPLE: &str = include_str!("../data/kbs/sample-affirming/05-post-attest.response.txt");
 
-/// What Trustee's default resource policy amounts to, in the version of the recordings: everything but `sample`.
+/// What Trustee's default resource policy amounts to, in the version of the recordings: everything but
+/// `sample`.
 const EVERYTHING_BUT_SAMPLE: &str = "package policy
 import rego.v1
 default allow := false
@@ -283,7 +284,7 @@ fn token(recording: &str) -> Value {
     serde_json::from_slice(&Base64UrlUnpadded::decode_vec(claims).unwrap()).unwrap()
 }
 
-/// The recorded machine, booted by firmware: of a software TPM that nobody booted from, 4 and 7 are zero.
+/// The recorded machine, as if firmware had booted it: PCRs 4 and 7 of the recorded software TPM are zero.
 fn machine() -> Value {
     let mut claims = token(TPM)["submods"]["cpu0"][EVIDENCE].clone();
     let pcrs = &mut claims["tpm"];
@@ -315,7 +316,8 @@ fn registered() -> Value {
     })
 }
 
-/// The attestation service: `trust_claims` by the claims as input; an unknown reference value is null.
+/// The attestation service: evaluates `trust_claims` with the claims as input. An unknown reference value is
+/// null.
 fn appraise(claims: &Value, references: &Value) -> Map<String, Value> {
     let mut engine = engine(ATTESTATION, claims);
     let references = references.clone();
@@ -363,7 +365,7 @@ fn affirming() -> Value {
     token
 }
 
-/// The resource policy with its example replaced: a machine and its neighbour, each with a volume.
+/// The resource policy for a machine and its neighbour, each with a volume, in place of its example.
 fn owned() -> String {
     let example = "\"default/disk/00000000-0000-0000-0000-000000000000\": [\"MIIB...\"],";
     assert_eq!(RESOURCE.matches(example).count(), 1);
@@ -371,12 +373,13 @@ fn owned() -> String {
     RESOURCE.replace(example, &format!("{VOLUME:?}: [{owner}], {NEIGHBOUR:?}: [{NEIGHBOURS_AK:?}],"))
 }
 
-/// `resource-path` as it is in newer and in older versions of Trustee.
+/// `resource-path` in the forms of newer and older versions of Trustee.
 fn forms(path: &str) -> [Value; 2] {
     [path.split('/').collect(), format!("/{path}").into()]
 }
 
-/// The key broker: `allow`, by the request as data and the token's claims as input. An error denies, too.
+/// The key broker: evaluates `allow` with the request as data and the token's claims as input. An error
+/// denies, too.
 fn releases(policy: &str, plugin: &str, path: &Value, token: &Value) -> bool {
     let mut engine = engine(policy, token);
     let request = json!({"plugin": plugin, "resource-path": path, "query": {}});

@@ -1,4 +1,5 @@
-//! Time and memory to discover the root among 1, 8 and 32 disks with 128 partitions each, in a fake root directory.
+//! Time and memory to discover the root among 1, 8 and 32 disks with 128 partitions each, in a fake root
+//! directory.
 //!
 //!     cargo bench --bench discover --no-default-features
 #![allow(
@@ -32,7 +33,7 @@ fn main() {
     }
 }
 
-/// In a process of its own, so that its peak of memory is discovery's.
+/// Runs in a separate process, so that its peak of memory is discovery's.
 fn bench(disks: u64) {
     let tree = Tree::new();
     (0..disks).for_each(|disk| add_disk(&tree, disk, disk + 1 == disks));

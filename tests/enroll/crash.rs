@@ -1,5 +1,5 @@
-//! Crash safety: the executable as shipped is killed at each of its writes to the volume and at each flush, one run each; then the
-//! volume has to open in at least one way that opened it before.
+//! Crash safety: kills the shipped executable at each write to the volume and at each flush, one run each.
+//! Afterwards the volume must open in at least one way that opened it before.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::support::swtpm::Swtpm;
 /// More cuts than any change has.
 const LIMIT: usize = 40;
 
-/// How an image file is changed, and how that is made durable.
+/// The calls that change an image file, and that make the change durable.
 const CALLS: [&str; 2] = ["pwrite64", "fdatasync"];
 
 /// Runs the executable under strace, which kills it at the entry of its `cut`th `call` on `path`.
@@ -27,8 +27,8 @@ fn run_and_cut(path: &Path, call: &str, cut: usize, arguments: &[String]) -> Out
         .expect("strace")
 }
 
-/// Kills at the first, second, … write to the image, and at each flush, until a run comes through, each from the same image;
-/// returns the number of cuts.
+/// Kills at the first, second, … write to the image, and at each flush, until a run completes, each from the
+/// same image. Returns the number of cuts.
 fn cut_everywhere(image: &Image, arguments: &[String], opens: impl FnMut(&str)) -> usize {
     cut_at(&image.path(), &CALLS, image, arguments, opens)
 }
@@ -74,7 +74,7 @@ fn an_enrolment_that_wipes_the_old_keys_may_be_killed_at_any_write() {
     let enroll = command("enroll", &image, &options);
     let (mut passphrase, mut wiped) = (0, 0);
     let cuts = cut_everywhere(&image, &enroll, |cut| {
-        // The TPM's way in is the old token or the new one, but always one.
+        // The TPM's token is the old one or the new one, but there always is one.
         let run = image.dry_run(&tpm);
         assert_eq!(run.code, 0, "{cut}: {}{}", run.stdout, run.stderr);
         *if image.opens_with(Image::PASSPHRASE) { &mut passphrase } else { &mut wiped } += 1;
@@ -109,7 +109,7 @@ fn an_enrolment_for_a_key_broker_may_be_killed_at_any_write_to_the_volume_or_the
     let (mut with, mut without) = (0, 0);
     let mut still_opens = |cut: &str| {
         assert!(image.opens_with(Image::PASSPHRASE), "{cut}");
-        // A keyslot for the broker is on the disk only where its whole secret is in the document.
+        // A keyslot for the key broker is on the disk only if its whole secret is in the document.
         if image.metadata()["tokens"].as_object().unwrap().is_empty() {
             without += 1;
         } else {
@@ -149,7 +149,7 @@ fn a_write_that_is_torn_leaves_a_volume_that_opens() {
     let new = image.metadata()["keyslots"][run.json()["keyslot"].to_string()]["area"].clone();
     let number = |member: &str| new[member].as_str().unwrap().parse::<usize>().unwrap();
     let area = number("offset")..number("offset") + number("size");
-    // The writes in their order, the headers' size being cryptsetup's default.
+    // The writes in order, with cryptsetup's default header size.
     let (secondary, primary, rest) = (0x4000..0x8000, 0..0x4000, 0x8000..after.len());
     let mut state = before;
     let mut torn = 0;

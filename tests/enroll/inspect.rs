@@ -6,7 +6,7 @@ use crate::support::executable::option;
 use crate::support::image::Image;
 use crate::support::swtpm::Swtpm;
 
-/// An image whose token is systemd's: ours without our member.
+/// An image with a token of systemd's: ours without our own member.
 fn systemds(tpm: &Swtpm, pcrs: &str) -> (Image, String) {
     let image = Image::new();
     let number = image.enroll(tpm, pcrs)["token"].to_string();

@@ -1,5 +1,5 @@
-//! `enroll --kbs` as shipped, on image files: the key document opens the volume with cryptsetup, and the header that it writes keeps
-//! its promises.
+//! `enroll --kbs` as shipped, on image files: the key document opens the volume with cryptsetup, and the new
+//! header keeps its promises.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -37,7 +37,7 @@ impl Fixture {
         self.folder.path().join("document.json")
     }
 
-    /// Enrols without a TPM: none is named, and none is there.
+    /// Enrols without a TPM.
     fn try_enroll(&self, options: &[&str]) -> Run {
         let key = format!("--unlock-key-file={}", self.image.key_file().display());
         let kbs = format!("--kbs={}", self.document().display());
@@ -62,7 +62,7 @@ impl Fixture {
         self.read()["secret"].as_str().unwrap().to_owned()
     }
 
-    /// What the trial of an enrolment says to the volume as it is now.
+    /// What the trial of an enrolment says about the volume in its present state.
     fn checked(&self, resource: &[u8], owner: Option<&PublicKey>) -> Result<(), Error> {
         let bytes = fs::read(self.image.path()).unwrap();
         let size = u64::try_from(bytes.len()).unwrap();
@@ -138,7 +138,7 @@ fn the_token_is_what_the_contract_says_and_other_tools_accept_the_header() {
     // systemd-cryptenroll lists what it finds, and adds to it.
     let listed = run_ok("systemd-cryptenroll", &[image.to_str().unwrap()]);
     assert_eq!(listed.lines().count(), 3, "{listed}");
-    // Without a path, the token has none: the configuration says where.
+    // Without a path in the token, the configuration decides.
     let other = Fixture::new();
     other.enroll(&[]);
     let token = other.image.metadata()["tokens"]["0"].clone();
@@ -156,13 +156,13 @@ fn a_document_that_is_there_already_is_left_untouched_and_nothing_is_enrolled() 
         assert!(refused.stdout.is_empty(), "a recovery key was shown: {}", refused.stdout);
     }
     assert_eq!(fs::read(fixture.document()).unwrap(), b"the document of another volume");
-    // Nor is a link followed, to wherever it points.
+    // A link is not followed either.
     fs::remove_file(fixture.document()).unwrap();
     std::os::unix::fs::symlink(fixture.folder.path().join("elsewhere"), fixture.document()).unwrap();
     assert!(fixture.try_enroll(&[]).stderr.contains("[key-document-exists]"));
     assert!(!fixture.folder.path().join("elsewhere").exists());
     fs::remove_file(fixture.document()).unwrap();
-    // Nor is anything written where there is no folder.
+    // Nothing is written if the folder does not exist.
     let nowhere = format!("--kbs={}", fixture.folder.path().join("no/where").display());
     let refused = fixture.try_enroll(&[&nowhere]);
     assert!(
@@ -190,7 +190,7 @@ fn a_wrong_key_enrols_nothing_and_leaves_no_document() {
 #[test]
 fn a_volume_that_cannot_be_written_leaves_a_document_and_says_that_it_is_of_no_use() {
     let fixture = Fixture::new();
-    // As a disk that fails at the first write.
+    // Like a disk that fails at the first write.
     let run = Command::new("strace")
         .args(["-f", "-qq", "-o", "/dev/null", "-P", fixture.image.path().to_str().unwrap()])
         .args(["-e", "inject=pwrite64:error=EIO:when=1"])
@@ -231,7 +231,7 @@ fn a_token_or_a_document_that_was_tampered_with_is_refused_each_by_its_name() {
         changed
     };
     assert!(said(&document).is_ok());
-    // What the broker delivers.
+    // What the key broker delivers.
     let other = "A".repeat(43) + "=";
     assert_eq!(slug(said(&with(&document, "/secret", json!(other)))), "keyslot-not-opened");
     assert_eq!(
@@ -293,7 +293,7 @@ fn people_are_told_the_keyslot_the_token_and_how_to_upload_the_document() {
     );
     let upload = format!("kbs-client ... set-resource --path default/disk/{uuid} --resource-file {document}");
     assert!(run.stdout.contains(&upload), "{}", run.stdout);
-    // The image's configuration knows better.
+    // The image's configuration overrides it.
     let server = json!({"url": "https://kbs.example", "spki": "00".repeat(32)});
     let config = fixture.folder.path().join("config.json");
     fs::write(&config, json!({"kbs": {"servers": [server], "resource": "fleet/root/vm-{uuid}"}}).to_string())
@@ -354,7 +354,7 @@ fn the_new_keyslot_has_proved_itself_and_may_become_the_only_one() {
     let enrolled = fixture.enroll(&["--wipe-slot=all"]);
     assert_eq!(enrolled["wiped"], json!([0]));
     assert!(fixture.image.opens_with(&fixture.secret()) && !fixture.image.opens_with(Image::PASSPHRASE));
-    // From here on it is the way in, and never wiped as the last one.
+    // From here on this keyslot is the way in, and is not wiped as the last one.
     fs::write(fixture.image.key_file(), fixture.secret()).unwrap();
     let key = format!("--unlock-key-file={}", fixture.image.key_file().display());
     let refused = fixture.image.run("enroll", &[&key, "--wipe-slot=kbs"]);

@@ -1,5 +1,5 @@
-//! `enroll` for a TPM and `unlock --dry-run`, as shipped, on image files and an emulated TPM. Other tools make the volumes and judge
-//! the result.
+//! `enroll` for a TPM and `unlock --dry-run`, as shipped, on image files and an emulated TPM. Other tools
+//! make the volumes and judge the result.
 
 use crate::support::executable::{option, run};
 use crate::support::image::Image;
@@ -193,7 +193,7 @@ fn a_recovery_key_in_systemds_form_opens_the_volume_and_is_shown_once() {
         serde_json::json!({"type": "systemd-recovery", "keyslots": [run.json()["recovery_keyslot"].to_string()]})
     );
     assert_eq!(image.dry_run(&tpm).code, 0);
-    // For people: the key, and a QR code of it.
+    // In human-readable form: the key and its QR code.
     let key_file = format!("--unlock-key-file={}", image.key_file().display());
     let shown = image.run("enroll", &[&key_file, "--recovery-key"]);
     assert!(shown.code == 0 && shown.stdout.contains("▀"), "{}", shown.stderr);
@@ -219,7 +219,7 @@ fn old_keyslots_are_wiped_once_the_new_one_has_proved_itself() {
 fn the_last_key_that_was_seen_to_open_is_never_wiped() {
     let (tpm, image) = (Swtpm::new(), Image::new());
     let before = std::fs::read(image.path()).unwrap();
-    // Sealed to values of another boot: nobody has seen it open.
+    // Sealed to values of another boot, so no trial has opened it.
     let unproven = format!("--tpm2-pcrs=4:sha256={}", "11".repeat(32));
     let run = image.enroll_with(&tpm, &[&unproven, "--wipe-slot=all"]);
     assert!(run.code == 64 && run.stderr.contains("[wipe-last-way-in]"), "{}", run.stderr);
@@ -227,7 +227,7 @@ fn the_last_key_that_was_seen_to_open_is_never_wiped() {
     let run = image.run("enroll", &[&key_file, "--wipe-slot=0"]);
     assert!(run.stderr.contains("[wipe-last-way-in]"), "{}", run.stderr);
     assert!(std::fs::read(image.path()).unwrap() == before, "the volume was written to");
-    // With a recovery key, which was tried, it may go.
+    // With a recovery key that passed its trial, the old keyslot may go.
     let run = image.enroll_with(&tpm, &[&unproven, "--wipe-slot=all", "--recovery-key"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(image.opens_with(run.json()["recovery_key"].as_str().unwrap()));

@@ -1,7 +1,8 @@
-//! An attacker who can write to the disk tries each known attack on a volume that the TPM would open. The executable refuses each
-//! with its own slug, and opens the untouched volume in the same run. The variants: V1 null cipher in a keyslot, V2 in the segment,
-//! V3 regions in clear, V4 another volume, V5 answers that change (`swapped.rs`), V6 two copies, V7 two parsers, V8 redirected areas,
-//! V9 costs, V10 rollback, V11 integrity stripped.
+//! Known attacks by an attacker who can write to the disk, on a volume that the TPM would open. The
+//! executable refuses each with its own slug, and opens the untouched volume in the same run. The variants:
+//! V1 null cipher in a keyslot, V2 in the segment, V3 regions in clear, V4 another volume, V5 answers that
+//! change (`swapped.rs`), V6 two copies, V7 two parsers, V8 redirected areas, V9 costs, V10 rollback, V11
+//! integrity stripped.
 
 use serde_json::{Value, json};
 
@@ -13,8 +14,8 @@ use crate::support::volumes::{FAST, text};
 #[test]
 fn v1_a_keyslot_under_the_null_cipher_is_refused() {
     let target = Target::new();
-    // The whole attack: the attacker's own key in the token's keyslot, with its digest (vm: null-cipher shows that it
-    // works elsewhere).
+    // The whole attack: the attacker's own key in the token's keyslot, with its digest (vm: null-cipher shows
+    // that it works elsewhere).
     let attack = target.forge().null_keyslot(target.keyslot, &[0x42; 64]);
     target.refuses(&attack, "luks-cipher-null", "an attacker's key under the null cipher");
     target.refuses_each(&[
@@ -32,7 +33,7 @@ fn v1_a_keyslot_under_the_null_cipher_is_refused() {
 fn v2_a_segment_under_the_null_cipher_is_refused() {
     let target = Target::new();
     let attack = target.forge().set("/segments/0/encryption", &json!("cipher_null-ecb"));
-    // The digest is about the key and not about the cipher: no version of cryptsetup minds.
+    // The digest covers the key and not the cipher, so every version of cryptsetup accepts it.
     assert!(target.cryptsetup_opens(&attack, Image::PASSPHRASE));
     target.refuses(&attack, "luks-cipher-null", "the segment");
     target.refuses_each(&[
@@ -58,7 +59,7 @@ fn v3_regions_in_clear_are_refused() {
         ("luks-requirements", "/config/requirements", json!({"mandatory": []})),
         ("luks-reencrypt", "/keyslots/0/type", json!("reencrypt")),
     ]);
-    // CVE-2021-4122: a decryption that pretends to have crashed.
+    // CVE-2021-4122: a decryption that seems to have crashed.
     let crypt = json!({
         "type": "crypt", "offset": "16777216", "size": "dynamic", "iv_tweak": "0",
         "encryption": "aes-xts-plain64", "sector_size": 512, "flags": ["in-reencryption"],
@@ -80,7 +81,7 @@ fn v4_the_owners_token_opens_no_other_volume() {
     let foreign = std::fs::read(foreign.path()).unwrap();
     let dressed = Forge::of(&foreign).set("/tokens", &token["tokens"]);
     target.refuses(&dressed, "keyslot-not-opened", "the token alone");
-    // With the keyslot itself: the secret opens it, and what it holds is not the foreign volume's key.
+    // With the keyslot itself: the secret opens it, but its content is not the foreign volume's key.
     let area: (u64, usize) = {
         let area = &token["keyslots"][target.keyslot.to_string()]["area"];
         let number = |name: &str| area[name].as_str().unwrap().parse::<u64>().unwrap();
@@ -92,7 +93,7 @@ fn v4_the_owners_token_opens_no_other_volume() {
         .set(&pointer, &token["keyslots"][target.keyslot.to_string()])
         .bytes(area.0, &target.sound[start..start + area.1]);
     target.refuses(&dressed, "keyslot-not-opened", "token and keyslot");
-    // With the digest, too, it is the owner's key again: only the UUID and what the disk holds are not.
+    // With the digest, too, it is the owner's key again; only the UUID and the data differ.
     let dressed = dressed.set("/digests", &token["digests"]);
     target.refuses(&dressed, "binding-violated", "token, keyslot and digest");
     target.opens(&target.forge());
@@ -244,14 +245,14 @@ fn v9_costs_that_would_take_the_machine_are_refused() {
         ("luks-split", "/keyslots/K/af/stripes", json!(u32::MAX)),
         ("luks-key-size", "/keyslots/K/key_size", json!(u32::MAX)),
     ]);
-    // Nobody lets off the bomb in a keyslot that no token names.
+    // No boot tries the bomb in a keyslot that no token names.
     target.opens(&target.forge().set("/keyslots/0/kdf", &bomb(u32::MAX, 1 << 22, 4)));
 }
 
 #[test]
 fn v10_an_older_header_opens_only_as_a_whole() {
     let target = Target::new();
-    // A revocation: another keyslot is added and removed, the header moves on.
+    // A revocation: another keyslot is added and removed, which increases the sequence number.
     let (path, key) = (target.image.path(), target.image.key_file());
     std::fs::write(&path, &target.sound).unwrap();
     let added = ["luksAddKey", "--batch-mode", "--key-slot=7", "--new-keyfile", text(&key)];
@@ -267,7 +268,7 @@ fn v10_an_older_header_opens_only_as_a_whole() {
     let mut mixed = new;
     mixed.secondary = old.secondary.clone();
     target.refuses(&mixed, "luks-copies-sequence", "the secondary copy of yesterday");
-    // What is not claimed: nothing in a whole old disk says that it is old.
+    // Not claimed: nothing in a complete old disk shows that it is old.
     target.opens(&old);
 }
 

@@ -1,5 +1,5 @@
-//! Every single edit of a header: each member of an enrolled volume's JSON is changed, with valid checksums, and the executable is
-//! asked whether it would open the result.
+//! Every single edit of a header: changes each member of an enrolled volume's JSON, with valid checksums, and
+//! asks the executable whether it would open the result.
 
 use std::collections::BTreeSet;
 
@@ -36,14 +36,16 @@ fn no_edit_of_a_single_member_opens_another_volume() {
 
 /// What may change.
 const HARMLESS: &[&str] = &[
-    // The other keyslot, which no token names (its place and its key's size are refused), and that the digest is about it, too.
+    // The other keyslot, which no token names (changes of its place and key size are refused), and its
+    // coverage by the digest.
     "/keyslots/0",
     "/digests/0/keyslots = [\"1\"]",
     "/config/keyslots_size ",
-    // A second token of the same content, and members of a token that nobody reads.
+    // A second token with the same content, and unknown members of a token.
     "/tokens with another member",
     "/tokens/0 with another member",
-    // What a token says beside what the TPM and the owner vouch for; the bank and the primary key here are the defaults.
+    // Claims of a token that neither the TPM nor the owner vouches for; the bank and the primary key here are
+    // the defaults.
     "/tokens/0 without tpm2-pcr-bank",
     "/tokens/0 without tpm2-primary-alg",
     "/tokens/0/tpm2-pcrs = [7,15,7]",
@@ -68,8 +70,8 @@ fn collect(value: &Value, at: &str, values: &mut Vec<(String, Value)>) {
     }
 }
 
-/// What is edited, and how it is then: values of the same form, as near as possible and far away; containers with one thing
-/// less and one more.
+/// The edits of a value: values of the same form, near and far; containers with one element less and one
+/// more.
 fn edits(value: &Value) -> Vec<(String, Value)> {
     let edited = |values: Vec<Value>| values.into_iter().map(|value| (format!("= {value}"), value)).collect();
     match value {

@@ -1,4 +1,4 @@
-//! LUKS2 metadata of cryptsetup's, forged: refused with its own slug, or read in one way only.
+//! Forged LUKS2 metadata from cryptsetup: refused with its own slug, or read in one way only.
 
 use cvm_unlock::base::error::Failure;
 use cvm_unlock::format::luks::{Condition, FlagSet, Snapshot, emit};
@@ -15,7 +15,7 @@ fn forged_metadata_is_refused_by_its_slug() {
     let volume = Volume::format(&[]).bytes();
     assert!(read(&Forge::of(&volume).json(|_| ()).volume()).is_ok(), "the forger's own work is not refused");
     let table: &[(&str, &str, serde_json::Value)] = &[
-        // V1 to V3 of the Trail of Bits findings, then area redirection, KDF bombs and what else a host may try.
+        // V1 to V3 of the Trail of Bits findings, then area redirection, KDF bombs and other attempts.
         ("luks-cipher-null", "/keyslots/0/area/encryption", json!("cipher_null-ecb")),
         ("luks-cipher-null", "/segments/0/encryption", json!("cipher_null-ecb")),
         ("luks-segment-linear", "/segments/0/type", json!("linear")),
@@ -120,7 +120,7 @@ fn one_damaged_copy_is_replaced_by_the_other_wherever_that_lies() {
             Volume::format(&[&format!("--luks2-metadata-size={size}"), "--luks2-keyslots-size=1048576"])
                 .bytes();
         let second = size.parse::<usize>().unwrap();
-        // The primary's magic, its size (so that it lies about the secondary's place), and its JSON.
+        // The primary's magic, its size (which then misstates the secondary's place), and its JSON.
         for (position, value) in [(0, 0), (13, 0x40), (5000, b'x')] {
             let mut damaged = sound.clone();
             damaged[position] = value;
@@ -209,7 +209,7 @@ fn any_edit_of_a_real_headers_json_gives_an_answer_that_can_be_written_down() {
         let edited = String::from_utf8(edited).unwrap();
         let forged = Forge::of(&sound).text(|_| edited.clone());
         let Ok(snapshot) = read(&forged.volume()) else { return Ok(()) };
-        // What is accepted has a canonical form that says the same.
+        // An accepted header has an equivalent canonical form.
         if let Ok(area) = snapshot.read_area(&vec![0; 1 << 25], 0) {
             let again = read(&emit::canonical_header(&snapshot, &area)).unwrap();
             let length = |snapshot: &Snapshot| (snapshot.segment().offset, snapshot.data_bytes());

@@ -1,4 +1,5 @@
-//! LUKS2 metadata against the real cryptsetup: we accept what it makes, and the canonical header opens where the original did.
+//! LUKS2 metadata against the real cryptsetup: we accept what it writes, and the canonical header opens what
+//! the original opens.
 
 use std::cell::RefCell;
 use std::io;
@@ -120,7 +121,7 @@ fn the_canonical_header_says_what_the_original_said_and_nothing_else() {
     assert_eq!(emit::canonical_header(&again, &area_again), canonical[..0x8000 + area.bytes().len()]);
 }
 
-/// A host that answers the second read of a byte with something else.
+/// A host that answers the second read of a byte differently.
 struct Liar {
     bytes: Vec<u8>,
     seen: RefCell<Vec<bool>>,
@@ -176,7 +177,7 @@ fn systemds_own_parser_reads_the_tokens_that_we_write() {
     let json = format!("--json-file={}", text(&file));
     run_ok("cryptsetup", &["token", "import", &json, "--token-id=2", text(&volume.path())]);
 
-    // The token's details are printed by systemd's plug-in, which refuses tokens that it does not understand.
+    // systemd's plug-in prints the token's details, and refuses tokens that it does not understand.
     let dump = run_ok("cryptsetup", &["luksDump", text(&volume.path())]);
     for line in
         ["tpm2-hash-pcrs:   4+7+11", "tpm2-pcr-bank:    sha384", "tpm2-primary-alg: rsa", "00 9e 01 01 01"]

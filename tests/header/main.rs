@@ -1,4 +1,4 @@
-//! LUKS2 headers: what cryptsetup makes is understood, and what an attacker makes of it is refused.
+//! LUKS2 headers: those of cryptsetup are accepted, an attacker's are refused.
 #![cfg(test)]
 
 #[path = "../support/mod.rs"]

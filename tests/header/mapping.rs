@@ -1,5 +1,5 @@
-//! What we would map, against cryptsetup's own reading: volumes are formatted with any of the options that we accept; then cryptsetup
-//! reports the same about the canonical header that we write as about the one that it wrote itself.
+//! The mapping that we intend, against cryptsetup's reading: for volumes formatted with any of the options
+//! that we accept, cryptsetup reports the same about our canonical header as about its own.
 
 use cvm_unlock::format::luks::{Flag, FlagSet, SegmentSize, Snapshot, emit};
 use proptest::prelude::*;
@@ -73,12 +73,12 @@ fn cryptsetup_reads_in_our_header_what_it_wrote_in_its_own() {
         std::fs::write(&header, emit::canonical_header(&snapshot, &area)).unwrap();
 
         let (theirs, mut ours) = (dump(&volume.path()), dump(&header));
-        // The one thing that moves: where the keyslot's bytes lie in the detached header.
+        // One value differs: where the keyslot's bytes lie in the detached header.
         let (from, to) =
             (&theirs["keyslots"]["0"]["area"]["offset"], &mut ours["keyslots"]["0"]["area"]["offset"]);
         prop_assert_eq!(&*to, "32768");
         *to = from.clone();
-        // And one thing that is decided when the header is read: where the data ends.
+        // And one is fixed when the header is read: where the data ends.
         prop_assert_eq!(&theirs["segments"]["0"]["size"], "dynamic");
         let size = &mut ours["segments"]["0"]["size"];
         prop_assert_eq!(&*size, &json!(snapshot.data_bytes().to_string()));

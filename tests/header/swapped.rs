@@ -1,5 +1,5 @@
-//! V5 of `attacks.rs`: the disk changes while it is read. Whatever is swapped, at whatever moment, we understand one header as a
-//! whole, or nothing.
+//! V5 of `attacks.rs`: the disk changes while it is read. Whatever is swapped, and whenever, we accept one
+//! complete header or none.
 
 use std::cell::Cell;
 use std::io;
@@ -14,11 +14,11 @@ use crate::support::forge::{Field, Forge};
 use crate::support::snapshot::read;
 use crate::support::volumes::{VOLUME, Volume};
 
-/// A disk that is another one after so many reads.
+/// A disk that becomes another one after some reads.
 struct Swapped<'a> {
     before: &'a [u8],
     after: &'a [u8],
-    /// Reads that are still answered from `before`.
+    /// How many reads are still answered from `before`.
     left: Cell<usize>,
 }
 
@@ -30,10 +30,10 @@ impl Source for Swapped<'_> {
     }
 }
 
-/// A disk each of whose sectors comes from one of two, as the host likes.
+/// A disk whose sectors each come from one of two disks, as the host chooses.
 struct Patchwork<'a> {
     volumes: [&'a [u8]; 2],
-    /// Which one, by sector of 512 bytes; the rest is the first's.
+    /// Which one, by sector of 512 bytes; the rest is from the first.
     choice: &'a [bool],
 }
 
@@ -48,7 +48,7 @@ impl Source for Patchwork<'_> {
     }
 }
 
-/// A sound volume, and what a host may have instead: a null cipher, another token, a newer header, another volume.
+/// A sound volume and the host's replacements: a null cipher, another token, a newer header, another volume.
 fn volumes() -> (Vec<u8>, Vec<Vec<u8>>) {
     let sound = Volume::format(&["--luks2-metadata-size=16384"]).bytes();
     let forge = || Forge::of(&sound);
@@ -66,7 +66,7 @@ fn volumes() -> (Vec<u8>, Vec<Vec<u8>>) {
     (sound, others)
 }
 
-/// What a snapshot says, without the state of the copies, which a swap may damage.
+/// The content of a snapshot, without the state of the copies, which a swap may damage.
 fn story(snapshot: &Snapshot) -> String {
     let (uuid, seqid) = (snapshot.uuid(), snapshot.seqid());
     let (segment, digest) = (snapshot.segment(), snapshot.digest());
@@ -114,7 +114,7 @@ fn any_patchwork_of_two_disks_is_one_or_the_other_or_refused() {
     // The metadata of the largest header has 128 sectors.
     let choice = prop_oneof![
         prop::collection::vec(any::<bool>(), 128),
-        // Swaps of one copy, or of few sectors: at random these would never come.
+        // Swaps of one copy, or of few sectors, which random choices would never hit.
         (0..129_usize, 0..129_usize)
             .prop_map(|(from, to)| (0..128).map(|at| from <= at && at < to).collect()),
         prop::sample::subsequence((0..128).collect::<Vec<usize>>(), 0..4)

@@ -1,5 +1,5 @@
-//! What a healthy volume may hold beside what a boot uses: keyslots, tokens and labels of other tools, and a partition
-//! that ends within a LUKS sector. cryptsetup makes it, and the executable is asked whether it would open the volume.
+//! What a healthy volume may contain beside what a boot uses: keyslots, tokens and labels of other tools, and
+//! a partition that ends within a LUKS sector. cryptsetup makes it; the executable must open it.
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::support::target::Target;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A volume that opens, and cryptsetup at work on copies of it.
+/// A volume that opens, and cryptsetup to work on copies of it.
 struct Workshop {
     target: Target,
     folder: TempDir,
@@ -29,7 +29,7 @@ impl Workshop {
         path.to_str().unwrap().to_owned()
     }
 
-    /// The volume as cryptsetup leaves it; `None` if cryptsetup refuses, or does not read its own work again.
+    /// The volume after cryptsetup ran; `None` if cryptsetup refuses, or cannot read its own result.
     fn after(&self, arguments: &[&[u8]]) -> Option<Vec<u8>> {
         let volume = self.file("volume", &self.target.sound);
         let arguments = arguments.iter().map(|argument| std::ffi::OsStr::from_bytes(argument));
@@ -57,7 +57,7 @@ fn one_keyslot_more_with_any_option_of_cryptsetup_keeps_nothing_from_opening() {
     let key = workshop.target.image.key_file().to_str().unwrap().to_owned();
     let fast = ["--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000"];
     let options: &[&[&str]] = &[
-        // One KiB above the most that a boot would give for a keyslot that it tries.
+        // One KiB above the limit for a keyslot that a boot tries.
         &["--pbkdf=argon2id", "--pbkdf-memory=1048577", "--pbkdf-force-iterations=4", "--pbkdf-parallel=4"],
         &["--pbkdf=argon2i", "--pbkdf-memory=32", "--pbkdf-force-iterations=4", "--pbkdf-parallel=1"],
         &["--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", "--hash=sha1"],
@@ -80,7 +80,7 @@ fn one_keyslot_more_with_any_option_of_cryptsetup_keeps_nothing_from_opening() {
         let mut command = Command::new("cryptsetup");
         command.args(arguments.iter().map(|argument| std::ffi::OsStr::from_bytes(argument)));
         let output = command.args([&volume, &new]).output().unwrap();
-        // Which hashes and ciphers there are is the machine's: its kernel and its library.
+        // The kernel and the library of this machine decide which hashes and ciphers there are.
         if !output.status.success() {
             println!("not on this machine: {options:?}: {}", String::from_utf8_lossy(&output.stderr));
             continue;
@@ -112,7 +112,7 @@ fn a_keyslot_that_nobody_tries_may_cost_anything_and_the_one_that_is_tried_may_n
         let tried = target.forge().set(&format!("/keyslots/{}/{pointer}", target.keyslot), value);
         target.refuses(&tried, slug, pointer);
     }
-    // Place and digest are the whole volume's matter.
+    // The place and the digest concern the whole volume.
     let ours = &sound["keyslots"][target.keyslot.to_string()]["area"]["offset"];
     let onto = target.forge().set(&format!("/keyslots/{other}/area/offset"), ours);
     target.refuses(&onto, "luks-area-overlap", "the other keyslot onto ours");
@@ -152,7 +152,7 @@ fn a_token_of_another_type_may_hold_any_json_that_cryptsetup_imports() {
         let volume = workshop.with_token(&token).unwrap_or_else(|| panic!("cryptsetup refuses {what}"));
         assert_eq!(workshop.target.refusal(&Forge::of(&volume)), None, "{what}");
     }
-    // As deep as cryptsetup itself reads, and not a level deeper.
+    // As deep as cryptsetup itself reads, and no deeper.
     let deepest = (1..64).rev().find_map(|levels| {
         workshop.with_token(&[br#"{"type":"x","keyslots":[],"n":"#, &nested(levels)[..], b"}"].concat())
     });
@@ -189,7 +189,7 @@ fn a_member_that_is_there_twice_is_refused_in_tokens_of_every_type() {
     target.opens(&forge);
 }
 
-/// growpart and others let a partition grow to the end of the disk, wherever that is.
+/// growpart and others grow a partition to the end of the disk, wherever that is.
 #[test]
 fn a_partition_that_ends_within_a_luks_sector_opens() {
     for sector in ["512", "1024", "2048", "4096"] {

@@ -1,5 +1,5 @@
-//! What the dracut module asks the executable when an image is built: bash runs the module's own functions on a configuration, with an
-//! executable that answers as each test says.
+//! What the dracut module asks the executable when an image is built: bash runs the module's own functions on
+//! a configuration, with a stand-in for the executable.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
@@ -14,7 +14,7 @@ fn needs_network(executable: &str) -> Output {
     std::fs::set_permissions(path("cvm-unlock"), PermissionsExt::from_mode(0o755)).unwrap();
     let module =
         std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("dracut-module/50cvm-unlock/module-setup.sh");
-    // dracut's part: where binaries are, and what says a fatal error.
+    // dracut's part: where binaries are, and the function for a fatal error.
     let script = r#"
         find_binary() { echo "/$1"; }
         dfatal() { echo "$1" >&2; }

@@ -1,5 +1,6 @@
-//! The corpora that fuzzing starts from: each holds input that its parser accepts, so that the fuzzer gets past the first checks. Each
-//! input and some thousand mutations of it go through the fuzzer's own targets here; `fuzz/run` continues, guided by coverage.
+//! The corpora from which fuzzing starts: each holds input that its parser accepts, so that the fuzzer gets
+//! past the first checks. Each input and some thousand mutations of it run through the fuzzer's own targets
+//! here; `fuzz/run` continues, guided by coverage.
 
 #[path = "../../fuzz/src/targets.rs"]
 mod targets;
@@ -32,7 +33,7 @@ fn each_corpus_holds_inputs_that_parse_to_the_end() {
 fn what_real_tools_wrote_is_accepted_to_the_last_file() {
     for target in ALL {
         for file in corpus(target.name) {
-            // Owners' keys of other kinds are no policy keys.
+            // Owner keys of other algorithms are not policy keys.
             let other = ["openssl-ec", "openssl-ed25519"].iter().any(|name| file.ends_with(name));
             assert_eq!((target.parse)(&fs::read(&file).unwrap()), !other, "{}", file.display());
         }

@@ -1,4 +1,4 @@
-//! SPECIFICATION.md lists the tests of each promise: every test has to exist, and every promise needs one.
+//! Checks SPECIFICATION.md: every listed test exists, and every promise has one.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -81,6 +81,6 @@ fn read(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// As many as there were when this was last raised: fewer mean that some are not read.
+/// The present numbers, raised from time to time: fewer mean that some are not read.
 const PROMISES: usize = 133;
 const TESTS: usize = 277;

@@ -26,7 +26,7 @@ impl Run {
     }
 }
 
-/// The option by which the executable reaches an emulated TPM.
+/// The option that makes the executable use an emulated TPM.
 pub fn option(tpm: &Swtpm) -> String {
     format!("--tpm2-device={}", tpm.device())
 }

@@ -1,5 +1,6 @@
-//! Forges LUKS2 headers: changes any field of a real volume's binary headers or JSON and makes the checksums valid again, as anybody
-//! can who writes to the disk. From the on-disk format specification (1.1.4); it shares no code with what it tests.
+//! Forges LUKS2 headers: changes any field of a real volume's binary headers or JSON and recomputes the
+//! checksums, as anybody can who writes to the disk. Written from the on-disk format specification (1.1.4);
+//! shares no code with what it tests.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -17,7 +18,7 @@ pub struct Forge {
 /// One copy of the header.
 #[derive(Clone)]
 pub struct Copy {
-    /// Where it will lie.
+    /// Offset at which it will lie.
     at: usize,
     /// Bytes of binary header and JSON area.
     size: usize,
@@ -73,13 +74,13 @@ impl Field {
 }
 
 impl Copy {
-    /// What a field holds.
+    /// The content of a field.
     pub fn field(&self, field: Field) -> Vec<u8> {
         let (at, length) = field.place();
         self.sector[at..at + length].to_vec()
     }
 
-    /// Writes a field from its first byte on.
+    /// Writes a field, from its first byte.
     pub fn set(&mut self, field: Field, bytes: &[u8]) {
         let (at, length) = field.place();
         assert!(bytes.len() <= length, "{field:?} has {length} bytes");
@@ -97,7 +98,7 @@ impl Copy {
         String::from_utf8(self.area[..end].to_vec()).unwrap()
     }
 
-    /// Replaces the JSON text; what it leaves of the area is zero.
+    /// Replaces the JSON text; the rest of the area is zero.
     pub fn set_text(&mut self, text: &str) {
         assert!(text.len() < self.area.len(), "the JSON area has {} bytes", self.area.len());
         self.area.fill(0);
@@ -111,7 +112,7 @@ impl Copy {
         self.set_text(&json.to_string());
     }
 
-    /// The bytes with a checksum that holds.
+    /// The bytes with a valid checksum.
     fn bytes(&self) -> Vec<u8> {
         let mut bytes = [&self.sector[..], &self.area].concat();
         bytes[CHECKSUM..CHECKSUM + 64].fill(0);
@@ -184,8 +185,8 @@ impl Forge {
         self
     }
 
-    /// The Trail of Bits attack: keyslot `number` holds `key`, which the attacker knows, under the null cipher, and the
-    /// digest is that of this key. Every passphrase opens such a keyslot.
+    /// The Trail of Bits attack: keyslot `number` holds `key`, which the attacker knows, under the null
+    /// cipher, and the digest is of this key. Every passphrase opens such a keyslot.
     #[must_use]
     pub fn null_keyslot(self, number: u32, key: &[u8]) -> Self {
         let json: Value = serde_json::from_str(&self.primary.text()).unwrap();
@@ -228,7 +229,7 @@ fn split(key: &[u8]) -> Vec<u8> {
     stripes
 }
 
-/// Each block of 32 bytes is replaced by the hash of its number and itself.
+/// Replaces each block of 32 bytes with the hash of its number and itself.
 fn diffused(bytes: &[u8]) -> Vec<u8> {
     let blocks = (0_u32..).zip(bytes.chunks(32));
     let hash = |(number, block): (u32, &[u8])| {
@@ -278,5 +279,5 @@ fn base64(bytes: &[u8]) -> String {
 
 /// Offset of the binary header's checksum.
 const CHECKSUM: usize = 448;
-/// The only number of stripes that the specification knows.
+/// The only number of stripes in the specification.
 const STRIPES: usize = 4000;

@@ -1,5 +1,5 @@
-//! Disk images with a GPT written by the `gpt` crate, the oracle of our parser. The crate writes its partitions without gaps, so they
-//! are numbered from 1 in the order given here.
+//! Disk images with a GPT written by the `gpt` crate, the oracle for our parser. The crate writes partitions
+//! without gaps, so they are numbered from 1 in the order given here.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -8,7 +8,7 @@ use gpt::disk::LogicalBlockSize;
 use gpt::partition::Partition;
 use gpt::partition_types::{OperatingSystem, Type};
 
-/// A partition to be written.
+/// A partition to write.
 #[derive(Clone, Debug)]
 pub struct Part {
     /// Type GUID as text.

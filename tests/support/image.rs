@@ -43,7 +43,7 @@ impl Image {
         self.folder.path().join("owner.key")
     }
 
-    /// A configuration that knows the owner, and nothing else.
+    /// A configuration that names the owner's key, and nothing else.
     pub fn config_file(&self) -> PathBuf {
         self.folder.path().join("config.json")
     }
@@ -58,7 +58,7 @@ impl Image {
         run_ok("cryptsetup", &[arguments, &[text(&self.path())]].concat())
     }
 
-    /// Adds a keyslot as systemd's are: PBKDF2 with 1000 iterations.
+    /// Adds a keyslot like systemd's: PBKDF2 with 1000 iterations.
     pub fn add_keyslot(&self, passphrase: &str) {
         let added = self.folder.path().join("added");
         std::fs::write(&added, passphrase).unwrap();
@@ -71,13 +71,13 @@ impl Image {
         serde_json::from_str(&self.call(&["luksDump", "--dump-json-metadata"])).unwrap()
     }
 
-    /// Replaces a token as somebody who can write to the disk would.
+    /// Replaces a token, as anybody can who writes to the disk.
     pub fn replace_token(&self, number: &str, token: &Value) {
         self.call(&["token", "remove", "--token-id", number]);
         self.import_token(number, token);
     }
 
-    /// Writes a token into an empty place.
+    /// Writes a token into an empty slot.
     pub fn import_token(&self, number: &str, token: &Value) {
         let file = self.folder.path().join("token.json");
         std::fs::write(&file, token.to_string()).unwrap();
@@ -89,7 +89,7 @@ impl Image {
         self.call(&["luksUUID", "--batch-mode", "--uuid=6fd0f5a4-6b5e-4d2b-9c5b-0d0f3f4ad0b1"]);
     }
 
-    /// Copies the token `number` into every other place that LUKS2 has for tokens.
+    /// Copies the token `number` into every other token slot of LUKS2.
     pub fn fill_with_token(&self, number: &str) {
         let token = self.metadata()["tokens"][number].clone();
         for other in (0..32_u32).map(|other| other.to_string()).filter(|other| other != number) {
@@ -104,10 +104,10 @@ impl Image {
         run.json()
     }
 
-    /// Enrols signed by the owner, or tries to.
+    /// Enrols with the owner's signature; may fail.
     pub fn try_enroll(&self, tpm: &Swtpm, pcrs: &str) -> Run {
         let sign = format!("--sign-key={}", self.owner_key().display());
-        // No firmware filled these PCRs: whose keys PCR 7 stands for is the test's to say.
+        // No firmware filled these PCRs, so the test decides whose keys PCR 7 stands for.
         self.enroll_with(tpm, &[&format!("--tpm2-pcrs={pcrs}"), &sign, "--private-db"])
     }
 
@@ -126,7 +126,7 @@ impl Image {
         tool::run("cryptsetup", &[&open[..], &[text(&file), text(&self.path())]].concat()).status.success()
     }
 
-    /// cryptsetup finds both copies of the header sound and equal.
+    /// Checks that cryptsetup finds both copies of the header sound and equal.
     pub fn repair_finds_nothing(&self) {
         let before = std::fs::read(self.path()).unwrap();
         self.call(&["repair", "--batch-mode"]);
@@ -148,7 +148,7 @@ impl Image {
         self.dry_run_at(&tpm.device(), config)
     }
 
-    /// The same with a TPM that is named as `--tpm2-device=` takes it.
+    /// The same, with a TPM in the form of `--tpm2-device=`.
     pub fn dry_run_at(&self, device: &str, config: &Path) -> Run {
         let (device, config) = (format!("--tpm2-device={device}"), format!("--config={}", config.display()));
         run(&["unlock", "--dry-run", text(&self.path()), &device, &config, "--json"])

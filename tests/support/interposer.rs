@@ -1,5 +1,5 @@
-//! Sits on the wire between the executable and an emulated TPM: passes commands on, counts them, and tampers with some, as a bus, a
-//! driver, a busy TPM or a hostile host could.
+//! Sits on the wire between the executable and an emulated TPM: forwards commands, counts them, and tampers
+//! with some, as a bus, a driver, a busy TPM or a hostile host could.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -16,7 +16,7 @@ pub struct Interposer {
     sent: Arc<Mutex<Vec<&'static str>>>,
 }
 
-/// What is done to some commands of one kind.
+/// What to do to some commands of one kind.
 pub struct Fault {
     command: &'static str,
     first: usize,
@@ -26,18 +26,18 @@ pub struct Fault {
 
 type Alteration = dyn Fn(&mut Vec<u8>) + Send + Sync;
 
-/// What is done to a command.
+/// What to do to a command.
 #[derive(Clone)]
 pub enum Deed {
-    /// The TPM does not see it; the answer is this response code.
+    /// Answer with this response code, without the TPM.
     Code(u32),
-    /// The TPM does not see it; the answer is these bytes.
+    /// Answer with these bytes, without the TPM.
     Bytes(Vec<u8>),
-    /// The TPM does not see it; the connection ends.
+    /// Close the connection, without the TPM.
     HangUp,
-    /// The TPM's answer is changed on its way.
+    /// Change the TPM's answer.
     Altered(Arc<Alteration>),
-    /// The TPM executes another command first.
+    /// Let the TPM execute another command first.
     After(Vec<u8>),
 }
 
@@ -57,7 +57,7 @@ impl Fault {
         Self { times, ..self }
     }
 
-    /// An answer that `alter` changed, once.
+    /// Changes one answer with `alter`.
     pub fn altered(command: &'static str, alter: impl Fn(&mut Vec<u8>) + Send + Sync + 'static) -> Self {
         Self::once(command, Deed::Altered(Arc::new(alter)))
     }
@@ -68,14 +68,15 @@ impl Fault {
 }
 
 impl Interposer {
-    /// Passes commands from [`Interposer::device`] to `tpm`; to each, does the first of `faults` that applies.
+    /// Forwards commands from [`Interposer::device`] to `tpm`; to each, applies the first of `faults` that
+    /// matches.
     pub fn new(tpm: &Swtpm, faults: Vec<Fault>) -> Self {
         let (port, data, control) = port::pair();
         let (tpm, sent) = (tpm.port(), Arc::new(Mutex::new(Vec::new())));
         let wire = Wire { tpm, faults, sent: Arc::clone(&sent) };
         thread::spawn(move || {
             for client in data.incoming() {
-                // Either side may hang up whenever it likes.
+                // Either side may hang up at any time.
                 let _ = wire.serve(client.unwrap());
             }
         });
@@ -87,12 +88,12 @@ impl Interposer {
         Self { port, sent }
     }
 
-    /// What `--tpm2-device=` takes.
+    /// The value for `--tpm2-device=`.
     pub fn device(&self) -> String {
         format!("swtpm:host=127.0.0.1,port={}", self.port)
     }
 
-    /// The names of all commands that came in so far, in order.
+    /// The names of all commands received so far, in order.
     pub fn sent(&self) -> Vec<&'static str> {
         self.sent.lock().unwrap().clone()
     }
@@ -103,7 +104,7 @@ impl Interposer {
     }
 }
 
-/// The thread's side: the data connection.
+/// The data connection, on the thread's side.
 struct Wire {
     tpm: u16,
     faults: Vec<Fault>,
@@ -138,7 +139,7 @@ impl Wire {
                 }
             };
             client.write_all(&answer)?;
-            // Nobody sends what is missing: whoever waits for it would wait for ever.
+            // A short answer would make the client wait for ever for the rest.
             if answer.len() < 6 || answer.len() < size_of(&answer) {
                 return client.shutdown(Shutdown::Both);
             }
@@ -151,7 +152,7 @@ fn exchange(tpm: &mut TcpStream, command: &[u8]) -> std::io::Result<Vec<u8>> {
     message(tpm)
 }
 
-/// A command or an answer: tag, size of the whole, and the rest.
+/// Reads a command or an answer: tag, size of the whole, and the rest.
 fn message(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     let mut bytes = vec![0; 10];
     stream.read_exact(&mut bytes)?;

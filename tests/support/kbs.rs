@@ -1,4 +1,4 @@
-//! A key broker for one test: `tests/kbs/double.py` on a free port, behind certificates that openssl made.
+//! A key broker for one test: `tests/kbs/double.py` on a free port, with certificates made by openssl.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use tempfile::TempDir;
 use super::port;
 use super::tool::daemon;
 
-/// The system's interpreter: python3-cryptography is its package.
+/// The system's interpreter, for which Debian packages python3-cryptography.
 const PYTHON: &str = "/usr/bin/python3";
 
-/// Certificates: an authority, a server's leaf by it, and another authority.
+/// Certificates: an authority, a server's leaf signed by it, and another authority.
 pub struct Pki {
     folder: TempDir,
 }
@@ -43,7 +43,7 @@ impl Pki {
         std::fs::read_to_string(self.path(&format!("{name}.pem"))).unwrap()
     }
 
-    /// The pin of a certificate's key, as the documentation makes it.
+    /// The pin of a certificate's key, computed as in the documentation.
     pub fn spki(&self, name: &str) -> String {
         self.openssl(&format!("x509 -in {name}.pem -pubkey -noout -out {name}.pub"));
         self.openssl(&format!("pkey -pubin -in {name}.pub -outform DER -out {name}.der"));
@@ -60,7 +60,7 @@ impl Pki {
     }
 }
 
-/// A running broker.
+/// A running key broker.
 pub struct Kbs {
     folder: TempDir,
     process: Child,
@@ -69,7 +69,7 @@ pub struct Kbs {
 }
 
 impl Kbs {
-    /// Behind the leaf of `pki`; `config` is what `double.py` takes.
+    /// With the leaf of `pki`; `config` is for `double.py`.
     pub fn new(pki: &Pki, config: &Value) -> Self {
         let mut config = config.clone();
         config["certificate"] = json!(pki.path("leaf.pem"));
@@ -77,7 +77,7 @@ impl Kbs {
         Self::serve("https", config)
     }
 
-    /// Over plain HTTP: for builds with the feature `test-double`.
+    /// Over plain HTTP, for builds with the feature `test-double`.
     pub fn plain(config: &Value) -> Self {
         Self::serve("http", config.clone())
     }
@@ -109,7 +109,7 @@ impl Kbs {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// How often a path was asked for.
+    /// How often a path was requested.
     pub fn count(&self, path: &str) -> usize {
         self.log().iter().filter(|line| line["path"] == path).count()
     }
@@ -127,7 +127,7 @@ pub fn dead_url() -> String {
     format!("https://127.0.0.1:{}", port::closed())
 }
 
-/// The broker's program with one of its actions.
+/// The key broker's program with one of its actions.
 pub fn double(action: &str) -> Command {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kbs/double.py");
     let mut command = daemon(PYTHON);

@@ -1,4 +1,4 @@
-//! The library's view of an emulated TPM, for tests below the executable.
+//! The library's view of an emulated TPM, for tests that bypass the executable.
 
 use cvm_unlock::base::error::Failure;
 use cvm_unlock::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
@@ -12,7 +12,7 @@ use cvm_unlock::tpm::{Tpm, TpmError};
 
 use super::swtpm::Swtpm;
 
-/// What these tests seal.
+/// The secret that these tests seal.
 pub const SECRET: &[u8] = b"thirty-two bytes of a secret ...";
 
 /// The emulated TPM, opened by the library.

@@ -1,5 +1,5 @@
-//! A machine in a fake root directory: an image's configuration, disks that appear in sysfs, an emulated TPM. The executable does
-//! what it would do in a boot; only the mapping needs a kernel of its own, and fails.
+//! A machine in a fake root directory: an image's configuration, disks that appear in sysfs, an emulated TPM.
+//! The executable does what it does in a boot; only the mapping needs a real kernel, and fails.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -42,14 +42,14 @@ pub fn add_disk(tree: &Tree, name: &str, minor: u64, volume: &[u8], esp: &str) {
     }
 }
 
-/// What the unit runs.
+/// Runs the command of the unit.
 pub fn unlock(tree: &Tree, tpm: &Swtpm, extra: &[&str]) -> Run {
     let root = format!("--root={}", tree.path().display());
     let tpm = option(tpm);
     run(&[&["unlock", &root, &tpm, "--json"], extra].concat())
 }
 
-/// The report that the last unlock left.
+/// The report of the last unlock.
 pub fn report(tree: &Tree) -> Value {
     serde_json::from_slice(&std::fs::read(tree.path().join("run/cvm-unlock/report.json")).unwrap()).unwrap()
 }

@@ -1,4 +1,4 @@
-//! The workbench of the black-box tests: other tools make the input and judge the output.
+//! Tools for the black-box tests: independent programs make the input and judge the output.
 #![allow(dead_code, unreachable_pub, reason = "each test executable needs another part of the workbench")]
 
 pub mod commands;

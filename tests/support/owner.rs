@@ -1,8 +1,8 @@
-//! The owner of the test volumes: a key pair, and a configuration that knows it.
+//! The owner of the test volumes: a key pair, and a configuration that names the public key.
 
 use serde_json::Value;
 
-/// A configuration that knows the owner, and nothing else.
+/// A configuration that names the owner's key, and nothing else.
 pub fn config() -> Value {
     serde_json::json!({"authentic": {"owner_keys": [PUBLIC_KEY]}})
 }

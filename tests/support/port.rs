@@ -7,8 +7,8 @@ use std::sync::Mutex;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket};
 
-/// Two listeners on ports in a row, and the first port: for the data and the control channel of a TPM. No pair comes twice, so that
-/// a test may close its listeners and have an emulator bind the ports.
+/// Two listeners on consecutive ports, and the first port: for the data and the control channel of a TPM. No
+/// pair is returned twice, so that a test may close the listeners and have an emulator bind the ports.
 pub fn pair() -> (u16, TcpListener, TcpListener) {
     static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
@@ -25,7 +25,7 @@ pub fn pair() -> (u16, TcpListener, TcpListener) {
     }
 }
 
-/// A port that refuses connections: it stays bound until the process ends, and nobody listens there.
+/// A port that refuses connections: bound until the process ends, without a listener.
 pub fn closed() -> u16 {
     let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
     bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();

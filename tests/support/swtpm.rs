@@ -1,4 +1,5 @@
-//! A TPM emulator for one test: swtpm on a free pair of TCP ports, its commands logged, killed when dropped.
+//! A TPM emulator for one test: swtpm on a free pair of TCP ports, with a log of its commands; killed on
+//! drop.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -42,7 +43,7 @@ impl Swtpm {
         swtpm
     }
 
-    /// Kills the emulator and starts it again: PCRs are as after power-on, keys are those of before.
+    /// Kills the emulator and starts it again: PCRs as after power-on, keys unchanged.
     pub fn reboot(&mut self) {
         self.stop();
         (self.port, self.process) = spawn(self.directory.path(), "not-need-init,startup-clear");
@@ -54,12 +55,12 @@ impl Swtpm {
         self.process.wait().unwrap();
     }
 
-    /// What `--tpm2-device=` takes.
+    /// The value for `--tpm2-device=`.
     pub fn device(&self) -> String {
         format!("swtpm:host=127.0.0.1,port={}", self.port)
     }
 
-    /// The TCP port of the commands; the control channel is at the next.
+    /// The TCP port for commands; the control channel is on the next one.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -69,14 +70,14 @@ impl Swtpm {
         self.directory.path().join(name)
     }
 
-    /// Runs one of tpm2-tools, which has to succeed, in the scratch directory; gives its standard output.
+    /// Runs one of tpm2-tools in the scratch directory, which must succeed; returns its standard output.
     pub fn tool(&self, line: &str) -> Vec<u8> {
         let mut words = line.split_whitespace();
         let mut command = Command::new(words.next().unwrap());
         succeed(command.args(words).env("TPM2TOOLS_TCTI", self.device()).current_dir(self.directory.path()))
     }
 
-    /// The same, whether it succeeds.
+    /// The same, returning whether it succeeds.
     pub fn tool_succeeds(&self, line: &str) -> bool {
         let mut words = line.split_whitespace();
         let output = Command::new(words.next().unwrap())
@@ -87,7 +88,7 @@ impl Swtpm {
         output.unwrap().status.success()
     }
 
-    /// The value of a PCR in the SHA-256 bank in lower-case hexadecimal digits, as tpm2-tools read it.
+    /// The value of a PCR in the SHA-256 bank, in lower-case hexadecimal, as tpm2-tools read it.
     pub fn pcr(&self, pcr: u8) -> String {
         let text = String::from_utf8(self.tool(&format!("tpm2_pcrread sha256:{pcr}"))).unwrap();
         let value = text.lines().find_map(|line| line.split_once(": 0x")).expect(&text).1;
@@ -108,7 +109,7 @@ impl Swtpm {
         self.tool(&format!("tpm2_pcrextend {pcr}:sha256={digest}"));
     }
 
-    /// Sends a command as raw bytes, as a process that is killed afterwards; returns the response.
+    /// Sends a command as raw bytes, like a process that is killed afterwards; returns the response.
     pub fn raw(&self, command: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.write_all(command).unwrap();
@@ -124,7 +125,7 @@ impl Swtpm {
         let mut lines = log.lines();
         let mut codes = Vec::new();
         while let Some(line) = lines.next() {
-            // The heading of a command; the dump of its bytes follows, sixteen a line.
+            // The heading of a command; the dump of its bytes follows, sixteen per line.
             if line.contains("SWTPM_IO_Read: length") {
                 let bytes = from_hex(&lines.next().unwrap().replace(' ', ""));
                 codes.push(u32::from_be_bytes(bytes[6..10].try_into().unwrap()));
@@ -142,7 +143,7 @@ impl Drop for Swtpm {
 }
 
 fn spawn(state: &Path, flags: &str) -> (u16, Child) {
-    // Another process may take a port between our probe and swtpm's bind: then try others.
+    // Another process may take a port between our probe and swtpm's bind, so others are tried.
     for _ in 0..10 {
         let (port, ..) = port::pair();
         let mut process = daemon("swtpm")

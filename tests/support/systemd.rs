@@ -11,7 +11,7 @@ use super::image::Image;
 use super::swtpm::Swtpm;
 use super::tool;
 
-/// A policy key pair of openssl's, and what it signs.
+/// A policy key pair made by openssl, and what it signs.
 pub struct Signer(TempDir);
 
 impl Signer {
@@ -46,7 +46,8 @@ impl Signer {
         self.file("public.pem")
     }
 
-    /// A signature file for a UKI with the kernel `kernel` in the phase `phase` (`enter-initrd`), all four banks.
+    /// A signature file for a UKI with the kernel `kernel` in the phase `phase` (`enter-initrd`), all four
+    /// banks.
     pub fn sign(&self, tpm: &Swtpm, kernel: &str, phase: &str) -> PathBuf {
         let linux = self.file("linux");
         std::fs::write(&linux, kernel).unwrap();
@@ -64,7 +65,7 @@ impl Signer {
     }
 }
 
-/// Measures what systemd's stub and `systemd-pcrphase` measure of that UKI, into the SHA-256 bank.
+/// Extends the SHA-256 bank with what systemd's stub and `systemd-pcrphase` measure of that UKI.
 pub fn boot(tpm: &Swtpm, kernel: &str, phase: &str) {
     for text in [".linux\0", kernel, phase] {
         tpm.extend(11, text);
@@ -82,8 +83,9 @@ pub fn cryptenroll(image: &Image, tpm: &Swtpm, options: &[&str]) {
     );
 }
 
-/// The same as systemd up to 253 did it, whatever the version here: tpm2-tools seal a secret with that policy below a primary key
-/// that is derived at each use and that a dictionary attack locks out, and the token names no storage root key.
+/// The same, as systemd up to 253 did it, whatever the version here: tpm2-tools seal a secret with that
+/// policy below a primary key that is derived at each use and subject to dictionary attack lockout, and the
+/// token names no storage root key.
 pub fn cryptenroll_252(image: &Image, tpm: &Swtpm, options: &[&str]) {
     cryptenroll(image, tpm, options);
     let mut token = image.metadata()["tokens"]["0"].clone();
@@ -102,7 +104,7 @@ pub fn cryptenroll_252(image: &Image, tpm: &Swtpm, options: &[&str]) {
     image.replace_token("0", &token);
 }
 
-/// A dry run under a configuration that asks for none of the proofs that systemd's tokens cannot give.
+/// A dry run under a configuration that requires none of the proofs that systemd's tokens lack.
 pub fn dry_run(image: &Image, tpm: &Swtpm, root: &Path, more: &[&str]) -> Run {
     let config = root.join("lax.json");
     std::fs::write(&config, LAX).unwrap();

@@ -30,7 +30,7 @@ impl Target {
         Forge::of(&self.sound)
     }
 
-    /// The slug that a volume is refused by; `None` if it would open.
+    /// The slug with which a volume is refused; `None` if it would open.
     pub fn refusal(&self, volume: &Forge) -> Option<String> {
         std::fs::write(self.image.path(), volume.volume()).unwrap();
         let run = self.image.dry_run(&self.tpm);
@@ -45,7 +45,7 @@ impl Target {
         assert_eq!(self.refusal(volume).as_deref(), Some(slug), "{attack}");
     }
 
-    /// Each forgery is refused by its slug, then the untouched volume opens.
+    /// Checks that each forgery is refused with its slug, and then that the untouched volume opens.
     pub fn refuses_each(&self, table: &[(&str, &str, Value)]) {
         for (slug, pointer, value) in table {
             let pointer = pointer.replace("/K/", &format!("/{}/", self.keyslot));
@@ -54,7 +54,7 @@ impl Target {
         self.opens(&self.forge());
     }
 
-    /// The host's own cryptsetup, asked to open what lies on the disk with this passphrase.
+    /// Whether the host's cryptsetup opens the disk with this passphrase.
     pub fn cryptsetup_opens(&self, volume: &Forge, passphrase: &str) -> bool {
         std::fs::write(self.image.path(), volume.volume()).unwrap();
         self.image.opens_with(passphrase)

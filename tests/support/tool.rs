@@ -7,22 +7,23 @@ pub fn run(tool: &str, arguments: &[&str]) -> Output {
     output(Command::new(tool).args(arguments).env("LC_ALL", "C"))
 }
 
-/// Runs a tool, which has to succeed; returns its standard output.
+/// Runs a tool, which must succeed; returns its standard output.
 pub fn run_ok(tool: &str, arguments: &[&str]) -> String {
     String::from_utf8(succeed(Command::new(tool).args(arguments).env("LC_ALL", "C"))).unwrap()
 }
 
-/// Runs a command, which has to succeed; returns its standard output.
+/// Runs a command, which must succeed; returns its standard output.
 pub fn succeed(command: &mut Command) -> Vec<u8> {
     let output = output(command);
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
 
-/// A program that stays for a while, and inherits nothing but its standard streams.
+/// A program that runs in the background, and inherits only its standard streams.
 ///
-/// tpm2-tss opens its connections without `O_CLOEXEC`: an emulator that another thread starts meanwhile would inherit one and keep it
-/// open, and the TPM at its other end would wait for the next command of that connection for ever.
+/// tpm2-tss opens its connections without `O_CLOEXEC`: an emulator that another thread starts meanwhile would
+/// inherit one and keep it open, and the TPM at the other end would wait for the connection's next command
+/// for ever.
 pub fn daemon(program: &str) -> Command {
     let close =
         r#"for fd in /proc/$$/fd/*; do fd=${fd##*/}; [[ $fd -le 2 ]] || eval "exec $fd>&-"; done; exec "$@""#;

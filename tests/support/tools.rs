@@ -1,4 +1,4 @@
-//! Objects made by tpm2-tools, with policies that somebody signed.
+//! Objects made by tpm2-tools, with signed policies.
 
 use std::fs;
 
@@ -29,7 +29,7 @@ impl Tools {
         Self { tpm, signer, key }
     }
 
-    /// Loads the key, in the file `key.ctx`; its name as the TPM computes it, in the file `name`.
+    /// Loads the key into the file `key.ctx`, and its name as computed by the TPM into the file `name`.
     pub fn load_key(&self, exponent: Exponent) {
         let public = self.key.public(exponent);
         fs::write(self.tpm.file("key.pub"), tpm2b(&public)).unwrap();
@@ -37,7 +37,8 @@ impl Tools {
         assert_eq!(fs::read(self.tpm.file("name")).unwrap(), self.key.name(exponent));
     }
 
-    /// Signs `approved ‖ reference` with openssl; returns the raw signature, also in the file `signature`.
+    /// Signs `approved ‖ reference` with openssl; returns the raw signature, which is also in the file
+    /// `signature`.
     pub fn sign(&self, approved: &[u8], reference: &[u8]) -> Vec<u8> {
         fs::write(self.tpm.file("message"), [approved, reference].concat()).unwrap();
         let private = self.signer.private();
@@ -45,7 +46,8 @@ impl Tools {
         fs::read(self.tpm.file("signature")).unwrap()
     }
 
-    /// The digest of `TPM2_PolicyAuthorize`, in the file `policy`, perhaps with a `TPM2_PolicyPCR` behind it.
+    /// Writes the digest of `TPM2_PolicyAuthorize`, optionally followed by a `TPM2_PolicyPCR`, to the file
+    /// `policy`.
     pub fn policy(&self, reference: &[u8], literal: Option<&str>) {
         fs::write(self.tpm.file("reference"), reference).unwrap();
         let option = if reference.is_empty() { "" } else { "-q reference" };
@@ -80,23 +82,23 @@ impl Tools {
         Parent::Persistent(Srk::parse(&fs::read(self.tpm.file("parent.srk")).unwrap()).unwrap())
     }
 
-    /// The secret as an object wrapped for the parent whose public half is in `parent.pub`: the files `private`, `public`
+    /// Wraps the secret for the parent whose public half is in `parent.pub`, as the files `private`, `public`
     /// and `seed`. Its policy is the key's, without reference.
     pub fn wrap_for_parent(&self) {
         self.load_key(Exponent::Explicit);
         self.policy(&[], None);
-        // The emulator has room for three objects: nothing stays loaded between two steps.
+        // The emulator has room for three objects, so nothing stays loaded between two steps.
         let step = |line: &str| {
             self.tpm.tool(line);
             self.tpm.tool("tpm2_flushcontext -t");
         };
         step("true");
         step("tpm2_createprimary -C n -c origin.ctx");
-        // No attribute at all, as an offline enrolment of systemd's.
+        // No attributes, as in an offline enrolment of systemd's.
         step("tpm2_create -C origin.ctx -u public -r local -L policy -i secret -a 0x0");
         step("tpm2_load -C origin.ctx -u public -r local -c object.ctx");
         step("tpm2_loadexternal -C n -u parent.pub -c target.ctx");
-        // The same key may approve of the duplication: TPM2_PolicyCommandCode(TPM_CC_Duplicate).
+        // The same key may approve the duplication: TPM2_PolicyCommandCode(TPM_CC_Duplicate).
         step("tpm2_startauthsession -S trial");
         step("tpm2_policycommandcode -S trial -L duplication TPM2_CC_Duplicate");
         step("tpm2_flushcontext trial");
@@ -118,13 +120,13 @@ impl Tools {
     }
 }
 
-/// `TPM2B_PRIVATE` or `TPM2B_PUBLIC` of its content.
+/// `TPM2B_PRIVATE` or `TPM2B_PUBLIC` with this content.
 pub fn tpm2b(content: &[u8]) -> Vec<u8> {
     let size = u16::try_from(content.len()).unwrap();
     [&size.to_be_bytes(), content].concat()
 }
 
-/// Writes the file `policy`: the digest of the present PCRs.
+/// Writes the digest of the present PCRs to the file `policy`.
 pub fn policy_of_pcrs(swtpm: &Swtpm, pcrs: &str) {
     swtpm.tool("tpm2_startauthsession -S trial");
     swtpm.tool(&format!("tpm2_policypcr -S trial -l {pcrs} -L policy"));
@@ -143,7 +145,7 @@ pub fn unseal(swtpm: &Swtpm, pcrs: &str) -> bool {
     unsealed
 }
 
-/// The attestation key of a TPM in the forms in which servers know it, as the executable prints it.
+/// The attestation key of a TPM in the encodings that key brokers expect, as the executable prints it.
 pub struct ShownKey {
     pub pem: String,
     pub ak_public: String,

@@ -1,4 +1,5 @@
-//! A fake root directory with `sys/class/block` and `dev`, as the kernel would show disks with these tables.
+//! A fake root directory with `sys/class/block` and `dev`, as the kernel would present disks with these
+//! tables.
 
 use std::fmt::Display;
 use std::fs;
@@ -43,7 +44,7 @@ impl Tree {
         self.write(&format!("{disk}/queue/logical_block_size"), sector);
     }
 
-    /// Takes over all disks of another tree, in no time: the nodes first, as the kernel does it.
+    /// Takes over all disks of another tree at once, the nodes first, as the kernel does.
     pub fn take_disks(&self, other: &Self) {
         for directory in ["dev", "sys/class/block"] {
             for entry in fs::read_dir(other.path().join(directory)).unwrap() {
@@ -53,7 +54,7 @@ impl Tree {
         }
     }
 
-    /// The kernel's partition of a disk, and its node with the same bytes as the disk has there.
+    /// The kernel's partition of a disk, and a node with the disk's bytes at that place.
     pub fn add_partition(&self, disk: &str, minor: u64, number: u64, sector: u32, part: &Part) {
         let name = partition_name(disk, number);
         let (start, end) = (part.first_lba * u64::from(sector), (part.last_lba + 1) * u64::from(sector));

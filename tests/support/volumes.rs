@@ -11,7 +11,7 @@ use super::tool::run_ok;
 pub(crate) const PASSPHRASE: &str = "correct horse";
 /// Bytes of every test volume.
 pub(crate) const VOLUME: u64 = 24 << 20;
-/// A key derivation that takes no time.
+/// A cheap key derivation.
 pub(crate) const FAST: [&str; 2] = ["--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000"];
 
 /// A file with a LUKS2 volume.
@@ -20,7 +20,7 @@ pub(crate) struct Volume {
 }
 
 impl Volume {
-    /// `cryptsetup luksFormat` with further `options` and a key derivation that takes no time.
+    /// Runs `cryptsetup luksFormat` with `options` and a cheap key derivation.
     pub(crate) fn format(options: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let volume = Self { directory };

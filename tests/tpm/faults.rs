@@ -1,5 +1,5 @@
-//! Faults between us and a TPM: an interposer on the wire answers for the emulator. Each answer leads to one slug and one number of
-//! commands sent; none opens a volume, none causes a crash.
+//! Faults between us and a TPM: an interposer on the wire answers in place of the emulator. Each answer leads
+//! to a certain slug and number of commands; none opens a volume or causes a crash.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use crate::support::interposer::{Deed, Fault, Interposer};
 use crate::support::swtpm::Swtpm;
 use crate::support::{commands, systemd};
 
-/// A volume enrolled with PCRs 7 and 15, that opens.
+/// A volume enrolled with PCRs 7 and 15, which opens.
 struct Fixture {
     tpm: Swtpm,
     image: Image,
@@ -34,7 +34,7 @@ impl Fixture {
         (run, wire)
     }
 
-    /// It opens, by exactly these commands, and leaves nothing in the TPM.
+    /// Checks that it opens with exactly these commands, and leaves nothing in the TPM.
     #[track_caller]
     fn opens(&self, faults: Vec<Fault>, commands: &[&str]) {
         let (run, wire) = self.run(faults);
@@ -43,7 +43,7 @@ impl Fixture {
         self.tpm.holds_nothing();
     }
 
-    /// Is refused with this slug and exit code.
+    /// Checks that it is refused with this slug and exit code.
     #[track_caller]
     fn is_refused(&self, faults: Vec<Fault>, slug: &str, code: i32) -> Interposer {
         let (run, wire) = self.run(faults);
@@ -57,7 +57,7 @@ fn an_answer_to_come_back_later_is_waited_out_whatever_the_command() {
     let fixture = Fixture::new();
     for command in UNDISTURBED {
         for code in TRANSIENT {
-            // Often enough that the library's own attempts, five in a row, do not suffice.
+            // More often than the library's own five attempts in a row.
             let (run, wire) = fixture.run(vec![Fault::on(command, Deed::Code(code)).times(7)]);
             assert_eq!(run.code, 0, "{command} {code:#x}: {}{}", run.stdout, run.stderr);
             assert_eq!(wire.count(command), 8, "{command} {code:#x}");
@@ -105,14 +105,14 @@ fn a_lockout_is_never_retried() {
 #[test]
 fn pcrs_that_change_during_the_policy_make_it_start_again() {
     let fixture = Fixture::new();
-    // For real: somebody extends a PCR between TPM2_PolicyPCR and TPM2_Unseal.
+    // A real change: another process extends a PCR between TPM2_PolicyPCR and TPM2_Unseal.
     let restarted = [&UNDISTURBED[..5], &["PolicyRestart"], &UNDISTURBED[3..]].concat();
     fixture.opens(vec![Fault::once("Unseal", Deed::After(extend(8, &[0x11; 32])))], &restarted);
-    // Again and again: given up after ten.
+    // At every attempt: given up after ten.
     let wire = fixture.is_refused(vec![Fault::on("Unseal", Deed::Code(PCR_CHANGED))], "pcr-changed", 77);
     assert_eq!((wire.count("Unseal"), wire.count("PolicyRestart")), (11, 10));
     fixture.tpm.holds_nothing();
-    // A PCR of the policy itself: then it does not hold any more.
+    // A PCR of the policy itself, which then fails.
     let wire = fixture.is_refused(
         vec![Fault::once("Unseal", Deed::After(extend(7, &[0x11; 32])))],
         "pcr-mismatch",
@@ -158,7 +158,7 @@ impl SignedBench {
 
 #[test]
 fn a_signed_policy_is_planned_anew_once_when_its_pcrs_change() {
-    // The next phase begins after PCR 11 was read, in the midst of the policy and right before it is used.
+    // The next phase begins after PCR 11 was read, during the policy, and right before it is used.
     for command in ["PolicyPCR", "PolicyAuthorize", "Unseal"] {
         for (signed, slug) in [(2, ""), (1, "signature-missing")] {
             let fixture = SignedBench::new();
@@ -175,7 +175,7 @@ fn a_signed_policy_is_planned_anew_once_when_its_pcrs_change() {
             fixture.fixture.tpm.holds_nothing();
         }
     }
-    // For ever: eleven attempts of each of two plans.
+    // At every attempt: eleven attempts with each of two plans.
     let fixture = SignedBench::new();
     let (run, wire) = fixture.run(2, vec![Fault::on("Unseal", Deed::Code(PCR_CHANGED))]);
     assert_eq!((run.slug().as_str(), run.code), ("pcr-changed", 77), "{}{}", run.stdout, run.stderr);
@@ -215,7 +215,7 @@ fn a_connection_that_ends_is_a_broken_transport_and_nothing_more_is_asked() {
         assert_eq!(wire.sent(), UNDISTURBED[..=position], "{command}");
         fixture.opens_after_a_reset();
     }
-    // Once the secret is known it opens; what stays in the TPM is flushed when there is no room left.
+    // Once the secret is known it opens. What stays in the TPM is flushed when there is no room left.
     for _ in 0..2 {
         let (run, _) = fixture.run(vec![Fault::once("FlushContext", Deed::HangUp)]);
         assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
@@ -231,7 +231,7 @@ fn an_unlock_whose_connection_broke_is_fenced_over_another_one() {
     let config = root.path().join("config.json");
     fs::write(&config, r#"{"device_timeout_seconds": 1}"#).unwrap();
     let config = format!("--config={}", config.display());
-    // There is no disk at all: the failure is fenced, and that is what the wire disturbs.
+    // There is no disk, so the failure is fenced; the wire disturbs that.
     let wire = Interposer::new(&fixture.tpm, vec![Fault::once("GetCapability", Deed::HangUp)]);
     let (root, device) =
         (format!("--root={}", root.path().display()), format!("--tpm2-device={}", wire.device()));
@@ -249,7 +249,8 @@ fn garbage_in_the_place_of_an_answer_opens_nothing_and_crashes_nothing() {
             let (run, wire) = fixture.run(vec![Fault::on(command, Deed::Bytes(bytes))]);
             let slug = match name {
                 "an unknown code" | "a code of the library's" => "tpm-library",
-                // It means just that here, and the TPM knows better when it is asked to unseal.
+                // A forged success passes here, but the TPM has not executed the command and refuses to
+                // unseal.
                 _ if name.starts_with("success") && command == "PolicyPCR" => "pcr-mismatch",
                 _ => "tpm-transport",
             };
@@ -309,7 +310,7 @@ fn an_answer_to_another_command_with_any_byte_changed_crashes_nothing() {
     }
 }
 
-/// Has the emulator lock out after a wrong password, and gives it one.
+/// Makes the emulator lock out after one wrong password, and sends one.
 fn lock_out(tpm: &Swtpm) {
     tpm.tool("tpm2_dictionarylockout --setup-parameters --max-tries=1 --recovery-time=1000 --lockout-recovery-time=1000");
     fs::write(tpm.file("secret"), "a secret").unwrap();
@@ -350,7 +351,7 @@ fn what_systemd_252_sealed_below_a_key_that_counts_is_refused_in_a_lockout_and_o
 }
 
 impl Fixture {
-    /// The control after faults that left objects behind: without them it opens.
+    /// The control after faults that left objects behind: without faults it opens.
     #[track_caller]
     fn opens_after_a_reset(&self) {
         for kind in ["-t", "-l"] {
@@ -360,7 +361,7 @@ impl Fixture {
     }
 }
 
-/// Things that are no answer to anything.
+/// Bytes that are no valid answer.
 fn garbage() -> Vec<(&'static str, Vec<u8>)> {
     let header =
         |size: u32, code: u32| [&[0x80, 0x01][..], &size.to_be_bytes(), &code.to_be_bytes()].concat();
@@ -392,7 +393,7 @@ fn extend(pcr: u8, digest: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// A dry run with a literal policy when nothing goes wrong.
+/// The commands of a dry run with a literal policy when nothing goes wrong.
 const UNDISTURBED: [&str; 6] =
     ["PCR_Read", "Load", "StartAuthSession", "PolicyPCR", "Unseal", "FlushContext"];
 
@@ -407,7 +408,7 @@ const RETRY: u32 = 0x922;
 /// YIELDED, TESTING, NV_RATE, RETRY, NV_UNAVAILABLE.
 const TRANSIENT: [u32; 5] = [0x908, 0x90a, NV_RATE, RETRY, 0x923];
 
-/// How often we send a command at most: pauses of 5, 10, 20 ... 320 ms, then of 500 ms, that end before 5 s are over.
+/// How often we send a command at most: pauses of 5, 10, 20 … 320 ms, then of 500 ms, within 5 s.
 const PATIENCE: usize = 16;
-/// How often the library sends one before it gives us the answer: `_ESYS_MAX_SUBMISSIONS` of tpm2-tss.
+/// How often the library sends a command before it returns the answer: `_ESYS_MAX_SUBMISSIONS` of tpm2-tss.
 const LIBRARYS_ATTEMPTS: usize = 5;

@@ -1,4 +1,4 @@
-//! The TPM stage against an emulated TPM: what opens, what is refused, and what goes over the wire.
+//! The TPM stage against an emulated TPM: what opens, what is refused, and which commands are sent.
 #![cfg(test)]
 #![cfg(feature = "native")]
 

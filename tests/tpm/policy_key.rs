@@ -1,4 +1,5 @@
-//! Opens objects that tpm2-tools seal to a policy key, or wrap for a parent key of another TPM; alone, and as a volume of systemd 262.
+//! Opens objects that tpm2-tools seal to a policy key, or wrap for the parent key of another TPM: alone, and
+//! as a volume of systemd 262.
 
 use std::fs;
 use std::path::PathBuf;
@@ -53,18 +54,18 @@ fn what_tpm2_tools_seal_to_a_policy_key_we_unseal_with_and_without_reference_in_
         let before = tools.tpm.commands().len();
         let secret = open(&tools.tpm).unseal(&sealed, &parent, &steps).unwrap();
         assert_eq!(secret.expose(), SECRET);
-        // LoadExternal, VerifySignature, FlushContext; Load, StartAuthSession, PolicyPCR, PolicyAuthorize, PolicyPCR,
-        // Unseal, FlushContext.
+        // LoadExternal, VerifySignature, FlushContext; Load, StartAuthSession, PolicyPCR, PolicyAuthorize,
+        // PolicyPCR, Unseal, FlushContext.
         let commands = tools.tpm.commands().split_off(before);
         let expected = [0x167, 0x177, 0x165, 0x157, 0x176, 0x17f, 0x16a, 0x17f, 0x15e, 0x165];
         assert_eq!(commands, expected, "{commands:x?}");
         tools.tpm.holds_nothing();
 
-        // PCR 11 changes after the plan was made: the approval is of another state.
+        // PCR 11 changes after the plan was made, so the approval is for another state.
         tools.tpm.extend(11, "another kernel");
         let error = open(&tools.tpm).unseal(&sealed, &parent, &steps).map(|_| ()).unwrap_err();
         assert_eq!(error.slug(), "pcr-changed");
-        // Signed anew, it opens.
+        // With a new signature, it opens.
         let mut steps = tools.steps(exponent, reference);
         steps.push(Step::Pcr(Bank::Sha256, mask(&[15])));
         assert_eq!(open(&tools.tpm).unseal(&sealed, &parent, &steps).unwrap().expose(), SECRET);
@@ -75,7 +76,8 @@ fn what_tpm2_tools_seal_to_a_policy_key_we_unseal_with_and_without_reference_in_
     }
 }
 
-/// `tpm2_duplicate` makes what an offline enrolment makes: an object wrapped for a parent whose public half is known.
+/// `tpm2_duplicate` makes the same as an offline enrolment: an object wrapped for a parent whose public half
+/// is known.
 #[test]
 fn an_object_made_away_from_its_parent_is_imported_below_either_kind_of_parent() {
     for algorithm in ["ecc256:aes128cfb", "rsa2048:aes128cfb"] {
@@ -88,7 +90,8 @@ fn an_object_made_away_from_its_parent_is_imported_below_either_kind_of_parent()
         let before = tools.tpm.commands().len();
         let secret = open(&tools.tpm).unseal(&sealed, &parent, &steps);
         assert_eq!(secret.unwrap_or_else(|error| panic!("{algorithm}: {error}")).expose(), SECRET);
-        // As without it, and TPM2_Import before TPM2_Load; no PolicyPCR of literal values here.
+        // The same commands as without the import, and TPM2_Import before TPM2_Load; no PolicyPCR of literal
+        // values here.
         assert_eq!(tools.tpm.commands().len() - before, 10);
         tools.tpm.holds_nothing();
 
@@ -148,7 +151,7 @@ fn a_volume_of_systemd_262_opens_with_policy_reference_and_own_parent_key_or_imp
         let named = format!("--tpm2-signature={}", signatures.display());
         dry_run(image, &tools.tpm, root.path(), &[&named])
     };
-    // With a reference, PCR 15 by value, and a parent key at a handle of one's own.
+    // With a reference, PCR 15 by value, and a parent key at another handle.
     let tools = Tools::new();
     let parent = tools.parent("ecc256:aes128cfb", 0x8100_0042);
     tools.load_key(Exponent::Explicit);
@@ -170,7 +173,7 @@ fn a_volume_of_systemd_262_opens_with_policy_reference_and_own_parent_key_or_imp
     let policy =
         ["Load", "StartAuthSession", "PolicyPCR", "PolicyAuthorize", "PolicyPCR", "Unseal", "FlushContext"];
     assert_eq!(commands::names(&sent), [&approval[..], &policy].concat());
-    // The same signature offered for another reference, or for none, is not what was sealed to.
+    // The same signature with another reference, or with none, is not what was sealed to.
     let other = volume(&tools, &sealed, &parent, &[15], Some("other"));
     assert_eq!(run(&tools, &other).slug(), "pcr-mismatch");
 
@@ -188,7 +191,7 @@ fn a_volume_of_systemd_262_opens_with_policy_reference_and_own_parent_key_or_imp
     assert_eq!(commands::names(&sent), [&approval[..], &policy].concat());
 }
 
-/// K16: at most 15 commands of a whole unlock reach the TPM, the library's probe of a device included.
+/// SPECIFICATION K16: at most 14 commands of a whole unlock, 15 with the library's probe of a device.
 #[test]
 fn a_whole_unlock_with_a_signed_policy_stays_within_its_budget_of_commands() {
     let tools = Tools::new();
@@ -216,7 +219,7 @@ fn a_whole_unlock_with_a_signed_policy_stays_within_its_budget_of_commands() {
     let commands = tools.tpm.commands().split_off(before);
     println!("whole unlock: {} commands {commands:x?}", commands.len());
     assert!(commands.len() <= 14);
-    // Nobody unseals it again.
+    // Nobody can unseal it again.
     let error = open(&tools.tpm).unseal(&sealed, &parent, &steps).map(|_| ()).unwrap_err();
     assert_eq!(error.slug(), "pcr-mismatch");
 }

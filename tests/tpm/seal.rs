@@ -1,4 +1,4 @@
-//! Sealed objects, policies and parent keys against tpm2-tools: what we seal they unseal, what they seal we unseal.
+//! Sealed objects, policies and parent keys against tpm2-tools: each side unseals what the other one seals.
 
 use std::fs;
 
@@ -64,7 +64,8 @@ fn the_storage_root_key_is_systemds() {
     swtpm.tool("tpm2_readpublic -c 0x81000001 -t serialised -o public");
     assert_eq!(fs::read(swtpm.file("serialised")).unwrap(), srk.to_bytes());
     assert_eq!(Srk::parse(&srk.to_bytes()).unwrap(), srk);
-    // The template of systemd: an empty unique value, noDA. The primary is derived, so the same key again is proof.
+    // systemd's template: an empty unique value, noDA. The primary is derived, so getting the same key again
+    // proves the template.
     swtpm.tool(
         "tpm2_createprimary -C o -G ecc256:aes128cfb -c again.ctx \
          -a restricted|decrypt|fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda",

@@ -1,4 +1,4 @@
-//! Signed policies and imported objects that systemd and tpm2-tools made: what opens, and what is refused.
+//! Signed policies and imported objects made by systemd and tpm2-tools: what opens, and what is refused.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::support::swtpm::Swtpm;
 use crate::support::systemd::{self, Signer, boot, cryptenroll, dry_run};
 use crate::support::tool;
 
-/// A volume enrolled by systemd-cryptenroll against a policy key, and literal PCRs where given.
+/// A volume enrolled by systemd-cryptenroll for a policy key, perhaps with literal PCRs.
 struct Fixture {
     tpm: Swtpm,
     signer: Signer,
@@ -24,7 +24,7 @@ struct Fixture {
 impl Fixture {
     fn new(literal: &str) -> Self {
         let (tpm, signer, image) = (Swtpm::new(), Signer::new(), Image::new());
-        // Without a signature that fits, systemd refuses to enrol.
+        // Without a matching signature, systemd refuses to enrol.
         let nothing = signer.file("nothing.json");
         fs::write(&nothing, "{}").unwrap();
         cryptenroll(
@@ -168,7 +168,7 @@ fn a_pin_token_of_systemd_is_refused_by_that_word() {
     assert_eq!(run().slug(), "token-pin");
 }
 
-/// K14: at most 11 commands for a dry run with literal PCRs, counted from the first to the last.
+/// SPECIFICATION K14: at most 11 commands for a dry run with literal PCRs beside the signature.
 #[test]
 fn a_dry_run_with_a_signed_policy_stays_within_its_budget_of_commands() {
     for (literal, limit) in [("", 10), ("7", 11), ("7+15", 11)] {
@@ -179,7 +179,7 @@ fn a_dry_run_with_a_signed_policy_stays_within_its_budget_of_commands() {
         fixture.opens(&signature);
         let commands = fixture.tpm.commands().split_off(before);
         println!("literal PCRs {literal:?}: {} commands {commands:x?}", commands.len());
-        // systemd 252 has no storage root key: CreatePrimary and its FlushContext come on top of the budget.
+        // systemd 252 has no storage root key: CreatePrimary and its FlushContext are added to the budget.
         assert!(commands.len() <= limit + 2, "{commands:x?}");
         assert_eq!(commands.iter().filter(|code| **code == 0x17e).count(), 1, "one TPM2_PCR_Read");
     }
@@ -212,7 +212,7 @@ fn we_enrol_a_signed_policy_with_pcr_15_by_value_and_each_signed_kernel_opens_it
         let run =
             run(&["unlock", "--dry-run", path.to_str().unwrap(), &device, &config, &root, &named, "--json"]);
         assert_eq!(run.code, 0, "{kernel}: {}{}", run.stdout, run.stderr);
-        // By its own token, the volume can be changed, too.
+        // Its own token allows the volume to be changed, too.
         let again =
             image.run("enroll", &["--unlock-tpm2", &device, &named, &key, "--tpm2-pcrs=4", &sign, "--json"]);
         assert_eq!((again.code, &again.json()["unsealed_in_trial"]), (0, &json!(true)), "{}", again.stderr);

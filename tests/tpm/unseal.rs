@@ -1,4 +1,4 @@
-//! The TPM stage against a real emulator: what is sealed can be unsealed where it must be, and nowhere else.
+//! The TPM stage against an emulator: a sealed object is unsealed where it must be, and nowhere else.
 
 use std::fs;
 
@@ -30,8 +30,8 @@ fn what_is_sealed_is_unsealed_in_each_bank() {
 
 #[test]
 fn no_salted_session_fails_by_chance() {
-    // An ECDH secret that begins with a zero byte, one in 256, is where implementations part. A defect shows in all but one
-    // in twenty runs of this test.
+    // Implementations differ for an ECDH secret that begins with a zero byte, which is one in 256. A defect
+    // is missed by one in twenty runs of this test.
     let swtpm = Swtpm::new();
     let enrolled = Enrolled::new(&swtpm, Bank::Sha256);
     let mut tpm = open(&swtpm);
@@ -121,7 +121,7 @@ fn a_parent_written_by_the_host_gets_no_secret() {
 fn a_tampered_object_is_refused() {
     let swtpm = Swtpm::new();
     let mut enrolled = Enrolled::new(&swtpm, Bank::Sha256);
-    // Byte 20 of the public area lies in its policy.
+    // Byte 20 of the public area belongs to its policy.
     let mut public = enrolled.sealed.public().to_vec();
     public[20] ^= 1;
     let mut private = enrolled.sealed.private().to_vec();
@@ -190,9 +190,10 @@ fn sessions_of_killed_processes_are_flushed_when_there_is_no_room_left() {
     enrolled.opens(&swtpm);
 }
 
-/// As processes do that are killed: until there is no room for one more.
+/// Opens sessions like processes that are killed, until there is no room for another one.
 fn fill_with_sessions(swtpm: &Swtpm) {
-    // TPM2_StartAuthSession: policy, unsalted, unbound, nonce of 32 zero bytes, no symmetric algorithm, SHA-256.
+    // TPM2_StartAuthSession: policy, unsalted, unbound, nonce of 32 zero bytes, no symmetric algorithm,
+    // SHA-256.
     let start = [
         &[0x80, 0x01, 0, 0, 0, 0x3b, 0, 0, 1, 0x76, 0x40, 0, 0, 7, 0x40, 0, 0, 7, 0, 0x20][..],
         &[0; 32],
@@ -245,8 +246,8 @@ fn a_tpm_that_is_not_there_is_absent_and_one_that_goes_away_is_a_broken_transpor
     assert_eq!(EsapiTpm::open(&device).map(|_| ()).unwrap_err().slug(), "tpm-transport");
 }
 
-/// A dry run of a literal policy sends at most 6 commands of ours, a whole unlock at most 10 reach
-/// the chip.
+/// SPECIFICATION K6: a dry run of a literal policy sends at most 6 commands of ours, and at most 10 of a
+/// whole unlock reach the chip.
 #[test]
 fn an_unlock_stays_within_its_budget_of_commands() {
     let swtpm = Swtpm::new();
@@ -283,7 +284,7 @@ fn the_fence_of_a_failure_that_stands_is_seen_in_every_bank_and_not_raised_again
     // GetCapability, PCR_Read.
     assert_eq!(swtpm.commands()[before..], [0x17a, 0x17e]);
     assert_eq!(swtpm.pcr(15), fenced);
-    // The control: something on top of it is another value.
+    // The control: after another extension the value differs.
     swtpm.extend(15, "something else");
     let before = swtpm.commands().len();
     fence::ensure_for_failure(&mut open(&swtpm), &log).unwrap();

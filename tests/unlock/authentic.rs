@@ -1,5 +1,5 @@
-//! Who may make a volume that opens. The attacker has the executable and the TPM's parent key, as everybody has who could ever talk
-//! to the TPM, but not the owner's private key.
+//! Who can make a volume that opens. The attacker has the executable and the TPM's parent key, like anybody
+//! who could ever talk to the TPM, but not the owner's private key.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -50,7 +50,7 @@ fn a_volume_that_somebody_else_sealed_to_the_same_tpm_is_refused_and_the_owners_
     // The same TPM, the same PCRs, a valid binding: only the owner's signature is missing.
     opens(&theirs.enroll_with(&tpm, &["--tpm2-pcrs=7"]));
     assert_eq!(refused(&theirs.dry_run(&tpm)), (77, "volume-unauthenticated".to_owned()));
-    // It does unseal and bind: with the switch off, it would open.
+    // It does unseal and its binding holds: with the switch off, it would open.
     let mut lax = owner::config();
     lax["policy"] = json!({"require_authentic": false});
     let lax = theirs.dry_run_under(&tpm, &config(&tpm, &lax));
@@ -78,7 +78,7 @@ fn the_owners_signature_on_another_volume_is_invalid() {
     }
     theirs.replace_token(&made["token"].to_string(), &token);
     assert_eq!(refused(&theirs.dry_run(&tpm)), (65, "owner-signature-invalid".to_owned()));
-    // No configuration lets that pass.
+    // No configuration accepts that.
     let mut lax = owner::config();
     lax["policy"] = json!({"require_authentic": false});
     assert_eq!(theirs.dry_run_under(&tpm, &config(&tpm, &lax)).slug(), "owner-signature-invalid");
@@ -114,7 +114,7 @@ fn the_report_names_the_proof_that_opened_the_volume() {
     let pinned = image.dry_run_under(&tpm, &pinned).json();
     assert_eq!(pinned["volume"]["proof"], json!({"binding": "verified", "authenticity": "volume-key-pin"}));
 
-    // A token of systemd's proves nothing, and says that it does not.
+    // A token of systemd's proves nothing, and the report says so.
     let number = enrolled["token"].to_string();
     let mut token = image.metadata()["tokens"][&number].clone();
     token.as_object_mut().unwrap().remove("cvm-unlock");
@@ -123,7 +123,7 @@ fn the_report_names_the_proof_that_opened_the_volume() {
     let lax = dry_run(&image, &tpm, root.path(), &[]).json();
     assert_eq!(lax["volume"]["proof"], json!({"binding": "absent", "authenticity": "absent"}));
     assert_eq!(lax["volume"]["policy"], policy);
-    // What is refused has proved nothing.
+    // A refused volume has proved nothing.
     let refused = image.dry_run(&tpm).json();
     assert!(refused["volume"]["proof"].is_null() && refused["volume"]["luks_uuid"].is_string(), "{refused}");
 }

@@ -1,5 +1,5 @@
-//! The commands that a dry run sends to the TPM, by kind of token: each by name, in order. A whole unlock adds `GetCapability` and
-//! `PCR_Extend`, and the library probes a device with one `GetRandom`.
+//! The commands that a dry run sends to the TPM, by kind of token: each by name, in order. A whole unlock
+//! adds `GetCapability` and `PCR_Extend`, and the library probes a device with one `GetRandom`.
 
 use crate::support::commands;
 use crate::support::executable::{Run, option};
@@ -7,7 +7,7 @@ use crate::support::image::Image;
 use crate::support::swtpm::Swtpm;
 use crate::support::systemd::{Signer, boot, cryptenroll_252, dry_run};
 
-/// `run` opens, by exactly these commands (a list of words).
+/// Checks that `run` opens with exactly these commands (a list of words).
 #[track_caller]
 fn opens_by(tpm: &Swtpm, run: impl FnOnce() -> Run, commands: &str) {
     let before = tpm.commands().len();
@@ -55,7 +55,7 @@ fn a_signed_policy_with_literal_pcrs_takes_eleven() {
     );
 }
 
-/// Three objects have to be loaded, and what is loaded has to be flushed: nobody else does it behind `/dev/tpm0`.
+/// Three objects must be loaded and flushed again: on `/dev/tpm0` there is no resource manager to do so.
 #[test]
 fn a_signed_policy_below_the_primary_key_of_systemd_252_takes_two_more() {
     for (literal, second) in [("", ""), ("7", "PolicyPCR")] {

@@ -106,13 +106,13 @@ fn status_names_the_proof_that_opened_the_volume() {
         "proof": {"binding": "absent", "authenticity": "absent"}}"#,
     );
     assert!(text.contains("policy: unbound\n") && text.contains("who made the volume"), "{text}");
-    // A report of a version before proofs were in it.
+    // A report of a version that did not record proofs.
     assert!(!status(r#"{"device": "/dev/vda2"}"#).contains("binding"));
 }
 
 #[test]
 fn network_down_takes_down_no_network_but_an_initramfss() {
-    // Not even where the root looks like one.
+    // Not even if the root looks like one.
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir(root.path().join("etc")).unwrap();
     std::fs::write(root.path().join("etc/initrd-release"), "").unwrap();

@@ -38,7 +38,7 @@ fn slugs(found: &Candidates) -> Vec<&str> {
     found.notes.iter().map(Note::slug).collect()
 }
 
-/// At each wait the next thing happens; then time is over.
+/// Each wait makes the next event happen; after the last one, the time runs out.
 struct Script<'a>(Cell<usize>, &'a [&'a dyn Fn()]);
 
 impl Wait for Script<'_> {
@@ -78,7 +78,7 @@ fn a_disk_that_appears_late_piece_by_piece_is_found() {
     let [esp, root] = parts();
     let script: [&dyn Fn(); 6] = [
         &|| {},
-        // Known to sysfs, but its node is not there yet.
+        // sysfs knows it, but its node does not exist yet.
         &|| {
             tree.add_blank_disk("vda", 0, 512, &gpt_disk::write(512, 512, &parts()));
             fs::rename(tree.path().join("dev/vda"), tree.path().join("dev/later")).unwrap();
@@ -134,7 +134,7 @@ fn a_disk_that_takes_the_place_of_one_that_was_tried_is_looked_at() {
     let tree = Tree::new();
     tree.add_disk("vda", 0, 512, &parts());
     tree.write("sys/class/block/vda/diskseq", 9);
-    // The same name and the same numbers, but another disk.
+    // Another disk with the same name and numbers.
     let script: [&dyn Fn(); 1] = [&|| tree.write("sys/class/block/vda/diskseq", 10)];
     let discovery = Discovery::open(tree.path().to_owned(), Script(Cell::new(0), &script));
     let first = discovery.find(DEADLINE).unwrap();

@@ -1,5 +1,5 @@
-//! `unlock --dry-run` explains to the administrator which token would open, and if none, which PCR differs, from what to what; in a
-//! fenced boot by what that boot's unlock recorded.
+//! `unlock --dry-run` explains to the administrator which token would open, and if none, which PCR differs
+//! and how; in a fenced boot by what that boot's unlock recorded.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::support::tree::Tree;
 
 const ZERO: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/// Puts `values` into our member of token 0, as an enrolment records them; anybody can.
+/// Puts `values` into our member of token 0, like an enrolment; anybody can.
 fn record(image: &Image, values: &Value) {
     let mut token = image.metadata()["tokens"]["0"].clone();
     token["cvm-unlock"]["pcrs"] = values.clone();
@@ -40,7 +40,7 @@ fn the_pcr_that_differs_is_named_with_both_values() {
     let token = &refused.json()["refused_tokens"][0];
     assert_eq!(token["pcrs"], json!([{"pcr": 7, "enrolled": ZERO, "now": tpm.pcr(7)}]));
     assert!(token["message"].as_str().unwrap().contains("PCR 7 changed since enrolment"), "{token}");
-    // For people, too.
+    // In human-readable form, too.
     let path = image.path();
     let config = format!("--config={}", image.config_file().display());
     let text = run(&["unlock", "--dry-run", path.to_str().unwrap(), &option(&tpm), &config]).stdout;
@@ -94,7 +94,7 @@ fn an_unlock_records_the_pcr_values_that_tokens_are_about() {
     let (seven, eleven) = (tpm.pcr(7), tpm.pcr(11));
     let tree = machine(&image, &["vda"]);
     assert_eq!(unlock(&tree, &tpm, &[]).code, 77);
-    // As they were at entry: PCR 15 carries the failure by now.
+    // The values at entry: PCR 15 contains the failure by now.
     assert_eq!(report(&tree)["pcrs"]["sha256"], json!({"7": seven, "11": eleven, "15": ZERO}));
     assert_ne!(tpm.pcr(15), ZERO);
 }
@@ -103,7 +103,7 @@ fn an_unlock_records_the_pcr_values_that_tokens_are_about() {
 fn in_a_fenced_boot_a_dry_run_judges_policies_by_what_the_unlock_recorded() {
     let (tpm, image) = (Swtpm::new(), Image::new());
     image.enroll(&tpm, "7+11");
-    // Two proven volumes: the unlock ends after the proof, and fences.
+    // Two proven volumes: the unlock stops after the proof, and fences.
     let tree = machine(&image, &["vda", "vdb"]);
     assert_eq!(unlock(&tree, &tpm, &[]).code, 65);
     assert_eq!(report(&tree)["failure"]["slug"], "root-ambiguous");
@@ -117,10 +117,10 @@ fn in_a_fenced_boot_a_dry_run_judges_policies_by_what_the_unlock_recorded() {
     assert_eq!(judged.json()["volume"]["token"], 0);
     assert_eq!(judged.json()["volume"]["policy"]["pcrs"], json!([7, 11, 15]));
     assert!(judged.json()["volume"]["proof"].is_null(), "nothing was unsealed, so nothing is proven");
-    // One TPM2_PCR_Read and no more: nothing is loaded or unsealed.
+    // A single TPM2_PCR_Read: nothing is loaded or unsealed.
     assert_eq!(tpm.commands()[before.len()..], [0x17e]);
 
-    // A volume that was enrolled for another state: the same boot would refuse it, and says why.
+    // A volume enrolled for another state: the same boot would refuse it, and says why.
     let other = Image::new();
     other.enroll(&tpm, &format!("7:sha256={}+11:sha256={ZERO}", "11".repeat(32)));
     let path = other.path();
@@ -128,14 +128,14 @@ fn in_a_fenced_boot_a_dry_run_judges_policies_by_what_the_unlock_recorded() {
     assert_eq!((refused.slug().as_str(), refused.code), ("pcr-mismatch", 77));
     assert_eq!(refused.json()["refused_tokens"][0]["slug"], "pcr-mismatch");
 
-    // Without a report of this boot there is nothing to judge by.
+    // Without a report of this boot, policies cannot be judged.
     std::fs::remove_file(tree.path().join("run/cvm-unlock/report.json")).unwrap();
     let refused = unlock(&tree, &tpm, &named);
     assert_eq!((refused.slug().as_str(), refused.code), ("pcr15-not-zero", 77));
 }
 
-/// K6, with a literal policy: at most 6 commands for a dry run, 10 for a whole unlock,
-/// the library's probe of a device included; for the largest set of PCRs that a preset names, too.
+/// SPECIFICATION K6, with a literal policy: at most 6 commands for a dry run and 10 for a whole unlock, the
+/// library's probe of a device included; also for the largest preset of PCRs.
 #[test]
 fn reading_pcr_values_for_the_report_stays_within_the_budget_of_commands() {
     let unsealing = [0x157, 0x176, 0x17f, 0x15e, 0x165];

@@ -1,5 +1,6 @@
-//! Remote attestation as the second way to a key: when a key broker is asked, when nobody is, and what a released key has to open.
-//! The broker verifies, the TPM is emulated, and the unlock goes as far as the mapping, which fails here.
+//! Remote attestation as the second way to a key: when a key broker is asked, when none is, and what a
+//! released key must open. The key broker verifies, the TPM is emulated, and the unlock goes as far as the
+//! mapping, which fails here.
 
 use serde_json::{Value, json};
 
@@ -16,7 +17,7 @@ use crate::support::tree::Tree;
 
 const FAILED: &str = "cvm-unlock:failed";
 
-/// A volume that its TPM opens in one state and a key broker in that and in another one.
+/// A volume that its TPM opens in one state, and a key broker in that and another one.
 struct Fixture {
     pki: Pki,
     tpm: Swtpm,
@@ -24,9 +25,9 @@ struct Fixture {
     document: Vec<u8>,
 }
 
-/// The UUID of no volume that was enrolled.
+/// A UUID that no enrolled volume has.
 const OTHER_UUID: &[u8] = b"6fd0f5a4-6b5e-4d2b-9c5b-0d0f3f4ad0b1";
-/// Another kernel than the enrolled one.
+/// A kernel other than the enrolled one.
 const UPDATE: &str = "another kernel";
 
 impl Fixture {
@@ -46,7 +47,7 @@ impl Fixture {
         Self { pki: Pki::new(), tpm, image, document }
     }
 
-    /// Another boot, by another kernel than the enrolled one.
+    /// Boots a kernel other than the enrolled one.
     fn reboot_into_update(&mut self) {
         self.tpm.reboot();
         self.tpm.extend(11, UPDATE);
@@ -61,7 +62,7 @@ impl Fixture {
         std::fs::read(self.image.path()).unwrap()
     }
 
-    /// A broker that accepts the enrolled state and `UPDATE`.
+    /// A key broker that accepts the enrolled state and `UPDATE`.
     fn broker(&self, change: impl FnOnce(&mut Value)) -> Kbs {
         let before = self.tpm.pcr(11);
         let after = extended_once(UPDATE);
@@ -97,7 +98,7 @@ impl Fixture {
         tree
     }
 
-    /// Unlocks, which fails only at the mapping; returns the report.
+    /// Checks that the unlock fails only at the mapping; returns the report.
     fn opens(&self, tree: &Tree) -> Value {
         let run = unlock(tree, &self.tpm, &[]);
         let report = report(tree);
@@ -106,7 +107,7 @@ impl Fixture {
         report
     }
 
-    /// Is refused with this slug, and fenced.
+    /// Checks that it is refused with this slug, and fenced.
     #[track_caller]
     fn is_refused(&self, tree: &Tree, slug: &str) -> Value {
         let run = unlock(tree, &self.tpm, &[]);
@@ -150,7 +151,8 @@ fn after_an_update_a_key_broker_gives_the_key_and_the_fence_is_as_ever() {
     assert!(warnings.iter().any(|warning| warning["slug"] == "unlocked-by-attestation"), "{report}");
     let paths: Vec<_> = broker.log().iter().map(|line| line["path"].as_str().unwrap().to_owned()).collect();
     assert_eq!(paths, ["/kbs/v0/auth", "/kbs/v0/attest", &format!("/kbs/v0/resource/{}", fixture.path())]);
-    // Fenced with the volume key, and then, since the mapping failed, with the failure: nothing is given any more.
+    // Fenced with the volume key and, since the mapping failed, with the failure: nothing is released any
+    // more.
     let again = unlock(&tree, &fixture.tpm, &[]);
     assert_eq!(
         crate::support::machine::report(&tree)["failure"]["slug"],
@@ -223,7 +225,7 @@ fn a_host_that_lies_about_the_header_gets_no_attestation() {
         fixture.is_refused(&fixture.machine(&broker, &forged.volume()), slug);
         fixture.tpm.reboot();
     }
-    // The TPM's secret is given, and the metadata is not what was bound to it.
+    // The TPM releases the secret, but the metadata is not what was bound to it.
     let forged = Forge::of(&fixture.volume()).field(Field::Uuid, OTHER_UUID);
     fixture.is_refused(&fixture.machine(&broker, &forged.volume()), "binding-violated");
     assert!(broker.log().is_empty(), "{:?}", broker.log());
@@ -306,7 +308,7 @@ fn a_token_leads_to_no_other_repository_or_type() {
         fixture.reboot_into_update();
     }
     assert!(broker.log().is_empty());
-    // Below the configured repository and type a token chooses.
+    // A token may choose below the configured repository and type.
     let path = "default/disk/elsewhere";
     let broker = fixture.broker(|config| config["resources"] = json!({path: base64(&fixture.document)}));
     let moved = Forge::of(&fixture.volume()).set("/tokens/1/path", &json!(path));

@@ -1,4 +1,5 @@
-//! `unlock` and its dry run as shipped, in fake root directories: discovery, proof, report, the fallback to a key broker.
+//! `unlock` and its dry run as shipped, in fake root directories: discovery, proof, report, the fallback to a
+//! key broker.
 #![cfg(test)]
 
 #[path = "../support/mod.rs"]

@@ -1,5 +1,5 @@
-//! `unlock` from discovery on, in a fake root directory: sysfs, devices, EFI variables, `/run` and `/etc` are files, the TPM is
-//! emulated. Nothing here gets as far as a mapping: that needs a kernel of its own (vm-tests).
+//! `unlock` from discovery on, in a fake root directory: sysfs, devices, EFI variables, `/run` and `/etc` are
+//! files, and the TPM is emulated. No test gets as far as a mapping, which needs a real kernel (vm-tests).
 
 use crate::support::image::Image;
 use crate::support::machine::{OTHER_ESP, SOME_ESP, add_disk, extended_once, report, unlock};
