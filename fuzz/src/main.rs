@@ -1,4 +1,4 @@
-//! One executable for all targets: `CVM_FUZZ_TARGET` names the one that libFuzzer feeds.
+//! One executable for all fuzz targets: `CVM_FUZZ_TARGET` names the one that libFuzzer feeds.
 #![no_main]
 
 use std::sync::LazyLock;

@@ -1,8 +1,8 @@
-//! The parsers of what the host wrote, one function each: any bytes come in; whether the parser accepted them goes out.
-//! What else must hold for every input (bounds, inverses, canonical forms) is asserted here. Used by the fuzzer and by
-//! the tests of the corpora.
+//! The parsers of untrusted input, one function each: returns whether the parser accepts the bytes, and
+//! asserts what must hold for every input (bounds, inverses, canonical forms). Used by the fuzzer and by the
+//! tests of the corpora.
 //!
-//! Checksums do not keep an attacker out, so they shall not keep the fuzzer out: they are computed anew.
+//! Checksums do not keep an attacker out, so they must not keep the fuzzer out: they are computed anew.
 
 use std::io;
 
@@ -27,7 +27,7 @@ use sha2::{Digest, Sha256};
 
 /// One parser.
 pub(crate) struct Target {
-    /// The name, also of its corpus.
+    /// Name of the parser and of its corpus.
     pub(crate) name: &'static str,
     /// Whether the parser accepts these bytes.
     pub(crate) parse: fn(&[u8]) -> bool,
@@ -49,7 +49,7 @@ pub(crate) const ALL: [Target; 12] = [
     Target { name: "name-servers", parse: name_servers },
 ];
 
-/// A disk that is zero where nothing was put.
+/// A disk that is zero where nothing was written.
 #[derive(Default)]
 struct Sparse {
     size: u64,
@@ -81,8 +81,9 @@ impl Source for Sparse {
     }
 }
 
-/// One byte of switches (1: the primary header is damaged; 2: sectors of 4096 bytes), the 92 bytes of the primary header,
-/// those of the backup header, then the entries; both arrays are the same, and lie where the headers say.
+/// One byte of switches (1: the primary header is damaged; 2: sectors of 4096 bytes), the 92 bytes of the
+/// primary header, those of the backup header, then the entries. Both arrays are equal and lie where the
+/// headers say.
 fn gpt(input: &[u8]) -> bool {
     let Some((switches, headers, entries)) = parts::<184>(input) else { return false };
     let sector = if switches & 2 == 0 { SectorSize::B512 } else { SectorSize::B4096 };
@@ -125,8 +126,8 @@ fn crc32(bytes: &[u8]) -> u32 {
     CRC.checksum(bytes)
 }
 
-/// One byte of switches (1: the primary copy is damaged; 2: the secondary copy is; 4: sectors of 4096 bytes), 512 bytes of
-/// the primary binary header, 512 of the secondary one, then the JSON text of both.
+/// One byte of switches (1: the primary copy is damaged; 2: the secondary copy is; 4: sectors of 4096 bytes),
+/// 512 bytes of the primary binary header, 512 of the secondary one, then the JSON text of both.
 fn header(input: &[u8]) -> bool {
     let Some((switches, headers, text)) = parts::<1024>(input) else { return false };
     let mut volume = Sparse { size: VOLUME, pieces: Vec::new() };
@@ -153,7 +154,7 @@ fn header(input: &[u8]) -> bool {
     true
 }
 
-/// What is accepted has a canonical form that says the same and is accepted, too.
+/// An accepted header has an equivalent canonical form, which is accepted too.
 fn canonical(snapshot: &Snapshot, volume: &Sparse, allowed: &FlagSet) {
     let segment = snapshot.segment();
     let fixed = Segment { bytes: SegmentSize::Fixed(snapshot.data_bytes()), ..*segment };
@@ -177,7 +178,8 @@ fn canonical(snapshot: &Snapshot, volume: &Sparse, allowed: &FlagSet) {
     }
 }
 
-/// JSON text. What is accepted means the same to a lenient parser, and is accepted again as that writes it.
+/// JSON text. Accepted text means the same to a lenient parser, and is accepted again as that parser writes
+/// it.
 fn json(input: &[u8]) -> bool {
     let Ok(tree) = Json::parse(input) else { return false };
     let Ok(value) = tree.strict() else { return true };
@@ -197,7 +199,8 @@ fn token(input: &[u8]) -> bool {
     true
 }
 
-/// The JSON text of a token whose key a key broker keeps. What is accepted is written as it was, but for the order of members.
+/// The JSON text of a token whose key a key broker holds. An accepted token is written as it was, except for
+/// the order of members.
 fn kbs_token(input: &[u8]) -> bool {
     let Ok(value) = parse_json(input) else { return false };
     let Ok(token) = KbsToken::parse(0, &value) else { return false };
@@ -207,7 +210,8 @@ fn kbs_token(input: &[u8]) -> bool {
     true
 }
 
-/// A key broker's resource; a bare passphrase is accepted, but of no interest. A key document is strict JSON.
+/// A key broker's resource. A key document is strict JSON; a bare passphrase is accepted, but not
+/// interesting.
 fn key_document(input: &[u8]) -> bool {
     let Ok(delivered) = Delivered::parse(&Secret::copy_of(input)) else { return false };
     let document = input.first() == Some(&b'{');
@@ -221,7 +225,7 @@ fn key_document(input: &[u8]) -> bool {
     document
 }
 
-/// A sealed object as tokens carry it.
+/// A sealed object in a token's form.
 fn blob(input: &[u8]) -> bool {
     let Ok(sealed) = Sealed::parse(input) else { return false };
     assert_eq!(sealed.to_bytes(), input);
@@ -247,12 +251,12 @@ fn key(input: &[u8]) -> bool {
     PolicyKey::from_pem(text).is_ok()
 }
 
-/// A configuration. Not the host's to write, but a broken one must not do harm either.
+/// A configuration. It is measured, not untrusted, but a broken one must do no harm either.
 fn config(input: &[u8]) -> bool {
     Config::parse(input).is_ok()
 }
 
-/// What networkd says of a link (its third), or a resolver's configuration.
+/// networkd's state of a link (its third), or a resolver's configuration.
 fn name_servers(input: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(input) else { return false };
     let servers = [of_networkd(text, 3), of_resolv_conf(text)].concat();
@@ -262,7 +266,7 @@ fn name_servers(input: &[u8]) -> bool {
     !servers.is_empty()
 }
 
-/// Switches, so many bytes, and the rest.
+/// Splits the input: switches, `N` bytes, and the rest.
 fn parts<const N: usize>(input: &[u8]) -> Option<(u8, &[u8; N], &[u8])> {
     let (switches, rest) = input.split_first()?;
     let (head, rest) = rest.split_first_chunk()?;
