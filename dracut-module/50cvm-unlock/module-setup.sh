@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Puts cvm-unlock into an initramfs. Bash runs at build time only; at run time there are units and one executable.
-# Works with dracut 059, 106 and 112: other modules are asked for by name, never by number.
+# Adds cvm-unlock to an initramfs. Bash runs at build time only; at run time there are units and one
+# executable. Works with dracut 059, 106 and 112: other modules are requested by name, never by number.
 
 # shellcheck disable=SC2154  # initdir, systemdsystemunitdir, … are dracut's
 
-# Only when asked for (`--add cvm-unlock`, or add_dracutmodules in a drop-in): an image with this module powers
-# off rather than ask for a passphrase, so nobody should get it by accident.
+# Only on request (`--add cvm-unlock`, or add_dracutmodules in a drop-in): an image with this module powers
+# off instead of asking for a passphrase, so nobody should get it by accident.
 check() {
     require_binaries cvm-unlock systemctl || return 1
     return 255
@@ -18,19 +18,19 @@ depends() {
 installkernel() {
     # Device mapper and the one cipher that we accept, in every implementation that a guest CPU may prefer.
     hostonly='' instmods dm_mod dm_crypt xts ecb aes aes_generic aesni_intel aes_arm64 aes_ce_blk aes_neon_blk aes_s390 paes_s390
-    # dm-crypt hashes nothing, but the kernel keyring and some IV paths want these.
+    # dm-crypt does not hash, but the kernel keyring and some IV modes need these.
     hostonly='' instmods sha256 sha512 hmac
-    # TPMs that are modules on some distributions; built in on others.
+    # TPM drivers, which are modules on some distributions and built in on others.
     hostonly='' instmods '=drivers/char/tpm'
-    # LoaderDevicePartUUID names the boot disk.
+    # For LoaderDevicePartUUID, which names the boot disk.
     hostonly='' instmods efivarfs
     # The disks of confidential VMs: virtio, NVMe, SCSI, Hyper-V, Xen.
     hostonly='' instmods virtio_pci virtio_blk virtio_scsi nvme sd_mod hv_storvsc hv_vmbus pci_hyperv xen_blkfront
     # Root file systems.
     hostonly='' instmods ext4 xfs btrfs
     if cvm_unlock_needs network; then
-        # The network cards of confidential VMs: virtio, Azure, AWS, Google, VMware, Xen. Azure's virtual functions (mlx5) are
-        # not needed: hv_netvsc carries the packets without them.
+        # The network cards of confidential VMs: virtio, Azure, AWS, Google, VMware, Xen. Azure's virtual
+        # functions (mlx5) are not needed: hv_netvsc carries the packets without them.
         hostonly='' instmods virtio_net hv_netvsc mana ena gve vmxnet3 e1000e ixgbevf xen_netfront
         hostonly='' instmods af_packet ipv6
     fi
@@ -43,7 +43,7 @@ install() {
     executable=$(find_binary cvm-unlock) || return 1
     inst_simple "$executable" /usr/bin/cvm-unlock
     if [[ -e ${dracutsysrootdir-}$config ]]; then
-        # An image with a configuration that cannot be read would power off at its first boot: stop here instead.
+        # An image with an invalid configuration would power off at its first boot, so stop here.
         "${dracutsysrootdir-}$executable" config check --config="${dracutsysrootdir-}$config" \
             || dfatal_and_stop "cvm-unlock: $config is not valid"
         inst_simple "$config"
@@ -55,7 +55,7 @@ install() {
     for unit in cvm-unlock.service cvm-unlock-fail.service; do
         inst_simple "$moddir/$unit" "$units/$unit"
     done
-    # In /etc, where no generator and no other package can put something in its place.
+    # In /etc, which overrides units of generators and of other packages.
     mkdir -p "$initdir$overrides"
     for unit in emergency.target rescue.target; do
         inst_simple "$moddir/fail-closed.target" "$overrides/$unit"
@@ -64,8 +64,8 @@ install() {
         || dfatal_and_stop "cvm-unlock: could not write sysroot.mount"
     cvm_unlock_require initrd-root-device.target "$units/cvm-unlock.service"
     cvm_unlock_require initrd-root-fs.target "$overrides/sysroot.mount"
-    # sysroot.mount binds to this device from the first second of the initrd; systemd's 90 s would cut off a slow
-    # unlock. The bound is the unlock unit's own, and half a minute for udev.
+    # sysroot.mount waits for this device from the first second of the initrd, and systemd's 90 s would cut
+    # off a slow unlock. The limit is the unlock unit's own plus half a minute for udev.
     mkdir -p "$initdir$overrides/dev-mapper-root.device.d"
     printf '[Unit]\nJobRunningTimeoutSec=510\n' > "$initdir$overrides/dev-mapper-root.device.d/50-cvm-unlock.conf"
 
@@ -77,26 +77,27 @@ install() {
     fi
 }
 
-# The units of systemd that extend PCRs before us (`enter-initrd` into PCR 11; from systemd 261 on `os-separator` into
-# most others). dracut's own modules for them (systemd-pcrphase up to 106, systemd-pcrextend later) bring a command-line
-# TPM tool, libcurl and more with them: 17 MB. The helper itself needs five small libraries.
+# The units of systemd that extend PCRs before us (`enter-initrd` into PCR 11; from systemd 261 on,
+# `os-separator` into most others). dracut's own modules for them (systemd-pcrphase up to 106,
+# systemd-pcrextend later) add a command-line TPM tool, libcurl and more: 17 MB. The helper itself needs five
+# small libraries.
 cvm_unlock_phases() {
     local unit units=$systemdsystemunitdir
     inst_multiple -o "$systemdutildir/systemd-pcrextend" "$systemdutildir/systemd-pcrphase"
     for unit in systemd-pcrphase-initrd.service systemd-pcrosseparator.service; do
-        # One is wanted by the initrd's target, the other by every system's; conditions keep it to the initrd.
+        # The initrd's target wants one, every system's target the other; conditions keep it to the initrd.
         inst_multiple -o "$units/$unit" "$units/initrd.target.wants/$unit" "$units/sysinit.target.wants/$unit"
     done
     inst_libdir_file "libtss2-esys.so*" "libtss2-mu.so*" "libtss2-rc.so*" "libtss2-sys.so*" "libtss2-tcti-device.so*"
 }
 
-# Loaded while we wait for the disk, instead of when the mapping is made.
+# Loads these modules while we wait for the disk, instead of when the mapping is made.
 cvm_unlock_modules_load() {
     mkdir -p "$initdir/usr/lib/modules-load.d"
     printf 'dm_crypt\nxts\n' > "$initdir/usr/lib/modules-load.d/cvm-unlock.conf"
 }
 
-# Everything else that would open the root volume, ask for a passphrase or give a shell.
+# Masks everything else that would open the root volume, ask for a passphrase or give a shell.
 cvm_unlock_mask() {
     local unit generator
     for unit in systemd-cryptsetup@root.service systemd-veritysetup@root.service \
@@ -122,8 +123,8 @@ cvm_unlock_mount_unit() {
     fi
 }
 
-# Whether the configuration needs this in the initramfs. No answer is no "no": without its network an image that has to attest
-# would power off at its first boot.
+# Whether the configuration needs `$1` in the initramfs. A missing answer does not count as "no": an image
+# that must attest would power off at its first boot without its network.
 cvm_unlock_needs() {
     local config=${dracutsysrootdir-}/etc/cvm-unlock/config.json executable words
     [[ -e $config ]] || return 1
@@ -133,8 +134,9 @@ cvm_unlock_needs() {
     [[ $'\n'$words$'\n' == *$'\n'"$1"$'\n'* ]]
 }
 
-# The network on demand: a path unit waits for a wish of ours. Nothing of the build host's own network goes into the image,
-# only /etc/cvm-unlock/network; nothing on the kernel command line (ip=) or in credentials configures it.
+# The network on demand: a path unit waits for our request. The image gets nothing of the build host's own
+# network, only /etc/cvm-unlock/network, and neither the kernel command line (ip=) nor credentials configure
+# it.
 cvm_unlock_network() {
     local unit backend files=${dracutsysrootdir-}/etc/cvm-unlock/network units=$systemdsystemunitdir
     local networkd=$systemdutildir/systemd-networkd
@@ -150,13 +152,13 @@ cvm_unlock_network() {
     done
     mkdir -p "$initdir/etc/systemd/system/sysinit.target.wants"
     ln -sfn "$units/cvm-unlock-network.path" "$initdir/etc/systemd/system/sysinit.target.wants/cvm-unlock-network.path"
-    # Names of cards as the booted system has them.
+    # Gives cards the names that they have in the booted system.
     inst_multiple -o "$systemdutildir/network/99-default.link"
     cvm_unlock_resolver
     "cvm_unlock_$backend" "$files"
 }
 
-# The C library's resolver in a static executable: no plug-in beside those that are built in.
+# The C library's resolver in a static executable has no plug-ins beside the built-in ones.
 cvm_unlock_resolver() {
     local nsswitch=$initdir/etc/nsswitch.conf others=''
     [[ -e $nsswitch ]] && others=$(grep -v '^[[:space:]]*hosts:' "$nsswitch")
@@ -180,11 +182,12 @@ cvm_unlock_networkd() {
     done
     cvm_unlock_any "$to"/*.network || cvm_unlock_copy 0644 "$moddir/default.network" "$to/90-cvm-unlock.network"
     cvm_unlock_backend systemd-networkd.service
-    # Whoever else may start it: not without our wish.
+    # Nothing else may start it without our request.
     mkdir -p "$system/systemd-networkd.service.d"
     printf '[Unit]\nConditionPathExists=/run/cvm-unlock/network-wanted\n' \
         > "$system/systemd-networkd.service.d/50-cvm-unlock.conf"
-    # The sockets would start it again while it is being stopped; the generator reads the kernel command line and credentials.
+    # The sockets would start it again while it is being stopped, and the generator reads the kernel command
+    # line and credentials.
     for name in systemd-networkd.socket systemd-networkd-varlink.socket systemd-networkd-resolve-hook.socket \
         systemd-networkd-persistent-storage.service systemd-networkd-wait-online.service \
         systemd-network-generator.service dbus-org.freedesktop.network1.service; do
@@ -210,14 +213,14 @@ cvm_unlock_network_manager() {
     ln -sfn ../run/NetworkManager/resolv.conf "$initdir/etc/resolv.conf"
 }
 
-# What cvm-unlock-network.service starts, stops, and cleans up after.
+# The service that cvm-unlock-network.service starts, stops, and cleans up after.
 cvm_unlock_backend() {
     local folder=$initdir/etc/systemd/system/cvm-unlock-network.service.d
     mkdir -p "$folder"
     printf '[Unit]\nWants=%s\nBefore=%s\nPropagatesStopTo=%s\n' "$1" "$1" "$1" > "$folder/50-backend.conf"
 }
 
-# A system user of the distribution's, or the same in a tree where systemd-sysusers has not run.
+# A system user from the distribution, or the same user in a tree where systemd-sysusers has not run.
 cvm_unlock_user() {
     local user=$1 file entry
     for file in passwd group; do
@@ -230,12 +233,12 @@ cvm_unlock_user() {
     done
 }
 
-# What install(1) does, whose name is a function of this module.
+# Like install(1), whose name is taken by a function of this module.
 cvm_unlock_copy() {
     cp -L --no-preserve=all "$2" "$3" && chmod "$1" "$3"
 }
 
-# Whether one of these files is there (a pattern that matches nothing stands for itself).
+# Whether one of these files exists (a pattern that matches nothing stands for itself).
 cvm_unlock_any() {
     local file
     for file; do
@@ -244,7 +247,7 @@ cvm_unlock_any() {
     return 1
 }
 
-# Makes a target require a unit, as `systemctl add-requires` does (which some versions refuse on masked roots).
+# Makes a target require a unit, like `systemctl add-requires` (which some versions refuse on masked roots).
 cvm_unlock_require() {
     local target=$1 unit=$2 requires
     requires=$initdir/etc/systemd/system/$target.requires
