@@ -137,7 +137,8 @@ fn a_failure_is_fenced_once_and_again_whenever_that_is_in_doubt() {
 }
 
 // key=$(python3 -c 'print(bytes(range(64)).hex())')
-// printf cryptsetup:root:0f3c5d8e-7b2a-4c19-9d6e-5a4b3c2d1e0f | openssl dgst -sha1 -mac HMAC -macopt hexkey:$key
+// printf cryptsetup:root:0f3c5d8e-7b2a-4c19-9d6e-5a4b3c2d1e0f |
+//     openssl dgst -sha1 -mac HMAC -macopt hexkey:$key
 // and alike -sha256, -sha384, -sha512 (OpenSSL 3.0)
 const GOLDEN: [(Bank, &str); 4] = [
     (Bank::Sha1, "209c0c55d4dd71f1a0e95fa7ee932183b07fbfbe"),

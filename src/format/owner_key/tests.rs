@@ -85,7 +85,8 @@ proptest! {
 const MESSAGE: &[u8] = b"a message of the owner";
 
 // openssl 3.0.22:
-//   openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out k       (RSA: rsa_keygen_bits:2048; Ed25519)
+//   openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out k
+//   (RSA: rsa_keygen_bits:2048; Ed25519: no option)
 //   openssl pkey -in k -pubout
 //   openssl pkey -in k -pubout -outform DER | sha256sum
 //   printf 'a message of the owner' > m; openssl dgst -sha256 -sign k m | base64 -w0

@@ -60,12 +60,14 @@ impl RcClass {
 
     const fn format_zero(code: u32) -> Self {
         match code {
-            0x100 => Self::NotStarted,                                // TPM_RC_INITIALIZE
-            0x101 => Self::Failure,                                   // TPM_RC_FAILURE
-            0x128 => Self::PcrChanged,                                // TPM_RC_PCR_CHANGED
-            0x901..=0x906 => Self::Memory, // CONTEXT_GAP, OBJECT_MEMORY, SESSION_MEMORY, MEMORY, *_HANDLES
-            0x908 | 0x90a | 0x920 | 0x922 | 0x923 => Self::Transient, // YIELDED, TESTING, NV_RATE, RETRY, NV_UNAVAILABLE
-            0x921 => Self::Lockout,                                   // TPM_RC_LOCKOUT
+            0x100 => Self::NotStarted, // TPM_RC_INITIALIZE
+            0x101 => Self::Failure,    // TPM_RC_FAILURE
+            0x128 => Self::PcrChanged, // TPM_RC_PCR_CHANGED
+            // CONTEXT_GAP, OBJECT_MEMORY, SESSION_MEMORY, MEMORY, *_HANDLES
+            0x901..=0x906 => Self::Memory,
+            // YIELDED, TESTING, NV_RATE, RETRY, NV_UNAVAILABLE
+            0x908 | 0x90a | 0x920 | 0x922 | 0x923 => Self::Transient,
+            0x921 => Self::Lockout, // TPM_RC_LOCKOUT
             _ => Self::Other,
         }
     }
@@ -73,7 +75,8 @@ impl RcClass {
     /// Bits 0 to 5 are the error. Bit 6 and the upper nibble only name a handle, session or parameter.
     const fn format_one(code: u32) -> Self {
         match code & 0x3f {
-            0x03 | 0x04 | 0x09 | 0x0d | 0x12 | 0x16 | 0x26 => Self::Unsupported, // HASH, VALUE, MODE, KDF, SCHEME, SYMMETRIC, CURVE
+            // HASH, VALUE, MODE, KDF, SCHEME, SYMMETRIC, CURVE
+            0x03 | 0x04 | 0x09 | 0x0d | 0x12 | 0x16 | 0x26 => Self::Unsupported,
             0x0a => Self::Type,
             0x0b => Self::Handle,
             0x0e | 0x22 => Self::Auth,             // AUTH_FAIL, BAD_AUTH
