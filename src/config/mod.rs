@@ -1,4 +1,5 @@
-//! Parses the measured configuration: `/etc/cvm-unlock/config.json` in the initramfs, which PCR 11 measures.
+//! Parses the measured configuration: `/etc/cvm-unlock/config.json` in the initramfs, which is measured into
+//! PCR 11.
 //!
 //! Unknown members are errors, because a misspelt switch must not silently get its default. Nothing else
 //! (kernel command line, credentials, SMBIOS, DHCP) changes what we do.

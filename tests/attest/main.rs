@@ -1,5 +1,4 @@
-//! Remote attestation: the client, its evidence, and the policies that the documentation gives to a key
-//! broker.
+//! Remote attestation: the client, its evidence, and the documented policies of a key broker.
 #![cfg(test)]
 
 #[path = "../support/mod.rs"]
