@@ -13,7 +13,7 @@ use super::kbs;
 use super::kbs::{Broker, BrokerSlot};
 use super::metadata::Metadata;
 use super::open;
-use super::open::{Key, Opened};
+use super::open::{Key, OpenError, Opened};
 use super::recovery;
 use super::recovery::RecoveryKey;
 use super::seal::{Made, Seal, SealError, SealedSlot};
@@ -223,9 +223,7 @@ fn take_away(
         proven,
     };
     if request.wipe.asks_for_empty() {
-        let (bytes, nothing) = (metadata.bytes()?, Secret::new(Vec::new()));
-        slots.empty =
-            slots.old.iter().copied().filter(|slot| opens(before, &bytes, *slot, &nothing)).collect();
+        slots.empty = opened_by_nothing(before, &metadata.bytes()?, &request.wipe)?;
     }
     let chosen = request.wipe.select(&slots)?;
     for (number, token) in before.tokens() {
@@ -246,4 +244,22 @@ fn opens(snapshot: &Snapshot, bytes: &Vec<u8>, keyslot: u32, passphrase: &Secret
     snapshot
         .read_area(bytes, keyslot)
         .is_ok_and(|area| prove::open(&emit::canonical_header(snapshot, &area), passphrase, snapshot).is_ok())
+}
+
+/// The keyslots that the empty passphrase opens. One that cannot be tried is not passed over in silence, unless it is wiped
+/// whatever opens it.
+fn opened_by_nothing(snapshot: &Snapshot, bytes: &Vec<u8>, wipe: &Wipe) -> Result<BTreeSet<u32>, Error> {
+    let nothing = Secret::new(Vec::new());
+    let mut opened = BTreeSet::new();
+    for (number, entry) in snapshot.keyslots() {
+        match entry.judge() {
+            Err(_) if wipe.names(*number) => {}
+            Err(source) => return Err(OpenError::PerhapsEmpty { keyslot: *number, source }.into()),
+            Ok(_) if opens(snapshot, bytes, *number, &nothing) => {
+                opened.insert(*number);
+            }
+            Ok(_) => {}
+        }
+    }
+    Ok(opened)
 }

@@ -121,6 +121,14 @@ pub enum OpenError {
         /// Why it is not tried.
         source: HeaderError,
     },
+    /// Whether the empty passphrase opens a keyslot that we do not try.
+    #[error("Whether the empty passphrase opens keyslot {keyslot} is not known: it cannot be tried")]
+    PerhapsEmpty {
+        /// The first such keyslot.
+        keyslot: u32,
+        /// Why it is not tried.
+        source: HeaderError,
+    },
     /// Nobody gave us a TPM.
     #[error("No TPM to unseal the key")]
     NoTpm,
@@ -130,7 +138,7 @@ impl Failure for OpenError {
     fn slug(&self) -> &'static str {
         match self {
             Self::WrongKey => "key-wrong",
-            Self::Untried { source, .. } => source.slug(),
+            Self::Untried { source, .. } | Self::PerhapsEmpty { source, .. } => source.slug(),
             Self::NoTpm => "tpm-absent",
         }
     }
@@ -138,7 +146,7 @@ impl Failure for OpenError {
     fn class(&self) -> Class {
         match self {
             Self::WrongKey => Class::Refused,
-            Self::Untried { source, .. } => source.class(),
+            Self::Untried { source, .. } | Self::PerhapsEmpty { source, .. } => source.class(),
             Self::NoTpm => Class::Unavailable,
         }
     }
@@ -147,6 +155,7 @@ impl Failure for OpenError {
         match self {
             Self::WrongKey => "The file is taken as it is: a newline at its end belongs to the key",
             Self::Untried { .. } => "Give the key of a keyslot with ordinary parameters",
+            Self::PerhapsEmpty { .. } => "Wipe it by its number as well, or try it with cryptsetup first",
             Self::NoTpm => "",
         }
     }

@@ -53,6 +53,12 @@ impl Wipe {
         self.0.contains(&Selector::Empty)
     }
 
+    /// Whether a keyslot is to be wiped whatever opens it.
+    #[must_use]
+    pub fn names(&self, keyslot: u32) -> bool {
+        self.0.contains(&Selector::Slot(keyslot)) || self.0.contains(&Selector::All)
+    }
+
     /// The old keyslots to wipe.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ pub use reason::{Next, Reason, UnsealError};
 /// The tokens of a volume, tried one by one in ascending order; the TPM is opened once for all.
 pub struct Tokens<'a> {
     left: btree_map::Iter<'a, u32, Value>,
-    judge: Box<dyn Fn(u32) -> Result<(), HeaderError> + 'a>,
+    judge: Box<Judge<'a>>,
     skipped: Vec<Skipped>,
 }
 
@@ -62,7 +62,7 @@ impl Skipped {
 }
 
 impl<'a> Tokens<'a> {
-    /// The tokens of a snapshot, whose keyslots are judged before a secret is asked for.
+    /// The tokens of a snapshot, whose keyslots are judged before the TPM gives a secret for them.
     #[must_use]
     pub fn of(snapshot: &'a Snapshot) -> Self {
         Self::among(snapshot.tokens(), snapshot)
@@ -90,8 +90,7 @@ impl<'a> Tokens<'a> {
         state: &mut State,
     ) -> Option<Unsealed> {
         for (id, value) in self.left.by_ref() {
-            let token = readable(*id, value, &self.judge);
-            match token.and_then(|token| attempt(token, tpm, rules, state)) {
+            match attempt(*id, value, &self.judge, tpm, rules, state) {
                 Ok(unsealed) => return Some(unsealed),
                 Err((reason, mismatch)) => {
                     let next = Next::after(&reason);
@@ -109,8 +108,7 @@ impl<'a> Tokens<'a> {
     /// will. No TPM is asked: whether it would load the object, and what is in it, stays open.
     pub fn evaluate(&mut self, rules: &Rules, state: &mut State) -> Option<Token> {
         for (id, value) in self.left.by_ref() {
-            let token = readable(*id, value, &self.judge);
-            match token.and_then(|token| evaluation(token, rules, state)) {
+            match evaluation(*id, value, &self.judge, rules, state) {
                 Ok(token) => return Some(token),
                 Err((reason, mismatch)) => self.skipped.push(Skipped { token: *id, reason, mismatch }),
             }
@@ -175,22 +173,27 @@ impl Unsealed {
 }
 
 type Failed = (Reason, Option<Mismatch>);
-
-/// The token, if we would try the keyslot that it names.
-fn readable(id: u32, value: &Value, judge: &dyn Fn(u32) -> Result<(), HeaderError>) -> Result<Token, Failed> {
-    let token = Token::parse(id, value).map_err(|error| (error.into(), None))?;
-    judge(token.keyslot).map_err(|error| (error.into(), None))?;
-    Ok(token)
-}
+type Judge<'a> = dyn Fn(u32) -> Result<(), HeaderError> + 'a;
 
 /// A plan for a signed policy is made from PCR values that were read before: if they changed meanwhile, once anew.
-fn attempt(token: Token, tpm: &mut dyn Tpm, rules: &Rules, state: &mut State) -> Result<Unsealed, Failed> {
+///
+/// The keyslot is judged once the policy is ours to try, and before the TPM gives a secret for it.
+fn attempt(
+    id: u32,
+    value: &Value,
+    judge: &Judge<'_>,
+    tpm: &mut dyn Tpm,
+    rules: &Rules,
+    state: &mut State,
+) -> Result<Unsealed, Failed> {
+    let token = Token::parse(id, value).map_err(|error| (error.into(), None))?;
     let needs = policy::needs(&token, &state.active).filter(|(bank, _)| state.active.contains(bank));
     let planned = |tpm: &mut dyn Tpm, state: &mut State| -> Result<(Secret, bool), Reason> {
         if let Some((bank, pcrs)) = needs {
             state.readings.ensure(tpm, bank, pcrs)?;
         }
         let Plan { parent, steps, fenced } = policy::plan(&token, rules, state)?;
+        judge(token.keyslot)?;
         Ok((tpm.unseal(&token.sealed, &parent, &steps)?, fenced))
     };
     let mut outcome = planned(tpm, state);
@@ -205,8 +208,16 @@ fn attempt(token: Token, tpm: &mut dyn Tpm, rules: &Rules, state: &mut State) ->
     }
 }
 
-fn evaluation(token: Token, rules: &Rules, state: &mut State) -> Result<Token, Failed> {
+fn evaluation(
+    id: u32,
+    value: &Value,
+    judge: &Judge<'_>,
+    rules: &Rules,
+    state: &mut State,
+) -> Result<Token, Failed> {
+    let token = Token::parse(id, value).map_err(|error| (error.into(), None))?;
     let plan = policy::plan(&token, rules, state).map_err(|error| (error.into(), None))?;
+    judge(token.keyslot).map_err(|error| (error.into(), None))?;
     match plan.digest(&state.readings) {
         Some(digest) if digest == token.policy_digest => Ok(token),
         Some(_) => Err((TpmError::PcrMismatch.into(), explain(&token, None, state))),

@@ -107,7 +107,7 @@ fn readable(token: &Json) -> Result<Value, HeaderError> {
         Some(Json::Text(kind)) if !token_type::ALL.iter().any(|ours| ours.as_bytes() == kind.as_slice()) => {
             let keyslots = member("keyslots").and_then(|keyslots| keyslots.strict().ok());
             let mut summary = serde_json::Map::new();
-            summary.insert("type".to_owned(), String::from_utf8_lossy(kind).into());
+            summary.insert("type".to_owned(), excerpt(&String::from_utf8_lossy(kind)).into());
             summary.extend(keyslots.map(|keyslots| ("keyslots".to_owned(), keyslots)));
             Ok(Value::Object(summary))
         }
