@@ -12,7 +12,7 @@ use super::fallback::Scope;
 use super::given::{Given, Unproven};
 use super::tpm_keys::OpenTpm;
 use crate::attest::{AttestError, Attester, Delivered, Key, ResourcePath, Settings};
-use crate::base::error::{Class, Error, Failure};
+use crate::base::error::{Error, Failure, failures};
 use crate::format::luks::Snapshot;
 use crate::format::token::TokenError;
 use crate::format::token::key_broker::KbsToken;
@@ -184,31 +184,11 @@ pub enum BrokerError {
     TooManyKeys,
 }
 
-impl Failure for BrokerError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::NoToken => "kbs-token-none",
-            Self::Waived => "tpm-waived",
-            Self::Path => "kbs-path-refused",
-            Self::TooManyKeys => "kbs-keys-too-many",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::NoToken | Self::Path | Self::TooManyKeys => Class::Data,
-            Self::Waived => Class::Config,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::NoToken => "Enrol the volume: cvm-unlock enroll --kbs=FILE",
-            Self::Waived => "",
-            Self::Path => "kbs.resource of the configuration names repository and type",
-            Self::TooManyKeys => "Detach the disks that are not this machine's",
-        }
-    }
+failures! { BrokerError:
+    Self::NoToken => "kbs-token-none", Data, "Enrol the volume: cvm-unlock enroll --kbs=FILE";
+    Self::Waived => "tpm-waived", Config, "";
+    Self::Path => "kbs-path-refused", Data, "kbs.resource of the configuration names repository and type";
+    Self::TooManyKeys => "kbs-keys-too-many", Data, "Detach the disks that are not this machine's";
 }
 
 /// Tokens of one volume that are followed. Ours: the present key and the next one, while it is being changed.

@@ -1,6 +1,7 @@
 //! The fence against a fake TPM; golden values come from OpenSSL.
 
 use super::*;
+use crate::base::error::Failure;
 use crate::base::secret::Secret;
 use crate::tpm::Verb;
 use crate::tpm::fake::FakeTpm;

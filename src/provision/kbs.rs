@@ -14,7 +14,7 @@ use super::seal::{SealError, prove, random_secret};
 use super::signing_key::SigningKey;
 use crate::attest::protocol::ResourceTemplate;
 use crate::attest::{Delivered, ResourcePath, key_document};
-use crate::base::error::{Class, Error, Failure};
+use crate::base::error::{Error, failures};
 use crate::base::secret::{Secret, VolumeKey};
 use crate::base::source::Source;
 use crate::base::warning::Warning;
@@ -194,27 +194,8 @@ pub enum KbsError {
     },
 }
 
-impl Failure for KbsError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Exists(_) => "key-document-exists",
-            Self::Write { .. } => "key-document-not-written",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Exists(_) => Class::Usage,
-            Self::Write { .. } => Class::Os,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Exists(_) => {
-                "Name a new file; one of an enrolment that was interrupted is of no use, and may be removed"
-            }
-            Self::Write { .. } => "Nothing was changed",
-        }
-    }
+failures! { KbsError:
+    Self::Exists(_) => "key-document-exists", Usage,
+        "Name a new file; one of an enrolment that was interrupted is of no use, and may be removed";
+    Self::Write { .. } => "key-document-not-written", Os, "Nothing was changed";
 }

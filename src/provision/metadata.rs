@@ -16,7 +16,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::target::{Target, TargetError};
 use super::transition::{Change, Step};
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 use crate::base::secret::{Secret, VolumeKey};
 use crate::cryptsetup::{fd_path, quieten};
 use crate::format::luks::{Condition, FlagSet, HeaderError, Snapshot};
@@ -175,39 +175,16 @@ pub enum MetadataError {
     Exhausted,
 }
 
-impl Failure for MetadataError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Header(source) => source.slug(),
-            Self::Target(source) => source.slug(),
-            Self::Memory(_) => "memory-failed",
-            Self::Load(_) => "luks-not-loaded",
-            Self::AddKeyslot(_) => "keyslot-not-added",
-            Self::AddToken(_) => "token-not-added",
-            Self::Remove(_) => "keyslot-not-removed",
-            Self::Exhausted => "luks-seqid",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Header(source) => source.class(),
-            Self::Target(source) => source.class(),
-            Self::Memory(_) => Class::Os,
-            Self::Load(_) | Self::AddKeyslot(_) | Self::AddToken(_) | Self::Remove(_) | Self::Exhausted => {
-                Class::Data
-            }
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Header(source) => source.hint(),
-            Self::Target(source) => source.hint(),
-            Self::AddKeyslot(_) => "Remove a keyslot that is no longer needed: cryptsetup luksKillSlot",
-            _ => "",
-        }
-    }
+failures! { MetadataError:
+    Self::Header(source) => from source;
+    Self::Target(source) => from source;
+    Self::Memory(_) => "memory-failed", Os, "";
+    Self::Load(_) => "luks-not-loaded", Data, "";
+    Self::AddKeyslot(_) => "keyslot-not-added", Data,
+        "Remove a keyslot that is no longer needed: cryptsetup luksKillSlot";
+    Self::AddToken(_) => "token-not-added", Data, "";
+    Self::Remove(_) => "keyslot-not-removed", Data, "";
+    Self::Exhausted => "luks-seqid", Data, "";
 }
 
 /// The fewest iterations that LUKS2 allows for PBKDF2; systemd uses the same for sealed secrets.

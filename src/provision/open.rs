@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::base::error::{Class, Error, Failure};
+use crate::base::error::{Error, failures};
 use crate::base::secret::{Secret, VolumeKey};
 use crate::base::source::Source;
 use crate::fence::Unfenced;
@@ -134,29 +134,11 @@ pub enum OpenError {
     NoTpm,
 }
 
-impl Failure for OpenError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::WrongKey => "key-wrong",
-            Self::Untried { source, .. } | Self::PerhapsEmpty { source, .. } => source.slug(),
-            Self::NoTpm => "tpm-absent",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::WrongKey => Class::Refused,
-            Self::Untried { source, .. } | Self::PerhapsEmpty { source, .. } => source.class(),
-            Self::NoTpm => Class::Unavailable,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::WrongKey => "The file is taken as it is: a newline at its end belongs to the key",
-            Self::Untried { .. } => "Give the key of a keyslot with ordinary parameters",
-            Self::PerhapsEmpty { .. } => "Wipe it by its number as well, or try it with cryptsetup first",
-            Self::NoTpm => "",
-        }
-    }
+failures! { OpenError:
+    Self::WrongKey => "key-wrong", Refused,
+        "The file is taken as it is: a newline at its end belongs to the key";
+    Self::Untried { source, .. } => from source, "Give the key of a keyslot with ordinary parameters";
+    Self::PerhapsEmpty { source, .. } => from source,
+        "Wipe it by its number as well, or try it with cryptsetup first";
+    Self::NoTpm => "tpm-absent", Unavailable, "";
 }

@@ -10,7 +10,7 @@ use super::danger;
 use super::metadata::Metadata;
 use super::open;
 use super::signing_key::SigningKey;
-use crate::base::error::{Class, Error, Failure};
+use crate::base::error::{Error, failures};
 use crate::base::hex;
 use crate::base::pcr::{Pcr, PcrMask, PcrValues};
 use crate::base::secret::{Secret, VolumeKey};
@@ -257,30 +257,10 @@ pub enum SealError {
     Trial(&'static str),
 }
 
-impl Failure for SealError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Random(_) => "random-failed",
-            Self::PolicyKey(_) => "policy-key",
-            Self::Trial(_) => "trial-failed",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Random(_) => Class::Os,
-            Self::PolicyKey(_) => Class::Usage,
-            Self::Trial(_) => Class::Internal,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Random(_) => "",
-            Self::PolicyKey(_) => "An RSA public key in PEM, as systemd-measure takes it",
-            Self::Trial(_) => "Nothing was written; please report this",
-        }
-    }
+failures! { SealError:
+    Self::Random(_) => "random-failed", Os, "";
+    Self::PolicyKey(_) => "policy-key", Usage, "An RSA public key in PEM, as systemd-measure takes it";
+    Self::Trial(_) => "trial-failed", Internal, "Nothing was written; please report this";
 }
 
 /// The slug of a signed policy that nobody signed for the present state.

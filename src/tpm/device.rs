@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 
 /// A TPM to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -126,18 +126,9 @@ fn port_of(text: &str) -> Option<u16> {
 #[error("TPM '{0}' is not understood")]
 pub struct DeviceError(String);
 
-impl Failure for DeviceError {
-    fn slug(&self) -> &'static str {
-        "tpm-device-syntax"
-    }
-
-    fn class(&self) -> Class {
-        Class::Usage
-    }
-
-    fn hint(&self) -> &'static str {
-        "write auto, a device such as /dev/tpmrm0, or swtpm:host=HOST,port=PORT"
-    }
+failures! { DeviceError:
+    Self { .. } => "tpm-device-syntax", Usage,
+        "write auto, a device such as /dev/tpmrm0, or swtpm:host=HOST,port=PORT";
 }
 
 const RAW: &str = "/dev/tpm0";

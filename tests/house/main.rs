@@ -2,5 +2,9 @@
 #![cfg(test)]
 
 mod dracut_module;
+mod files;
 mod fuzz_corpus;
+mod rust_text;
+mod slugs;
+mod slugs_in_source;
 mod specification;

@@ -1,6 +1,7 @@
 //! The log in a scratch directory.
 
 use super::*;
+use crate::base::error::Failure;
 
 fn host() -> (tempfile::TempDir, MeasurementLog) {
     let root = tempfile::tempdir().unwrap();
