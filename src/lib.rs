@@ -1,18 +1,19 @@
-//! Unlocks the disk of a confidential VM: early in boot, unattended, on a host that nobody trusts.
+//! Unlocks the root disk of a confidential VM: early in boot, unattended, on an untrusted host.
 //!
-//! One pipeline, one trust rule: the host may lie about everything except what the TPM, the CPU or our own
-//! measured initramfs vouches for. Discovery proposes; cryptography decides.
+//! One pipeline and one rule: trust only what the TPM, the CPU or our own measured initramfs vouches for.
+//! Discovery proposes; cryptography decides.
 //!
 //! ```text
-//!         hostile bytes                     secrets                    kernel
+//!       untrusted bytes                      secrets                    kernel
 //!   discover ──▶ luks ──▶ unseal ──▶ verify ──▶ fence ──▶ activate ──▶ publish ──▶ report
 //!   Candidate   Snapshot  Unsealed   Verified   Fenced    Mapped       Published   Report
 //! ```
 //!
-//! Beside `unseal` stands `attest`: a key from a key broker, where the TPM gives none. Only then is there a `network`.
+//! `attest` stands beside `unseal`: it gets a key from a key broker when the TPM releases none. Only then is
+//! there a `network`.
 //!
-//! Each stage consumes the value of the one before; skipping a stage does not compile. A stage never imports a
-//! later one.
+//! Each stage consumes the value of the one before, so that skipping a stage does not compile. A stage never
+//! imports a later one.
 
 pub mod attest;
 pub mod base;

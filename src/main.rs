@@ -1,4 +1,4 @@
-//! The executable: arguments in, exit code out. Everything else is in the library.
+//! The executable: passes the arguments to the library and returns its exit code.
 
 use std::process::ExitCode;
 

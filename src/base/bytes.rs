@@ -1,5 +1,5 @@
-//! The TPM's wire form: big-endian integers and buffers with a 16-bit length (TPM 2.0 Part 2, 10.4). Bytes from a
-//! disk come in, slices of them go out; nothing is trusted and nothing is allocated.
+//! Reads and writes the TPM's wire form: big-endian integers, and buffers with a 16-bit length (TPM 2.0 Part
+//! 2, 10.4). Reading is bounds-checked, since the bytes are untrusted, and allocates nothing.
 
 use thiserror::Error;
 
@@ -58,7 +58,7 @@ impl<'a> Reader<'a> {
         self.array().map(u32::from_be_bytes)
     }
 
-    /// The content of a `TPM2B`: a length of 16 bits, then so many bytes, at most `limit`.
+    /// The content of a `TPM2B`: a 16-bit length, then that many bytes, at most `limit`.
     ///
     /// # Errors
     /// The length is above `limit`, or more than is left.
@@ -88,7 +88,7 @@ impl<'a> Reader<'a> {
 /// Appends a `TPM2B` with `content`.
 ///
 /// # Errors
-/// `content` is longer than a 16-bit length can say.
+/// `content` is longer than a 16-bit length can express.
 pub fn push_sized(out: &mut Vec<u8>, content: &[u8]) -> Result<(), WireError> {
     let size = u16::try_from(content.len())
         .map_err(|_| WireError::TooLong { size: content.len(), limit: usize::from(u16::MAX) })?;
@@ -97,23 +97,23 @@ pub fn push_sized(out: &mut Vec<u8>, content: &[u8]) -> Result<(), WireError> {
     Ok(())
 }
 
-/// Why bytes are not in the wire form.
+/// Why bytes are not in wire form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum WireError {
     /// The bytes end too early.
     #[error("Ends too early: {wanted} bytes wanted, {left} left")]
     Truncated {
-        /// Bytes asked for.
+        /// Bytes needed.
         wanted: usize,
-        /// Bytes that are there.
+        /// Bytes left.
         left: usize,
     },
     /// A buffer's length exceeds what its kind allows.
     #[error("Buffer of {size} bytes where at most {limit} are allowed")]
     TooLong {
-        /// The length found.
+        /// The length read.
         size: usize,
-        /// The length allowed.
+        /// The limit.
         limit: usize,
     },
     /// The structure is complete but bytes follow.

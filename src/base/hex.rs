@@ -1,5 +1,4 @@
-//! Hexadecimal digits, as tokens, signature files and reports carry digests: text comes in, exactly so many bytes go
-//! out, and the reverse.
+//! Encodes and decodes hexadecimal digits, as tokens, signature files and reports use for digests.
 
 /// The bytes in lower-case digits.
 #[must_use]
@@ -7,13 +6,13 @@ pub fn encode(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Exactly `N` bytes from digits in any case; `None` for anything else.
+/// Exactly `N` bytes, from digits of either case; `None` for anything else.
 #[must_use]
 pub fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     decode_vec(text)?.try_into().ok()
 }
 
-/// As many bytes as there are pairs of digits; `None` for anything else. Allocates half of what `text` has.
+/// One byte for each pair of digits; `None` for anything else. Allocates half the size of `text`.
 #[must_use]
 pub fn decode_vec(text: &str) -> Option<Vec<u8>> {
     let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };

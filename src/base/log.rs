@@ -1,7 +1,8 @@
-//! The sink of the `log` crate: the kernel log inside an initramfs, standard error elsewhere.
+//! Sends the `log` crate's records to the kernel log inside an initramfs, and to standard error elsewhere.
 //!
-//! In the initramfs nothing else is certain to exist, and the kernel log reaches the console, the journal and
-//! `dmesg` alike. Records are single lines with a syslog priority, capped to what the kernel keeps of one record.
+//! In the initramfs only the kernel log is certain to exist, and it reaches the console, the journal and
+//! `dmesg` alike. A record is a single line with a syslog priority, cut to what the kernel keeps of one
+//! record.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -9,13 +10,13 @@ use std::path::Path;
 
 use ::log::{Level, LevelFilter, Log, Metadata, Record};
 
-/// Installs the sink; to be called once, first thing. `root` is the directory that stands for `/`.
+/// Installs the sink. Call it once, before anything else. `root` is the directory that stands for `/`.
 pub fn install(root: &Path) {
     let in_initramfs = root.join("etc/initrd-release").exists();
     let kmsg =
         in_initramfs.then(|| OpenOptions::new().write(true).open(root.join("dev/kmsg")).ok()).flatten();
     let sink = kmsg.map_or(Sink::Stderr, Sink::Kmsg);
-    // A second call can only come from a test; the first sink stays.
+    // A second call can only come from a test; keep the first sink.
     if ::log::set_boxed_logger(Box::new(sink)).is_ok() {
         ::log::set_max_level(LevelFilter::Info);
     }
@@ -28,7 +29,7 @@ enum Sink {
 
 impl Log for Sink {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // Libraries log what they also return; our stages say it once, and better.
+        // Libraries return what they log; our stages report it once, and better.
         metadata.target().starts_with("cvm_unlock")
     }
 
@@ -39,11 +40,11 @@ impl Log for Sink {
         let text = record.args().to_string();
         for line in text.lines() {
             let outcome = match self {
-                // One write per record: the kernel takes each write as one.
+                // One write per record: the kernel turns each write into a record.
                 Self::Kmsg(file) => (&*file).write_all(kernel_record(record.level(), line).as_bytes()),
                 Self::Stderr => writeln!(std::io::stderr(), "cvm-unlock: {line}"),
             };
-            // There is no second place to report to that a sink has failed.
+            // If the sink fails, there is nowhere else to report it.
             drop(outcome);
         }
     }
@@ -51,7 +52,7 @@ impl Log for Sink {
     fn flush(&self) {}
 }
 
-/// A line as `/dev/kmsg` wants it: `<priority>` with facility and level, then the text.
+/// A line in the format of `/dev/kmsg`: `<priority>` with facility and level, then the text.
 fn kernel_record(level: Level, line: &str) -> String {
     let mut end = line.len().min(MAX_LINE);
     while !line.is_char_boundary(end) {
@@ -71,9 +72,10 @@ const fn syslog_level(level: Level) -> u8 {
     }
 }
 
-/// Facility 3, system daemons, in its place above the three bits of the severity (RFC 5424, table 1).
+/// Facility 3, system daemons, shifted above the three bits of the severity (RFC 5424, table 1).
 const FACILITY_DAEMON: u8 = 3 << 3;
-/// The kernel cuts a record's text at 1024 bytes less its own prefix (`PRINTKRB_RECORD_MAX`); stay below.
+/// The kernel cuts a record's text at 1024 bytes less its own prefix (`PRINTKRB_RECORD_MAX`); stay below
+/// that.
 const MAX_LINE: usize = 900;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What every floor stands on: values and formats without a subject of their own. Knows no stage, does no I/O but
-//! reading from a [`source::Source`] and writing log lines.
+//! Values and encodings that every other module uses. Nothing here knows a stage, and nothing does I/O except
+//! to read from a [`source::Source`] and to write log lines.
 
 pub mod bytes;
 pub mod error;

@@ -1,12 +1,12 @@
-//! PCR banks, sets of PCRs and their values: the vocabulary shared by tokens, policies, the TPM and the fence.
+//! PCR banks, sets of PCRs and PCR values, as tokens, policies, the TPM and the fence share them.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// A PCR bank, by the hash algorithm that it extends with.
+/// A PCR bank, named by the hash algorithm that extends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Bank {
-    /// SHA-1: read and fenced where it is active, never sealed to by us.
+    /// SHA-1: we read and fence it where it is active, but never seal to it.
     Sha1,
     /// SHA-256.
     Sha256,
@@ -17,7 +17,7 @@ pub enum Bank {
 }
 
 impl Bank {
-    /// All banks that we know, weakest first.
+    /// All banks that we support, weakest first.
     pub const ALL: [Self; 4] = [Self::Sha1, Self::Sha256, Self::Sha384, Self::Sha512];
 
     /// Digest size in bytes.
@@ -42,13 +42,13 @@ impl Bank {
         }
     }
 
-    /// The bank of a `TPM_ALG_ID`; `None` for algorithms that are no bank of ours.
+    /// The bank of a `TPM_ALG_ID`; `None` for an algorithm that we do not support as a bank.
     #[must_use]
     pub fn from_alg_id(id: u16) -> Option<Self> {
         Self::ALL.into_iter().find(|bank| bank.alg_id() == id)
     }
 
-    /// The bank of a name as tokens and command lines spell it (`sha256`), in any case.
+    /// The bank by its name in tokens and command lines (`sha256`), in either case.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|bank| bank.name().eq_ignore_ascii_case(name))
@@ -72,12 +72,12 @@ impl fmt::Display for Bank {
     }
 }
 
-/// The number of a PCR, 0 to 23 (TCG PC Client Platform TPM Profile 4.6: 24 PCRs).
+/// A PCR's number, 0 to 23 (TCG PC Client Platform TPM Profile 4.6: 24 PCRs).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pcr(u8);
 
 impl Pcr {
-    /// The PCR that systemd, and we, extend with the volume key's measurement: the fence.
+    /// The fence: the PCR that systemd and we extend with the measurement of the volume key.
     pub const FENCE: Self = Self(15);
 
     /// A PCR by number; `None` above 23.
@@ -125,7 +125,7 @@ impl PcrMask {
         self.0 == 0
     }
 
-    /// The PCRs in ascending order: the order in which a TPM concatenates their values.
+    /// The PCRs in ascending order, in which a TPM concatenates their values.
     pub fn iter(self) -> impl Iterator<Item = Pcr> {
         (0..24).filter_map(Pcr::new).filter(move |pcr| self.contains(*pcr))
     }
@@ -155,7 +155,7 @@ impl fmt::Display for PcrMask {
     }
 }
 
-/// Values of PCRs of one bank; each value has the bank's digest size.
+/// PCR values of one bank; each value has the bank's digest size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PcrValues {
     bank: Bank,
@@ -169,7 +169,7 @@ impl PcrValues {
         Self { bank, values: BTreeMap::new() }
     }
 
-    /// Adds a value; `None`, and nothing added, if it has not the bank's digest size.
+    /// Adds a value. `None`, without adding it, if its size is not the bank's digest size.
     #[must_use]
     pub fn insert(&mut self, pcr: Pcr, value: Vec<u8>) -> Option<()> {
         (value.len() == self.bank.digest_size()).then(|| {
@@ -189,7 +189,7 @@ impl PcrValues {
         self.values.get(&pcr).map(Vec::as_slice)
     }
 
-    /// Which PCRs are known.
+    /// The PCRs whose values are known.
     #[must_use]
     pub fn mask(&self) -> PcrMask {
         self.values.keys().copied().collect()

@@ -1,21 +1,21 @@
-//! Secrets: bytes that are zeroised on drop and cannot be printed, compared carelessly or serialised.
+//! Secret bytes, zeroised on drop, which cannot be printed, serialised or compared by accident.
 //!
-//! The process locks all of its memory before the first secret exists (`sys::memory::lock`), so that no page of
-//! it reaches a swap device; this type adds that no copy outlives its use.
+//! The process locks all of its memory before the first secret exists (`sys::memory::lock`), so that no page
+//! of it reaches a swap device. This type makes sure that no copy outlives its use.
 
 use zeroize::Zeroizing;
 
-/// Secret bytes. No `Debug`, no `Display`, no `Clone`: a copy has to be asked for by name.
+/// Secret bytes. No `Debug`, no `Display`, no `Clone`: copying takes an explicit call.
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// Takes over `bytes`; the caller's buffer becomes ours and is zeroised with us.
+    /// Takes ownership of `bytes`; the buffer is zeroised on drop.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(Zeroizing::new(bytes))
     }
 
-    /// Copies `bytes`, which somebody else owns and has to clear.
+    /// Copies `bytes`, whose owner remains responsible for clearing them.
     #[must_use]
     pub fn copy_of(bytes: &[u8]) -> Self {
         Self::new(bytes.to_vec())
@@ -33,18 +33,18 @@ impl Secret {
         self.0.len()
     }
 
-    /// Whether there is nothing in it.
+    /// Whether it is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// The volume key of a LUKS2 volume: the key of the dm-crypt mapping itself (XTS: 32 or 64 bytes).
+/// The volume key of a LUKS2 volume, which is the key of the dm-crypt mapping (XTS: 32 or 64 bytes).
 pub struct VolumeKey(Secret);
 
 impl VolumeKey {
-    /// Takes over the key that opened the volume's digest.
+    /// Wraps a key that matched the volume's digest.
     #[must_use]
     pub fn new(key: Secret) -> Self {
         Self(key)

@@ -1,4 +1,4 @@
-//! Where bytes come from: a block device, an image file, or memory in tests. All of them are hostile.
+//! Random access to untrusted bytes: a block device, an image file, or memory in tests.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +9,7 @@ pub trait Source {
     /// Fills `buffer` from `offset` (bytes from the start).
     ///
     /// # Errors
-    /// The operating system's, and `UnexpectedEof` beyond the end.
+    /// The operating system's, or `UnexpectedEof` beyond the end.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 }
 

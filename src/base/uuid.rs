@@ -1,19 +1,20 @@
-//! The UUID of a LUKS volume. Text from a header comes in, sixteen bytes go out that have exactly one text form.
+//! UUIDs of LUKS volumes, each with exactly one text form.
 
 use std::fmt;
 
-/// A UUID; its text form is canonical: 36 characters, lower case.
+/// A UUID. Its text form is canonical: 36 characters, lower case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Uuid([u8; 16]);
 
 impl Uuid {
-    /// A UUID from its bytes, in the order of the text.
+    /// A UUID from its bytes, in the order of the text form.
     #[must_use]
     pub const fn new(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// Parses the canonical text form (RFC 9562, 4), and nothing else: no upper case, no braces.
+    /// Parses the canonical text form (RFC 9562, 4); `None` for anything else, upper case and braces
+    /// included.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 16];
@@ -27,7 +28,7 @@ impl Uuid {
         digits.next().is_none().then_some(Self(bytes))
     }
 
-    /// The bytes in the order of the text.
+    /// The bytes in the order of the text form.
     #[must_use]
     pub const fn bytes(&self) -> &[u8; 16] {
         &self.0

@@ -1,8 +1,8 @@
-//! What an operator should know although nothing failed.
+//! Warnings: what an operator should know although nothing failed.
 
 use serde::{Deserialize, Serialize};
 
-/// Something an operator should know.
+/// A warning for the operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {
     /// Stable name.
@@ -12,7 +12,7 @@ pub struct Warning {
 }
 
 impl Warning {
-    /// A warning under a stable name.
+    /// A warning with a stable name.
     #[must_use]
     pub fn new(slug: &str, message: impl Into<String>) -> Self {
         Self { slug: slug.to_owned(), message: message.into() }

@@ -1,7 +1,7 @@
-//! Formats: bytes that somebody else wrote become typed values, and typed values become bytes.
+//! Parsers and writers of foreign formats.
 //!
-//! Everything here is pure, imports nothing but [`crate::base`], and treats its input as hostile: bounded, without
-//! indexing and without panics. Each parser has a fuzz target. What a value proves is decided elsewhere.
+//! Everything here is pure, imports only [`crate::base`], and treats its input as untrusted: bounded, without
+//! indexing and without panics. Each parser has a fuzz target. Other modules decide what a value proves.
 
 pub mod efi;
 pub mod gpt;

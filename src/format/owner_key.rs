@@ -1,5 +1,5 @@
-//! An owner's public key: PEM text of the measured configuration comes in, a key that can verify goes out. Signatures
-//! come from a disk and are only ever compared with what such a key vouches for.
+//! An owner's public key, from PEM text in the measured configuration. It verifies signatures, which come
+//! from untrusted disks.
 
 use std::fmt;
 
@@ -11,18 +11,18 @@ use sha2::{Digest, Sha256};
 use spki::SubjectPublicKeyInfoRef;
 use thiserror::Error;
 
-/// A key of an algorithm and a strength that we accept.
+/// A public key whose algorithm and strength we accept.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PublicKey {
     algorithm: Algorithm,
-    /// What the algorithm calls a public key: a point, or an `RSAPublicKey`.
+    /// The algorithm's own form of the key: a point, or an `RSAPublicKey`.
     key: Vec<u8>,
     /// `SubjectPublicKeyInfo` in DER.
     der: Vec<u8>,
 }
 
-/// What an owner can sign with, all with SHA-256 or stronger inside.
+/// Signature algorithms for owner keys, all with SHA-256 or stronger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Algorithm {
     EcdsaP256,
@@ -30,7 +30,7 @@ pub(crate) enum Algorithm {
     Ed25519,
 }
 
-/// Names a public key: SHA-256 of its `SubjectPublicKeyInfo` in DER.
+/// Identifies a public key: SHA-256 of its `SubjectPublicKeyInfo` in DER.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyId([u8; 32]);
 
@@ -42,7 +42,7 @@ impl PublicKey {
     /// Parses PEM text with the label `PUBLIC KEY`.
     ///
     /// # Errors
-    /// It is something else, or a key that we do not accept.
+    /// It is not such a text, or we do not accept the key.
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
         let (label, document) = Document::from_pem(text.trim()).map_err(KeyError::Pem)?;
         if label == PEM_LABEL {
@@ -55,7 +55,7 @@ impl PublicKey {
     /// Parses a `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7) in DER.
     ///
     /// # Errors
-    /// It is something else, or a key that we do not accept.
+    /// It is not such a structure, or we do not accept the key.
     pub fn from_der(der: &[u8]) -> Result<Self, KeyError> {
         let info = SubjectPublicKeyInfoRef::from_der(der).map_err(|_| KeyError::Malformed)?;
         let key = info.subject_public_key.as_bytes().ok_or(KeyError::Malformed)?;
@@ -72,7 +72,7 @@ impl PublicKey {
         Ok(Self { algorithm, key: key.to_vec(), der: der.to_vec() })
     }
 
-    /// The key's name.
+    /// The key's identifier.
     #[must_use]
     pub fn id(&self) -> KeyId {
         KeyId(Sha256::digest(&self.der).into())
@@ -92,7 +92,7 @@ impl PublicKey {
     /// PEM text.
     #[must_use]
     pub fn to_pem(&self) -> String {
-        // What was parsed can be written; an empty text would be refused by every reader.
+        // A key that was parsed can be encoded. If that failed, every reader would refuse the empty text.
         SubjectPublicKeyInfoRef::from_der(&self.der)
             .and_then(|info| info.to_pem(der::pem::LineEnding::LF))
             .unwrap_or_default()
@@ -100,7 +100,7 @@ impl PublicKey {
 }
 
 impl KeyId {
-    /// A name that a token carries.
+    /// An identifier from a token.
     #[must_use]
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
@@ -120,7 +120,7 @@ impl fmt::Debug for PublicKey {
 }
 
 impl Signature {
-    /// Takes bytes that could be a signature; `None` if there are none or too many.
+    /// Wraps bytes that could be a signature; `None` if there are none or too many.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Option<Self> {
         matches!(bytes.len(), 1..=SIGNATURE_LIMIT).then_some(Self(bytes))
@@ -151,7 +151,7 @@ fn oid(parameters: AnyRef<'_>) -> Option<ObjectIdentifier> {
     parameters.decode_as().ok()
 }
 
-/// An uncompressed point (SEC 1, 2.3.3); whether it lies on the curve is asked at each verification.
+/// Checks an uncompressed point (SEC 1, 2.3.3). Each verification checks that it lies on the curve.
 fn point(key: &[u8]) -> Result<(), KeyError> {
     if key.len() == POINT_BYTES && key.first() == Some(&UNCOMPRESSED) {
         Ok(())
@@ -160,7 +160,7 @@ fn point(key: &[u8]) -> Result<(), KeyError> {
     }
 }
 
-/// An `RSAPublicKey` (RFC 8017, A.1.1) of a strength that the verification takes.
+/// Checks an `RSAPublicKey` (RFC 8017, A.1.1) for a strength that the verification accepts.
 fn modulus(key: &[u8]) -> Result<(), KeyError> {
     let malformed = |_: der::Error| KeyError::Malformed;
     let mut reader = SliceReader::new(key).map_err(malformed)?;
@@ -178,28 +178,28 @@ fn modulus(key: &[u8]) -> Result<(), KeyError> {
     if matches!(exponent.len(), 3..=4) && odd(exponent) { Ok(()) } else { Err(KeyError::Exponent) }
 }
 
-/// Why a text is not an owner's public key.
+/// Why a text is refused as an owner's public key.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum KeyError {
     /// Not PEM.
     #[error("an owner key is PEM text that begins with '-----BEGIN PUBLIC KEY-----'")]
     Pem(#[source] der::Error),
-    /// PEM of something else, perhaps of the private half.
+    /// PEM of something else, perhaps of a private key.
     #[error("an owner key is a PUBLIC KEY, not a {0}: openssl pkey -in owner.key -pubout")]
     Label(String),
-    /// Not the structure that the label promises.
+    /// Not the structure that the label announces.
     #[error("an owner key's SubjectPublicKeyInfo is malformed")]
     Malformed,
-    /// Another elliptic curve.
+    /// A curve other than P-256.
     #[error("an owner key on an elliptic curve is one of P-256")]
     Curve,
-    /// Another algorithm.
+    /// An algorithm that we do not accept.
     #[error("an owner key is one of ECDSA P-256, RSA or Ed25519")]
     Algorithm,
-    /// Too weak, or too large.
+    /// A modulus that is too weak or too large.
     #[error("an RSA owner key has 2048 to 8192 bits, a multiple of 8")]
     Modulus,
-    /// An exponent that nobody uses.
+    /// An unusual exponent.
     #[error("an RSA owner key has an exponent of 65537 or more")]
     Exponent,
 }
@@ -216,12 +216,12 @@ pub(crate) const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.1
 pub(crate) const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 /// Bytes of an Ed25519 public key (RFC 8032, 5.1.5).
 const ED25519_BYTES: usize = 32;
-/// Bytes of an uncompressed P-256 point, and its first one (SEC 1, 2.3.3).
+/// Bytes of an uncompressed P-256 point, and its first byte (SEC 1, 2.3.3).
 const POINT_BYTES: usize = 65;
 const UNCOMPRESSED: u8 = 4;
-/// What the verification accepts (`RSA_PKCS1_2048_8192_SHA256`).
+/// Limits of the verification (`RSA_PKCS1_2048_8192_SHA256`).
 const MODULUS_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
-/// Bytes: an RSA signature is as long as its modulus.
+/// Bytes: an RSA signature has the length of its modulus.
 const SIGNATURE_LIMIT: usize = 1024;
 
 #[cfg(test)]

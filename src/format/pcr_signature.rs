@@ -1,8 +1,8 @@
-//! Signed PCR policies, in the form of `systemd-measure sign`: a `tpm2-pcr-signature.json` comes in, written by
-//! anybody; approvals that may be offered to a TPM go out. They prove themselves: the TPM checks each signature.
+//! Parses signed PCR policies in the format of `systemd-measure sign` (`tpm2-pcr-signature.json`). The files
+//! are untrusted; the TPM checks each signature.
 //!
-//! What we cannot use is passed over as systemd does (banks and members of tomorrow, entries that wait for their
-//! signature); what is malformed is refused.
+//! Unknown banks and members and entries without a signature are skipped, as in systemd. Malformed content is
+//! refused.
 
 use serde_json::Value;
 use thiserror::Error;
@@ -20,7 +20,7 @@ pub struct Signatures(Vec<Approval>);
 /// One signed policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Approval {
-    /// What it is about.
+    /// What it applies to.
     pub subject: Subject,
     /// `pol`: the digest of the approved policy.
     pub policy: [u8; 32],
@@ -28,12 +28,12 @@ pub struct Approval {
     pub signature: Vec<u8>,
 }
 
-/// What a signed policy is about, and what a token looks for.
+/// What a signed policy applies to, and what a token searches for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
     /// The bank of the PCRs.
     pub bank: Bank,
-    /// `pcrs`: exactly these.
+    /// `pcrs`: exactly these PCRs.
     pub pcrs: PcrMask,
     /// `pkfp`: the fingerprint of the key that signed.
     pub fingerprint: [u8; 32],
@@ -73,28 +73,28 @@ impl Signatures {
         self.about(subject).find(|approval| approval.policy == *policy)
     }
 
-    /// The approvals for `subject`, of whatever policy.
+    /// The approvals for `subject`, of any policy.
     pub fn about(&self, subject: &Subject) -> impl Iterator<Item = &Approval> {
         self.0.iter().filter(move |approval| approval.subject == *subject)
     }
 }
 
-/// Why bytes are not a signature file.
+/// Why a signature file is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SignatureError {
-    /// Larger than any file of signatures has to be.
+    /// Larger than [`SIZE_LIMIT`].
     #[error("Signature file is larger than {SIZE_LIMIT} bytes")]
     TooLarge,
     /// Not JSON that we accept.
     #[error("Signature file is not JSON")]
     Json(#[from] JsonError),
-    /// Something else than banks.
+    /// Not an object of banks.
     #[error("Signature file is not an object of PCR banks")]
     NotAnObject,
-    /// A bank without its list.
+    /// A bank whose value is not a list.
     #[error("Signature file has no list for bank {0}")]
     NotAList(Bank),
-    /// A list with something else in it.
+    /// A list with a malformed entry.
     #[error("Signature file has a malformed entry for bank {0}")]
     Entry(Bank),
 }
@@ -107,7 +107,7 @@ failures! { SignatureError:
     | Self::Entry(_) => "signature-file-malformed", Data, "";
 }
 
-/// The approval of an entry, `None` for one that is not signed yet; nothing at all if it is malformed.
+/// The approval in an entry: `Some(None)` if the entry is not signed yet, `None` if it is malformed.
 fn approval(bank: Bank, entry: &Value) -> Option<Option<Approval>> {
     let members = entry.as_object()?;
     let text = |name: &str| members.get(name).map(Value::as_str);
@@ -133,7 +133,7 @@ fn approval(bank: Bank, entry: &Value) -> Option<Option<Approval>> {
 
 /// Bytes; a file with the signatures of four banks and six phases has 14 KiB.
 pub const SIZE_LIMIT: usize = 1 << 20;
-/// Bytes; RSA-4096.
+/// Bytes; an RSA-4096 signature.
 const SIGNATURE_LIMIT: usize = 512;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Receives what libcryptsetup logs, so that nothing of it reaches standard error unasked.
+//! Receives libcryptsetup's log messages, which would otherwise go to standard error.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
-/// The callback for `crypt_set_log_callback`: the library's errors become warnings of ours, the rest is dropped.
+/// The callback for `crypt_set_log_callback`. Logs the library's errors as warnings and drops the rest.
 pub(crate) extern "C" fn receive(level: c_int, message: *const c_char, _data: *mut c_void) {
     if level != CRYPT_LOG_ERROR || message.is_null() {
         return;

@@ -1,6 +1,6 @@
-//! Reads a device-mapper table back from the kernel: the one dm ioctl that we need ourselves.
+//! Reads a live device-mapper table: the one dm ioctl that we issue ourselves.
 //!
-//! What comes back is the kernel's, and thus trusted to be true; it is parsed with bounds all the same.
+//! The kernel's answer is trusted, but parsed with bounds all the same.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -12,7 +12,7 @@ use zeroize::{Zeroize, Zeroizing};
 /// One target of a live table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// First sector (512 bytes) of the mapped device that this target serves.
+    /// First sector (512 bytes) of the mapped device that this target maps.
     pub start: u64,
     /// Sectors (512 bytes).
     pub length: u64,
@@ -38,7 +38,7 @@ pub struct Table {
 /// The live table of the mapped device `name`, through the control node `control`.
 ///
 /// # Errors
-/// The ioctl's, or `InvalidData` for an answer that makes no sense.
+/// The ioctl's, or `InvalidData` for a malformed answer.
 pub fn table(control: &Path, name: &str) -> io::Result<Table> {
     let control: File = OpenOptions::new().read(true).write(true).open(control)?;
     let mut request = Box::new(Request::new(name)?);
@@ -128,7 +128,7 @@ impl Request {
 }
 
 /// Parses `count` target descriptions: each a `struct dm_target_spec` (40 bytes), then its parameters as a C
-/// string; `next` is the offset of the following one from the start of the payload.
+/// string. `next` is the offset of the following description from the start of the payload.
 fn parse_targets(payload: &[u8], count: u32) -> io::Result<Vec<Target>> {
     let mut targets = Vec::new();
     let mut at = 0;
@@ -164,15 +164,15 @@ fn bad() -> io::Error {
 const DM_IOCTL: u8 = 0xfd;
 /// `DM_TABLE_STATUS_CMD`.
 const DM_TABLE_STATUS_CMD: u8 = 12;
-/// `DM_STATUS_TABLE_FLAG`: give the table that was loaded, not the targets' status.
+/// `DM_STATUS_TABLE_FLAG`: return the table that was loaded, not the targets' status.
 const DM_STATUS_TABLE: u32 = 1 << 4;
 /// `DM_READONLY_FLAG`.
 const DM_READONLY: u32 = 1 << 0;
 /// `DM_BUFFER_FULL_FLAG`: the answer did not fit.
 const DM_BUFFER_FULL: u32 = 1 << 8;
-/// Room for the answer: one crypt target needs a few hundred bytes.
+/// Room for the answer. One crypt target needs a few hundred bytes.
 const PAYLOAD: usize = 8192;
-/// More than one target is never ours.
+/// None of our mappings has more than one target.
 const MAX_TARGETS: u32 = 8;
 
 #[cfg(test)]

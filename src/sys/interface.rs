@@ -1,4 +1,4 @@
-//! Network interfaces: a name comes in; afterwards it has no IPv4 address, or is down.
+//! Removes an interface's IPv4 address, and takes interfaces down.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -7,30 +7,30 @@ use nix::errno::Errno;
 use nix::libc::{self, c_char, c_short, ifreq, sockaddr};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-/// Removes the first IPv4 address with this label: the interface's name, or one that begins with it and a colon.
+/// Removes the first IPv4 address with this label: the interface's name, or the name, a colon and more.
 ///
 /// # Errors
 /// The kernel's.
 pub fn clear_address(label: &str) -> Result<()> {
     let socket = any_socket()?;
-    // 0.0.0.0 takes an address away and puts none in its place.
+    // Setting 0.0.0.0 removes an address.
     let request = request(label)?;
-    // SAFETY: SIOCSIFADDR reads a name and a socket address from an ifreq (netdevice(7)); `request` sets both, the name ends
-    // with NUL, and the value lives until the call returns.
+    // SAFETY: SIOCSIFADDR reads a name and a socket address from an ifreq (netdevice(7)); `request` sets
+    // both, the name ends with NUL, and the value lives until the call returns.
     unsafe { set_address(socket.as_raw_fd(), &raw const request) }.map(drop)
 }
 
-/// Takes an interface down; the kernel then removes its routes and IPv6 addresses.
+/// Takes an interface down, upon which the kernel removes its routes and IPv6 addresses.
 ///
 /// # Errors
 /// The kernel's.
 pub fn set_down(name: &str) -> Result<()> {
     let socket = any_socket()?;
     let mut request = request(name)?;
-    // SAFETY: SIOCGIFFLAGS reads a name from an ifreq and writes flags into it (netdevice(7)); the name ends with NUL, and
-    // `request` lives until the call returns.
+    // SAFETY: SIOCGIFFLAGS reads a name from an ifreq and writes flags into it (netdevice(7)); the name ends
+    // with NUL, and `request` lives until the call returns.
     unsafe { get_flags(socket.as_raw_fd(), &raw mut request) }?;
-    // SAFETY: the successful call above has written this member of the union.
+    // SAFETY: the successful call above wrote this member of the union.
     let flags = unsafe { request.ifr_ifru.ifru_flags };
     let up = c_short::try_from(libc::IFF_UP).map_err(|_| Errno::EINVAL)?;
     request.ifr_ifru.ifru_flags = flags & !up;
@@ -38,12 +38,12 @@ pub fn set_down(name: &str) -> Result<()> {
     unsafe { set_flags(socket.as_raw_fd(), &raw const request) }.map(drop)
 }
 
-/// The ioctls work on any socket of the family.
+/// A socket for the ioctls, which work on any of the family.
 fn any_socket() -> Result<OwnedFd> {
     socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
 }
 
-/// A request for an interface of this name, with the address 0.0.0.0.
+/// A request for the interface `name`, with the address 0.0.0.0.
 fn request(name: &str) -> Result<ifreq> {
     let mut field = [0; libc::IFNAMSIZ];
     // The last byte stays NUL.

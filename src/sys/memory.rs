@@ -1,4 +1,4 @@
-//! Keeps the process's memory out of swap, core dumps and other processes' reach.
+//! Keeps the process's memory out of swap, core dumps and the reach of other processes.
 
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::prctl::set_dumpable;
@@ -6,15 +6,16 @@ use nix::sys::resource::{Resource, setrlimit};
 
 use crate::base::error::failures;
 
-/// Locks all pages, present and future, forbids core dumps and `ptrace` by equals. To be called before the first
-/// secret exists.
+/// Locks all present and future pages, and forbids core dumps and `ptrace` by other processes of the same
+/// user. Call it before the first secret exists.
 ///
 /// # Errors
-/// The first step that the kernel refused; the others were done.
+/// The first protection that the kernel refused; the others are in place.
 pub fn lock() -> Result<(), MemoryError> {
     let core = setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(MemoryError::CoreLimit);
     let dumpable = set_dumpable(false).map_err(MemoryError::Dumpable);
-    // On fault: pages that are never touched need not be read in, so the executable's cold parts cost nothing.
+    // On fault: pages that are never touched need not be read in, so that cold parts of the executable cost
+    // nothing.
     let on_fault = MlockAllFlags::from_bits_retain(nix::libc::MCL_ONFAULT);
     let locked = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault)
         .map_err(MemoryError::Lock);

@@ -1,4 +1,4 @@
-//! What the operating system, or a C library, offers only through raw calls. All of the project's `unsafe` is here.
+//! Wraps raw calls to the operating system and C libraries. All of the project's `unsafe` is here.
 
 #[cfg(feature = "native")]
 #[expect(unsafe_code, reason = "a callback gets a C string")]

@@ -1,8 +1,8 @@
-//! JSON, parsed without loss: text of an untrusted header becomes a tree in which every key is unique.
+//! Parses untrusted JSON without loss, into a tree in which every key is unique.
 //!
-//! The parser takes what RFC 8259 allows and what json-c, cryptsetup's library, writes beyond it: `1.`, `00.5`, `NaN`,
-//! `Infinity`, and strings of any bytes. Keys that two parsers could read differently (twice in one object, or with a
-//! NUL, where C strings end) are refused everywhere. What is *used* has to be stricter: [`Json::strict`].
+//! The parser accepts RFC 8259 and what json-c, cryptsetup's library, writes beyond it: `1.`, `00.5`, `NaN`,
+//! `Infinity`, and strings of any bytes. It refuses keys that two parsers could read differently: twice in
+//! one object, or with a NUL, where C strings end. Values that we *use* must be stricter: [`Json::strict`].
 
 mod parser;
 mod value;

@@ -1,4 +1,4 @@
-//! The grammar of JSON: recursive descent over bytes, bounded in depth and number of values.
+//! Parses JSON by recursive descent over bytes, with limits on depth and on the number of values.
 
 use std::collections::BTreeMap;
 
@@ -49,7 +49,7 @@ impl<'a> Parser<'a> {
         if self.at == self.text.len() { Ok(value) } else { Err(self.malformed()) }
     }
 
-    /// A value inside of which `depth` levels may still follow, itself included.
+    /// A value. `depth` is the number of levels still allowed, this one included.
     fn value(&mut self, depth: usize) -> Result<Json, JsonError> {
         let inner = depth.checked_sub(1).ok_or(JsonError::Depth)?;
         self.values_left = self.values_left.checked_sub(1).ok_or(JsonError::Size)?;
@@ -134,7 +134,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// What follows `\u`: one UTF-16 unit, or two that belong together.
+    /// What follows `\u`: one UTF-16 unit, or a surrogate pair.
     fn code_point(&mut self) -> Option<char> {
         let first = self.unit()?;
         let mut units = vec![first];

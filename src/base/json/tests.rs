@@ -53,8 +53,8 @@ fn numbers_that_are_used_are_integers_of_64_bits() {
     assert_eq!(parse_json(b"-9223372036854775808").unwrap(), i64::MIN);
 }
 
-/// `cryptsetup token import` was given `{"type":"x","keyslots":[],"v":…}` with each of these, or another spelling of it;
-/// `dd bs=4096 skip=1` shows that this is what cryptsetup 2.6.1 wrote.
+/// `cryptsetup token import` was given `{"type":"x","keyslots":[],"v":…}` with each of these, or with another
+/// spelling of it. `dd bs=4096 skip=1` shows that cryptsetup 2.6.1 wrote them so.
 #[test]
 fn what_cryptsetup_writes_into_a_header_is_read_and_keeps_its_spelling() {
     for text in [

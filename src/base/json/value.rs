@@ -14,7 +14,7 @@ pub enum Json {
     Bool(bool),
     /// A number's text, whatever its range or precision.
     Number(String),
-    /// A string without its escapes; not always UTF-8.
+    /// A string with its escapes resolved; not always UTF-8.
     Text(Vec<u8>),
     /// An array.
     Array(Vec<Json>),
@@ -23,10 +23,10 @@ pub enum Json {
 }
 
 impl Json {
-    /// The value in the form that all parsers read alike: 64-bit integers, UTF-8 strings without NUL.
+    /// The same value in the form that all parsers read alike: 64-bit integers, UTF-8 strings without NUL.
     ///
     /// # Errors
-    /// A number or a string has another form.
+    /// A number or a string is not in that form.
     pub fn strict(&self) -> Result<Value, JsonError> {
         Ok(match self {
             Self::Null => Value::Null,
@@ -51,10 +51,10 @@ impl Json {
     }
 }
 
-/// Why bytes are not JSON that we accept.
+/// Why JSON is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum JsonError {
-    /// The area has no NUL at its end.
+    /// The area does not end with a NUL.
     #[error("JSON area has no end")]
     NotTerminated,
     /// Something other than NULs follows the text.
@@ -72,13 +72,13 @@ pub enum JsonError {
     /// A fraction, an exponent, minus zero, or an integer beyond 64 bits.
     #[error("JSON has a number that is not a 64-bit integer")]
     Number,
-    /// A NUL in a key, or in a string that is used.
+    /// A NUL in a key, or in a string that we use.
     #[error("JSON has a string with a NUL character")]
     Nul,
-    /// A string that is used is not UTF-8.
+    /// A string that we use is not UTF-8.
     #[error("JSON has a string that is not UTF-8")]
     Encoding,
-    /// Too many values inside values.
+    /// Nested too deeply.
     #[error("JSON is nested more than {DEPTH_LIMIT} deep")]
     Depth,
     /// Too many values.
@@ -93,7 +93,7 @@ fn strict_text(bytes: &[u8]) -> Result<String, JsonError> {
     String::from_utf8(bytes.to_vec()).map_err(|_| JsonError::Encoding)
 }
 
-/// A 64-bit integer in its only form: no fraction, no exponent, no minus zero.
+/// A 64-bit integer in its only strict form: no fraction, no exponent, no minus zero.
 fn integer(text: &str) -> Option<Value> {
     let unsigned = text.parse::<u64>().map(Value::from).ok();
     let value = unsigned.or_else(|| text.parse::<i64>().map(Value::from).ok())?;
@@ -101,8 +101,9 @@ fn integer(text: &str) -> Option<Value> {
     (canonical == text).then_some(value)
 }
 
-/// Levels, the outermost value included: json-c's own limit (`JSON_TOKENER_DEFAULT_DEPTH`), beyond which cryptsetup
-/// does not read a header.
+/// Levels, the outermost value included: json-c's own limit (`JSON_TOKENER_DEFAULT_DEPTH`), above which
+/// cryptsetup does not read a header.
 pub(super) const DEPTH_LIMIT: usize = 32;
-/// 32 keyslots and tokens, digests and segments need about 1,500; the rest is room for tokens of others.
+/// 32 keyslots and tokens with their digests and segments need about 1,500; the rest is room for foreign
+/// tokens.
 pub(super) const VALUE_LIMIT: usize = 16_384;

@@ -1,9 +1,10 @@
-//! Values of EFI variables, as efivarfs gives them.
+//! Parses the values of EFI variables in efivarfs's form.
 
 use super::guid::Guid;
 
-/// The UUID that `LoaderDevicePartUUID` holds; `None` if it is something else. Four bytes of attributes (Documentation/filesystems/efivarfs.rst), then the UUID's text in UTF-16LE with a final
-/// NUL (systemd's Boot Loader Interface).
+/// The UUID in `LoaderDevicePartUUID`; `None` if the value is malformed. The content is four bytes of
+/// attributes (Documentation/filesystems/efivarfs.rst), then the UUID's text in UTF-16LE with a final NUL
+/// (systemd's Boot Loader Interface).
 #[must_use]
 pub fn partition_uuid(content: &[u8]) -> Option<Guid> {
     let (_attributes, text) = content.split_first_chunk::<4>()?;

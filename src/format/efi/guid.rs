@@ -1,9 +1,8 @@
-//! GUIDs of the GPT: sixteen bytes of a hostile disk, or the text of an EFI variable, come in; a value that
-//! compares and prints goes out. Trusts nobody; every sixteen bytes are a GUID.
+//! GUIDs of GPT disks and EFI variables. Both are untrusted, and any sixteen bytes are a valid GUID.
 
 use std::fmt;
 
-/// A GUID, by the number that its text form spells.
+/// A GUID, as the number that its text form spells.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Guid(u128);
 
@@ -17,11 +16,12 @@ impl Guid {
     /// Extended boot loader partition (UAPI.2 Discoverable Partitions Specification).
     pub const XBOOTLDR: Self = Self(0xbc13c2ff_59e6_4262_a352_b275fd6f7172);
 
-    /// Root partition of the architecture that we are built for (UAPI.2 Discoverable Partitions Specification).
+    /// Root partition of the architecture that this program is built for (UAPI.2 Discoverable Partitions
+    /// Specification).
     pub const NATIVE_ROOT: Self = Self(NATIVE_ROOT);
 
-    /// From the 16 bytes of a GPT: the first three fields are little-endian, the rest is in order
-    /// (UEFI 2.10, appendix A).
+    /// From the 16 bytes on disk: the first three fields are little-endian, the rest is in order (UEFI 2.10,
+    /// appendix A).
     #[must_use]
     pub const fn from_disk(bytes: [u8; 16]) -> Self {
         let [a0, a1, a2, a3, b0, b1, c0, c1, d0, d1, d2, d3, d4, d5, d6, d7] = bytes;
@@ -38,7 +38,7 @@ impl Guid {
                 8 | 13 | 18 | 23 if character == '-' => {}
                 8 | 13 | 18 | 23 => return None,
                 _ => {
-                    // At most 32 digits are shifted in, so nothing is shifted out: checked by the count below.
+                    // The count below allows 32 digits, so no bit is shifted out of an accepted value.
                     value = value.wrapping_shl(4) | u128::from(character.to_digit(16)?);
                     digits = digits.checked_add(1)?;
                 }
@@ -91,7 +91,7 @@ mod tests {
 
     use super::*;
 
-    /// The example of the UEFI specification's first partition type, as every ESP on a disk begins.
+    /// The UEFI specification's own example: an ESP's type as it appears on disk.
     #[test]
     fn the_first_three_fields_are_little_endian_on_disk() {
         let disk =

@@ -1,4 +1,4 @@
-//! EFI's GUIDs, and values of its variables.
+//! GUIDs, and values of EFI variables.
 
 pub mod efivar;
 pub mod guid;

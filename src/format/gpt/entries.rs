@@ -1,5 +1,5 @@
-//! The partition entry array: bytes of a hostile disk come in, partitions that lie inside the usable range and do
-//! not overlap go out.
+//! Parses the partition entry array. The array is untrusted; accepted partitions lie inside the usable range
+//! and do not overlap.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What is wrong with one copy of a table, and how its bytes are taken apart.
+//! Faults of one copy of a partition table, and helpers to take its bytes apart.
 
 /// What is wrong with one copy of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +36,7 @@ pub enum Fault {
     DuplicateUuid,
 }
 
-/// `N` bytes of a structure; too short a structure is as good as none.
+/// `N` bytes of a structure at `at`. A structure that is too short counts as missing.
 pub(super) fn field<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], Fault> {
     let end = at.checked_add(N).ok_or(Fault::HeaderSize)?;
     bytes.get(at..end).and_then(|field| field.try_into().ok()).ok_or(Fault::HeaderSize)

@@ -1,11 +1,11 @@
-//! One GPT header: a sector of a hostile disk comes in, a header whose numbers are all inside the disk goes out.
-//! The CRCs stop accidents, not attackers; the ranges stop attackers.
+//! Parses a GPT header from one untrusted sector, and checks that all its numbers lie inside the disk. The
+//! CRCs stop accidents, not attackers; the ranges stop attackers.
 
 use super::fault::{Fault, crc, field};
 use super::sector::SectorSize;
 use crate::format::efi::guid::Guid;
 
-/// What is known of the disk before its table: the kernel's word.
+/// What the kernel says about the disk, known before its table is read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Geometry {
     pub(super) sector: SectorSize,
@@ -13,7 +13,7 @@ pub(super) struct Geometry {
     pub(super) sectors: u64,
 }
 
-/// Which copy of the header the sector was read as.
+/// Which copy of the header a sector is read as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// LBA 1.
@@ -74,8 +74,8 @@ impl Header {
         self.entries.checked_mul(self.entry_size).filter(|size| *size <= ARRAY_LIMIT).ok_or(Fault::ArraySize)
     }
 
-    /// The order on a disk is: primary header, primary array, usable range, backup array, backup header. A
-    /// disk may go on behind the backup: it was enlarged.
+    /// The order on disk is: primary header, primary array, usable range, backup array, backup header. The
+    /// disk may continue behind the backup if it was enlarged.
     fn check_places(&self, my_lba: u64, place: Place, disk: Geometry) -> Result<(), Fault> {
         let bytes = u64::try_from(self.array_size()?).map_err(|_| Fault::ArraySize)?;
         let sectors = bytes.div_ceil(u64::from(disk.sector.bytes()));
@@ -132,13 +132,13 @@ fn u64_at(sector: &[u8], at: usize) -> Result<u64, Fault> {
 
 /// `EFI PART`.
 const SIGNATURE: &[u8; 8] = b"EFI PART";
-/// Revision 1.0, the only one there is.
+/// Revision 1.0, the only one.
 const REVISION: u32 = 0x0001_0000;
 /// Bytes of the defined fields.
 const MINIMUM_SIZE: usize = 92;
-/// Ours: usual tables have 128 entries.
+/// Our own limit: usual tables have 128 entries.
 const ENTRIES_LIMIT: usize = 1024;
-/// Ours: usual entries have 128 bytes.
+/// Our own limit: usual entries have 128 bytes.
 const ENTRY_SIZE_LIMIT: usize = 4096;
-/// Ours: 1 MiB; usual arrays have 16 KiB.
+/// Our own limit, 1 MiB: usual arrays have 16 KiB.
 const ARRAY_LIMIT: usize = 1 << 20;

@@ -1,9 +1,9 @@
-//! The GUID partition table: a hostile disk comes in, a table goes out whose partitions lie inside the disk, do not
+//! Reads a GUID partition table from an untrusted disk. Accepted partitions lie inside the disk, do not
 //! overlap and have distinct UUIDs.
 //!
-//! Every byte is read once. The protective MBR is not looked at: the kernel's own view of the partition, which has
-//! to match, decides whether the disk is in use as a GPT disk. Attributes, labels and types are the host's to write:
-//! they propose, they prove nothing.
+//! Every byte is read once. The protective MBR is ignored: what shows that the disk is in use as a GPT disk
+//! is the kernel's own view of the partition, which has to match. Attributes, labels and types are untrusted:
+//! they propose candidates and prove nothing.
 
 mod entries;
 mod fault;
@@ -41,7 +41,7 @@ pub struct Table {
 pub enum Copy {
     /// The one at the start of the disk.
     Primary,
-    /// The one behind the partitions: the primary is damaged.
+    /// The one behind the partitions, because the primary is damaged.
     Backup,
 }
 
@@ -69,19 +69,19 @@ pub struct Partition {
 pub struct Attributes(u64);
 
 impl Attributes {
-    /// Bit 59: the file system is to be grown to the size of the partition.
+    /// Bit 59: grow the file system to the size of the partition.
     #[must_use]
     pub const fn growfs(self) -> bool {
         self.0 & (1 << 59) != 0
     }
 
-    /// Bit 60: to be used read-only.
+    /// Bit 60: use read-only.
     #[must_use]
     pub const fn read_only(self) -> bool {
         self.0 & (1 << 60) != 0
     }
 
-    /// Bit 63: not to be discovered.
+    /// Bit 63: do not discover.
     #[must_use]
     pub const fn no_auto(self) -> bool {
         self.0 & (1 << 63) != 0
@@ -118,12 +118,12 @@ impl fmt::Display for Label {
 impl Table {
     /// Reads the table of a disk of `size` bytes: the primary copy, or else the backup.
     ///
-    /// The backup is where a sound primary header with a damaged array says, or in the last sector when the primary
-    /// header itself is damaged. A disk that is larger than its table is normal.
+    /// If a sound primary header has a damaged array, that header says where the backup is; if the primary
+    /// header itself is damaged, the backup must be in the last sector. A disk may be larger than its table.
     ///
     /// # Errors
-    /// The operating system's, [`GptError::Missing`] when there is no table, [`GptError::Invalid`] when no copy can be
-    /// used.
+    /// The operating system's; [`GptError::Missing`] without a table; [`GptError::Invalid`] if no copy is
+    /// usable.
     pub fn read(source: &(impl Source + ?Sized), size: u64, sector: SectorSize) -> Result<Self, GptError> {
         let sectors = size / u64::from(sector.bytes());
         let last_lba = match sectors.checked_sub(1) {
@@ -158,10 +158,10 @@ pub enum GptError {
     /// The operating system's error.
     #[error("Reading the partition table")]
     Read(#[source] io::Error),
-    /// Neither copy begins with the signature.
+    /// Neither copy starts with the signature.
     #[error("There is no GPT")]
     Missing,
-    /// A table is there, but no copy of it can be used.
+    /// There is a table, but no copy of it is usable.
     #[error("The GPT is refused: {primary} (primary), {backup} (backup)")]
     Invalid {
         /// What is wrong with the copy at the start of the disk.

@@ -1,4 +1,4 @@
-//! The logical sector size of a disk: 512 or 4096 bytes, nothing else.
+//! The logical sector size of a disk: 512 or 4096 bytes.
 
 /// Logical sector size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,10 +10,10 @@ pub enum SectorSize {
 }
 
 impl SectorSize {
-    /// Both, in the order in which an image of unknown origin is tried.
+    /// Both, in the order to try them on an image of unknown origin.
     pub const ALL: [Self; 2] = [Self::B512, Self::B4096];
 
-    /// The sector size of so many bytes; `None` for sizes that no GPT disk of ours has.
+    /// The sector size of `bytes` bytes; `None` for sizes that we do not support.
     #[must_use]
     pub fn from_bytes(bytes: u64) -> Option<Self> {
         Self::ALL.into_iter().find(|size| u64::from(size.bytes()) == bytes)

@@ -25,7 +25,7 @@ fn read(disk: &Vec<u8>) -> Result<Table, GptError> {
     Table::read(disk, u64::try_from(disk.len()).unwrap(), SectorSize::B512)
 }
 
-/// Overwrites `bytes` at `at` of the header at `lba`, then makes both checksums right again: what a hostile host does.
+/// Overwrites `bytes` at `at` of the header at `lba`, then corrects both checksums, as a hostile host does.
 fn forge(disk: &mut [u8], lba: usize, at: usize, bytes: &[u8]) {
     disk[lba * 512 + at..][..bytes.len()].copy_from_slice(bytes);
     seal(disk, lba);
@@ -50,7 +50,7 @@ fn seal(disk: &mut [u8], lba: usize) {
     disk[header + 16..][..4].copy_from_slice(&sum);
 }
 
-/// The fault of the primary copy when the same forgery was made in it, and the backup destroyed.
+/// The fault of the primary copy after this forgery in it, with the backup destroyed.
 fn fault_of(at: usize, bytes: &[u8]) -> Fault {
     let mut disk = honest(SectorSize::B512);
     let last = disk.len() / 512 - 1;
@@ -222,7 +222,7 @@ fn a_hostile_label_prints_no_control_characters() {
     assert!(label.starts_with("\u{fffd}[\u{fffd}") && !label.contains(char::is_control), "{label:?}");
 }
 
-/// An independent writer, with a layout of its own: 4 KiB alignment, a type given by GUID, attribute 60.
+/// An independent writer with its own layout: 4 KiB alignment, a type given by GUID, attribute 60.
 #[test]
 fn a_table_written_by_sgdisk_is_read() {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -299,7 +299,8 @@ proptest! {
         prop_assert_eq!(read(&disk).unwrap().partitions, table.partitions);
     }
 
-    /// A host that can compute a CRC: whatever it writes, what we read stays inside the disk and disjoint.
+    /// The host can compute a CRC. Whatever it writes, the partitions that we read stay inside the disk and
+    /// disjoint.
     #[test]
     fn a_forged_table_is_refused_or_sound(
         patches in prop::collection::vec((prop_oneof![520_usize..604, 1024_usize..1408], any::<u8>()), 0..6)
@@ -317,8 +318,9 @@ proptest! {
         }
     }
 
-    /// Likewise, with the gpt crate as a second opinion: where both accept a table, both see the same partitions. It knows
-    /// entries of 128 bytes only (and panics on others), so their size stays as it is.
+    /// As above, with the gpt crate as a second opinion: where both accept a table, both see the same
+    /// partitions. The crate supports entries of 128 bytes only (and panics on others), so their size is not
+    /// varied.
     #[test]
     fn what_the_gpt_crate_accepts_too_is_read_alike(
         patches in prop::collection::vec((prop_oneof![1 => 552_usize..596, 4 => 1024_usize..1536], any::<u8>()), 0..6)

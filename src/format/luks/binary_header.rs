@@ -1,6 +1,6 @@
-//! The binary header of a LUKS2 volume (on-disk format specification 1.1.4, 2.1): one sector of 4096 bytes in front of
-//! each copy of the JSON area. Bytes that the host wrote come in; typed values go out, but only past the checksum.
-//! The checksum is unkeyed: it tells damage from intent, nothing more.
+//! Parses the binary header of a LUKS2 volume (on-disk format specification 1.1.4, 2.1): one sector of 4096
+//! bytes in front of each copy of the JSON area. Its values are available only after the checksum matches.
+//! The checksum is unkeyed: it detects damage, not attacks.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use super::error::{Damage, HeaderError};
 use crate::base::bytes::{Reader, WireError};
 use crate::base::uuid::Uuid;
 
-/// What a binary header says.
+/// The contents of a binary header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BinaryHeader {
     /// Bytes of one copy: binary header and JSON area.
@@ -29,7 +29,7 @@ pub struct BinaryHeader {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Label(Vec<u8>);
 
-/// Which of the two copies: where it must lie, and so what its magic and offset must be.
+/// Which of the two copies. It decides where the copy must lie, and so its magic and offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// At offset 0.
@@ -42,7 +42,7 @@ pub(super) enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HeaderSize(u64);
 
-/// A binary header whose checksum nobody has compared yet.
+/// A binary header whose checksum has not been compared yet.
 #[derive(Clone, Copy)]
 pub(super) struct Unverified<'a> {
     sector: &'a [u8; SECTOR],
@@ -50,10 +50,10 @@ pub(super) struct Unverified<'a> {
 }
 
 impl<'a> Unverified<'a> {
-    /// Looks at the header that lies at `place`.
+    /// Parses the header at `place`.
     ///
     /// # Errors
-    /// It cannot be a header at that place, so that nothing behind it is worth reading.
+    /// It cannot be a header at that place, so nothing behind it is worth reading.
     pub(super) fn parse(sector: &'a [u8; SECTOR], place: Place) -> Result<Self, Damage> {
         // Cannot fail: the fields are 512 bytes.
         let fields = Fields::read(sector).map_err(|_| Damage::Magic)?;
@@ -86,10 +86,10 @@ impl<'a> Unverified<'a> {
         self.fields.checked_size
     }
 
-    /// Compares the checksum over the header and its JSON area, and gives the values.
+    /// Compares the checksum over the header and its JSON area, and returns the values.
     ///
     /// # Errors
-    /// The checksum does not hold; or, in the inner result, it does but the values are not what they must be.
+    /// The checksum is wrong. The inner result: the checksum is right, but a value is invalid.
     pub(super) fn verify(&self, json: &[u8]) -> Result<Result<BinaryHeader, HeaderError>, Damage> {
         let (head, rest) = self.sector.split_at(CHECKSUM_AT);
         let (_, tail) = rest.split_at(CHECKSUM_BYTES);
@@ -113,13 +113,14 @@ impl<'a> Unverified<'a> {
 }
 
 impl Label {
-    /// Reads a field as cryptsetup does: up to the first NUL, and never the last byte, in whose place it puts a NUL.
+    /// Reads a field as cryptsetup does: up to the first NUL, ignoring the last byte, which it overwrites
+    /// with a NUL.
     pub(super) fn parse(field: &[u8]) -> Self {
         let field = field.split_last().map_or(field, |(_, field)| field);
         Self(field.iter().copied().take_while(|byte| *byte != 0).collect())
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -127,7 +128,7 @@ impl Label {
 }
 
 impl fmt::Display for Label {
-    /// UTF-8 as it is, but what is not printable and bytes of other encodings as escapes (`\u{202e}`, `\xf6`).
+    /// UTF-8 unchanged; what is not printable and bytes of other encodings as escapes (`\u{202e}`, `\xf6`).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.utf8_chunks().try_for_each(|chunk| {
             for character in chunk.valid().chars() {
@@ -142,7 +143,8 @@ impl fmt::Display for Label {
 }
 
 impl HeaderSize {
-    /// All sizes that the specification allows (1.1.4, table 1), smallest first; also all places of a secondary copy.
+    /// All sizes that the specification allows (1.1.4, table 1), smallest first. They are also the possible
+    /// offsets of the secondary copy.
     pub const ALL: [Self; 9] = [
         Self(0x4000),
         Self(0x8000),
@@ -157,7 +159,7 @@ impl HeaderSize {
     /// The smallest.
     pub const MIN: Self = Self(0x4000);
 
-    /// The size of so many bytes, if it is allowed.
+    /// The size of `bytes` bytes, if it is allowed.
     #[must_use]
     pub fn new(bytes: u64) -> Option<Self> {
         Self::ALL.into_iter().find(|size| size.0 == bytes)
@@ -182,7 +184,7 @@ struct Fields<'a> {
     magic: [u8; 6],
     version: u16,
     size: u64,
-    /// What `size` says once it has been looked at.
+    /// `size` after validation.
     checked_size: HeaderSize,
     seqid: u64,
     label: &'a [u8],

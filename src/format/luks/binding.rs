@@ -1,6 +1,6 @@
-//! The binding of a keyslot: a MAC over what the volume's metadata says, keyed by the secret that the TPM unsealed. The
-//! snapshot, whose bytes the host wrote, and the volume key come in; a fixed binary message, and whether it is the one
-//! that was bound, goes out. `docs/binding.md` has the layout and a vector.
+//! Computes the binding of a keyslot: a MAC over the volume's metadata, keyed by the secret that the TPM
+//! unsealed. It shows whether untrusted metadata is what was enrolled. `docs/binding.md` has the layout and a
+//! vector.
 
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
@@ -17,13 +17,13 @@ use crate::base::secret::{Secret, VolumeKey};
 pub struct Binding([u8; 32]);
 
 impl Binding {
-    /// A binding that a token carries.
+    /// A binding from a token.
     #[must_use]
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// Binds `message` to what a TPM unseals. Never to a passphrase: a MAC is a fast oracle for guesses.
+    /// Binds `message` to a TPM-sealed secret. Never use a passphrase here: a MAC makes guessing fast.
     #[must_use]
     pub fn compute(sealed_secret: &Secret, message: &[u8]) -> Self {
         Self(mac(sealed_secret, message).finalize().into_bytes().into())
@@ -42,8 +42,8 @@ impl Binding {
     }
 }
 
-/// Says which volume key it is without saying the key: `HMAC-SHA256(volume key, label)`. A configuration pins a volume by
-/// it; the message ends with it.
+/// Identifies a volume key without revealing it: `HMAC-SHA256(volume key, label)`. A configuration pins a
+/// volume by this digest, and the message ends with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct VolumeKeyDigest([u8; 32]);
@@ -84,7 +84,7 @@ impl From<VolumeKeyDigest> for String {
     }
 }
 
-/// What is bound: everything that decides which key opens the keyslot and what is mapped with it.
+/// The bytes to bind: everything that decides which key opens the keyslot and what is mapped with it.
 ///
 /// # Errors
 /// There is no such keyslot.
@@ -103,12 +103,12 @@ pub fn message(snapshot: &Snapshot, keyslot: u32, volume_key: &VolumeKey) -> Res
     Ok(message.0)
 }
 
-/// Fields, each behind its length: 32 bits, big-endian, as all numbers are.
+/// Fields, each prefixed with its length. Lengths and numbers are 32 bits, big-endian.
 struct Message(Vec<u8>);
 
 impl Message {
     fn field(&mut self, content: &[u8]) {
-        // Cannot cut: the longest field is the list of flags, of which there are seven.
+        // Cannot overflow: the longest field is the list of flags, of which there are seven.
         let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
         self.0.extend_from_slice(&length.to_be_bytes());
         self.0.extend_from_slice(content);
@@ -180,11 +180,11 @@ fn hmac(key: &[u8], message: &[u8]) -> Hmac<Sha256> {
     Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes any key").chain_update(message)
 }
 
-/// HKDF's `info` for the MAC's key.
+/// HKDF's `info` for the MAC key.
 const KEY_LABEL: &[u8] = b"cvm-unlock binding v1";
-/// The first field: names the layout.
+/// The first field, which names the layout.
 const MESSAGE_TAG: &[u8] = b"cvm-unlock binding message v1";
-/// What the volume key authenticates to say which one it is.
+/// The message of the HMAC in [`VolumeKeyDigest`].
 const VOLUME_KEY_LABEL: &[u8] = b"cvm-unlock volume key v1";
 
 #[cfg(test)]

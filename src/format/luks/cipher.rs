@@ -1,4 +1,4 @@
-//! The ciphers and hashes that we accept in a header: an allow-list in the form of types.
+//! The ciphers and hashes that we accept in a header, as types: an allow-list.
 
 use super::error::Refusal;
 
@@ -12,10 +12,10 @@ pub enum Cipher {
 }
 
 impl Cipher {
-    /// The cipher of a header's specification and key size in bytes.
+    /// The cipher for a header's specification and key size in bytes.
     pub(super) fn parse(specification: &str, key_size: u32) -> Result<Self, Refusal> {
         if specification != SPECIFICATION {
-            // Both spellings that dm-crypt knows: `cipher_null-ecb` and `capi:ecb(cipher_null)`.
+            // dm-crypt knows two spellings: `cipher_null-ecb` and `capi:ecb(cipher_null)`.
             return Err(if specification.contains("null") { Refusal::CipherNull } else { Refusal::Cipher });
         }
         match key_size {
@@ -41,7 +41,7 @@ impl Cipher {
     }
 }
 
-/// A hash of a key derivation, a split or a digest.
+/// A hash in a key derivation, a split or a digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hash {
     /// SHA-256.
@@ -53,7 +53,7 @@ pub enum Hash {
 }
 
 impl Hash {
-    /// The hash of a header's name.
+    /// The hash by its name in headers.
     pub(super) fn parse(name: &str) -> Result<Self, Refusal> {
         match name {
             "sha256" => Ok(Self::Sha256),

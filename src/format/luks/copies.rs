@@ -1,5 +1,5 @@
-//! Which copy of the header is used. Two copies, each valid or damaged, come in; the one to use, and what is to be said
-//! about it, goes out. Pure: nothing is read or repaired here.
+//! Chooses which of the two header copies is used, and reports the state of both. Pure: it reads and repairs
+//! nothing.
 
 use super::binary_header::BinaryHeader;
 use super::error::{Damage, HeaderError};
@@ -14,12 +14,12 @@ pub(super) struct Copy {
     pub(super) json: Json,
 }
 
-/// The state of the two copies; a fact for the report.
+/// The state of the two copies, for the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// Both copies say the same.
+    /// Both copies are equal.
     Sound,
-    /// The secondary copy is one write behind: a write was interrupted. The primary is used.
+    /// The secondary copy is one write behind, because a write was interrupted. The primary is used.
     SecondaryStale,
     /// The primary copy is one write behind. The secondary is used.
     PrimaryStale,
@@ -30,7 +30,7 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// Stable name for the report; `None` if there is nothing to say.
+    /// Stable name for the report; `None` for a sound header.
     #[must_use]
     pub const fn slug(self) -> Option<&'static str> {
         match self {
@@ -41,10 +41,10 @@ impl Condition {
     }
 }
 
-/// Decides.
+/// Chooses a copy.
 ///
 /// # Errors
-/// Both are damaged, or both are valid but contradict each other.
+/// Both copies are damaged, or both are valid but contradict each other.
 pub(super) fn choose(
     primary: Result<Copy, Damage>,
     secondary: Result<Copy, Damage>,
@@ -63,7 +63,7 @@ pub(super) fn choose(
             Err(HeaderError::CopiesDiffer)
         };
     }
-    // An interrupted write changes neither the volume's identity nor the place of its copies.
+    // An interrupted write changes neither the volume's UUID nor where its copies lie.
     if (primary.header.uuid, primary.header.size) != (secondary.header.uuid, secondary.header.size) {
         return Err(HeaderError::CopiesDiffer);
     }

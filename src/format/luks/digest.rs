@@ -1,4 +1,4 @@
-//! A digest: how a volume key is recognised. Its JSON object comes in; typed parameters go out.
+//! Parses a digest, by which a volume key is recognised.
 
 use std::collections::BTreeSet;
 
@@ -20,11 +20,11 @@ pub struct Digest {
     pub iterations: u32,
     /// PBKDF2's salt.
     pub salt: Salt,
-    /// PBKDF2's output; has the hash's size.
+    /// PBKDF2's output, as long as the hash's.
     pub value: Vec<u8>,
 }
 
-/// What a digest is for.
+/// What a digest covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Coverage {
     /// Keyslots that hold the key.
@@ -34,7 +34,7 @@ pub(super) struct Coverage {
 }
 
 impl Digest {
-    /// Reads the digest whose [`Coverage`] says that it is the volume key's; others are of no use to us.
+    /// Parses the digest whose [`Coverage`] shows that it is the volume key's. We have no use for others.
     pub(super) fn parse(path: &str, value: &Value) -> Result<Self, HeaderError> {
         let mut members = Members::of(path, value)?;
         if members.text("type")? != "pbkdf2" {
@@ -52,7 +52,7 @@ impl Digest {
         Ok(Self { hash, iterations, salt, value })
     }
 
-    /// The digest as the header spells it, of keyslot 0 and segment 0.
+    /// The digest in the header's form, covering keyslot 0 and segment 0.
     pub(super) fn to_json(&self) -> Value {
         json!({
             "type": "pbkdf2",

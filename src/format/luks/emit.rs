@@ -1,5 +1,5 @@
-//! The canonical header: the only LUKS2 metadata that libcryptsetup ever sees. Typed values come in, bytes that we wrote
-//! ourselves go out: one keyslot, one segment, one digest, no token. They live in memory only, never on a disk.
+//! Writes the canonical header, the only LUKS2 metadata that libcryptsetup ever sees: one keyslot, one
+//! segment, one digest and no token, all from typed values. It exists in memory only, never on a disk.
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -9,8 +9,8 @@ use super::binary_header::{HeaderSize, SECTOR};
 use super::keyslot::{Area, Keyslot};
 use super::{Flag, KeyslotArea, Segment, SegmentSize, Snapshot};
 
-/// A detached header with the one keyslot of `area`, numbered 0: both copies and the area. The segment keeps its place on
-/// the data device, and has a fixed size. The same values always give the same bytes.
+/// A detached header whose only keyslot is that of `area`, numbered 0: both copies and the keyslot area. The
+/// segment keeps its offset on the data device and gets a fixed size. Equal values give equal bytes.
 #[must_use]
 pub fn canonical_header(snapshot: &Snapshot, area: &KeyslotArea) -> Vec<u8> {
     let json = metadata(snapshot, area.keyslot()).to_string();
@@ -22,7 +22,7 @@ pub fn canonical_header(snapshot: &Snapshot, area: &KeyslotArea) -> Vec<u8> {
 
 fn metadata(snapshot: &Snapshot, keyslot: &Keyslot) -> Value {
     let area = Area { offset: SIZE.bytes().saturating_mul(2), ..keyslot.area };
-    // The very bytes that were judged, even if the disk grows meanwhile or ends within a sector.
+    // Map exactly the bytes that were checked, even if the disk grows meanwhile or ends within a sector.
     let segment = Segment { bytes: SegmentSize::Fixed(snapshot.data_bytes()), ..*snapshot.segment() };
     let flags: Vec<_> = snapshot.flags().iter().map(Flag::name).collect();
     json!({
@@ -38,7 +38,7 @@ fn metadata(snapshot: &Snapshot, keyslot: &Keyslot) -> Value {
     })
 }
 
-/// One copy: the binary header with its checksum, the JSON, NULs.
+/// One copy: the binary header with its checksum, the JSON, and NULs.
 fn copy(snapshot: &Snapshot, json: &str, magic: [u8; 6], offset: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend_from_slice(&magic);
@@ -47,14 +47,14 @@ fn copy(snapshot: &Snapshot, json: &str, magic: [u8; 6], offset: u64) -> Vec<u8>
     bytes.extend_from_slice(&snapshot.seqid().to_be_bytes());
     field(&mut bytes, "", 48);
     field(&mut bytes, "sha256", 32);
-    // The salt makes checksums of equal headers differ on disks; this one reaches none.
+    // On disks, a salt makes checksums of equal headers differ. This header never reaches a disk.
     field(&mut bytes, "", 64);
     field(&mut bytes, &snapshot.uuid().to_string(), 40);
     field(&mut bytes, "", 48);
     bytes.extend_from_slice(&offset.to_be_bytes());
     bytes.resize(SECTOR, 0);
     bytes.extend_from_slice(json.as_bytes());
-    // Never cuts: one keyslot, one segment and one digest need some 1.5 KiB of 12.
+    // Never truncates: one keyslot, one segment and one digest need about 1.5 of the 12 KiB.
     bytes.resize(usize::try_from(SIZE.bytes()).unwrap_or(0), 0);
     let checksum = Sha256::digest(&bytes);
     let place = bytes.iter_mut().skip(binary_header::CHECKSUM_AT);

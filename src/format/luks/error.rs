@@ -1,5 +1,5 @@
-//! Why a LUKS2 header is refused. Everything that a header can do wrong has a name and a slug of its own, so that a
-//! test, a log and a fleet can tell one attack from another.
+//! Why a LUKS2 header is refused. Each fault has its own slug, so that a test, a log and a fleet can tell
+//! attacks apart.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use crate::base::json::JsonError;
 /// The header cannot be read, or is not one that we open.
 #[derive(Debug, Error)]
 pub enum HeaderError {
-    /// The device did not give the bytes.
+    /// Reading from the device failed.
     #[error("Cannot read {what}")]
     Read {
         /// Which bytes.
@@ -19,7 +19,7 @@ pub enum HeaderError {
         /// The operating system's reason.
         source: io::Error,
     },
-    /// Neither copy of the header is usable; the primary's fault.
+    /// Neither copy of the header is usable; holds the fault of the primary.
     #[error("No usable LUKS2 header")]
     Damaged(#[source] Damage),
     /// A LUKS header of another version.
@@ -28,7 +28,7 @@ pub enum HeaderError {
     /// The primary copy is damaged and more than one secondary copy is valid.
     #[error("Damaged primary header and more than one secondary")]
     Ambiguous,
-    /// Both copies have the same sequence number but say different things.
+    /// Both copies have the same sequence number but different contents.
     #[error("The two copies of the header contradict each other")]
     CopiesDiffer,
     /// The sequence numbers of the two copies are too far apart for an interrupted write.
@@ -42,7 +42,7 @@ pub enum HeaderError {
     /// The UUID is not in canonical form.
     #[error("The header's UUID is not a lower-case UUID")]
     Uuid,
-    /// The JSON text.
+    /// The JSON is malformed.
     #[error("Cannot parse the header's metadata")]
     Json(#[from] JsonError),
     /// A member is missing, unknown, or of the wrong type.
@@ -53,7 +53,7 @@ pub enum HeaderError {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// A member has a value that nobody enrols, or that we do not open.
+    /// A member has a value that no enrolment writes, or that we do not support.
     #[error("Metadata member {at}: {refusal}")]
     Refused {
         /// Path of the member.
@@ -61,7 +61,7 @@ pub enum HeaderError {
         /// What is refused.
         refusal: Refusal,
     },
-    /// A keyslot was asked for that is not there.
+    /// The keyslot does not exist.
     #[error("Keyslot {0} does not exist")]
     NoSuchKeyslot(u32),
 }
@@ -69,13 +69,13 @@ pub enum HeaderError {
 /// What our allow-list does not contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// `cipher_null`: an attacker's way to have data in clear.
+    /// `cipher_null`, with which an attacker gets data written in clear.
     #[error("the null cipher is refused")]
     CipherNull,
-    /// Another cipher than AES-XTS.
+    /// A cipher other than AES-XTS.
     #[error("only aes-xts-plain64 is accepted")]
     Cipher,
-    /// Not a key size of AES-XTS, or not the same everywhere.
+    /// Not a key size of AES-XTS, or not the same size everywhere.
     #[error("the key size is not that of the volume's cipher")]
     KeySize,
     /// Not exactly one segment.
@@ -84,13 +84,13 @@ pub enum Refusal {
     /// A `linear` segment: data in clear.
     #[error("an unencrypted segment is refused")]
     SegmentLinear,
-    /// Another type of segment.
+    /// A segment of another type.
     #[error("only segments of type crypt are accepted")]
     SegmentType,
     /// A segment with flags, as reencryption leaves them.
     #[error("segment flags are refused")]
     SegmentFlags,
-    /// A segment outside of the volume, over its header, or not aligned.
+    /// A segment that lies outside the volume, overlaps the header, or is not aligned.
     #[error("the segment does not lie inside the volume")]
     SegmentRange,
     /// A segment with dm-integrity.
@@ -99,7 +99,7 @@ pub enum Refusal {
     /// A tweak offset other than zero.
     #[error("only an IV tweak of zero is accepted")]
     IvTweak,
-    /// A sector size that dm-crypt does not have.
+    /// A sector size that dm-crypt does not support.
     #[error("the sector size is not 512, 1024, 2048 or 4096")]
     SectorSize,
     /// `config.requirements`.
@@ -108,40 +108,40 @@ pub enum Refusal {
     /// A flag that the configuration does not allow.
     #[error("an activation flag is not allowed by the configuration")]
     Flag,
-    /// The JSON or keyslots area's size contradicts the header.
+    /// The size of the JSON area or of the keyslots area contradicts the header.
     #[error("the size contradicts the header")]
     AreaSize,
     /// A `reencrypt` keyslot.
     #[error("an unfinished reencryption is refused")]
     Reencrypt,
-    /// Another type of keyslot.
+    /// A keyslot of another type.
     #[error("only keyslots of type luks2 are accepted")]
     KeyslotType,
-    /// Another split than LUKS1's with 4000 stripes.
+    /// A split other than LUKS1's with 4000 stripes.
     #[error("only the anti-forensic split of LUKS1 with 4000 stripes is accepted")]
     Split,
-    /// Another hash.
+    /// A hash that is not on the allow-list.
     #[error("only sha256, sha384 and sha512 are accepted")]
     Hash,
     /// A salt of another length.
     #[error("a salt has 32 bytes")]
     Salt,
-    /// Another key derivation.
+    /// A key derivation that is not on the allow-list.
     #[error("only pbkdf2, argon2i and argon2id are accepted")]
     Kdf,
-    /// A key derivation that would take minutes, or all memory.
+    /// A key derivation that would take minutes or all memory.
     #[error("the cost of the key derivation is out of bounds")]
     KdfCost,
-    /// A keyslot's area outside of the keyslots area, not aligned, or of a wrong size.
+    /// A keyslot area that lies outside the keyslots area, is not aligned, or has a wrong size.
     #[error("the area does not lie inside the keyslots area")]
     AreaRange,
-    /// Two keyslots' areas overlap.
+    /// The areas of two keyslots overlap.
     #[error("the area overlaps that of another keyslot")]
     AreaOverlap,
-    /// Not exactly one digest for the segment, or one for things that do not exist.
+    /// Not exactly one digest for the segment, or a digest for objects that do not exist.
     #[error("the segment has not exactly one digest")]
     DigestCount,
-    /// Another type of digest, or one of a wrong length.
+    /// A digest of another type or of a wrong length.
     #[error("only pbkdf2 digests of full length are accepted")]
     Digest,
     /// No keyslot holds the volume key.
@@ -149,10 +149,10 @@ pub enum Refusal {
     NoKeyslot,
 }
 
-/// Why the bytes at a copy's place are no copy of the header.
+/// Why there is no valid copy of the header at its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Damage {
-    /// The magic is not there.
+    /// The magic is missing.
     #[error("The LUKS2 magic is missing")]
     Magic,
     /// Another version.
@@ -161,10 +161,10 @@ pub enum Damage {
     /// A size that is not allowed.
     #[error("The header's size {0} is not allowed")]
     Size(u64),
-    /// A copy of somewhere else.
+    /// The header says that it belongs at another offset.
     #[error("The header says that it lies at {0}")]
     Offset(u64),
-    /// Another checksum than SHA-256.
+    /// A checksum algorithm other than SHA-256.
     #[error("The header's checksum algorithm is not sha256")]
     ChecksumAlgorithm,
     /// The checksum is wrong.
@@ -236,7 +236,7 @@ failures! { Refusal:
 }
 
 impl Refusal {
-    /// The refusal of the member at `at`.
+    /// This refusal, of the member at `at`.
     pub(super) fn at(self, at: impl Into<String>) -> HeaderError {
         HeaderError::Refused { at: at.into(), refusal: self }
     }

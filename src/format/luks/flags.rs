@@ -1,28 +1,28 @@
-//! Persistent activation flags of a header (`config.flags`): dm-crypt options that the host can write. What the header
-//! says is accepted only where the measured configuration names it.
+//! Persistent activation flags (`config.flags`): dm-crypt options in the untrusted header. A flag is accepted
+//! only if the measured configuration allows it.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-/// A persistent flag of LUKS2 (on-disk format specification 1.1.4, table 3; cryptsetup `--persistent`), in the order of
-/// the names.
+/// A persistent flag of LUKS2 (on-disk format specification 1.1.4, table 3; cryptsetup `--persistent`), in
+/// alphabetical order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Flag {
-    /// Discards reach the disk: the host sees which sectors are free.
+    /// Passes discards to the disk, which shows the host which sectors are free.
     AllowDiscards,
-    /// Workqueues of high priority.
+    /// Uses high-priority workqueues.
     HighPriority,
-    /// `dm-integrity` without its journal.
+    /// Uses `dm-integrity` without its journal.
     NoJournal,
-    /// Reads are decrypted in the caller's context.
+    /// Decrypts reads in the caller's context.
     NoReadWorkqueue,
-    /// Writes are encrypted in the caller's context.
+    /// Encrypts writes in the caller's context.
     NoWriteWorkqueue,
-    /// Encryption on the CPU that submitted.
+    /// Encrypts on the CPU that submitted the request.
     SameCpuCrypt,
-    /// No separate thread for writes.
+    /// Uses no separate thread for writes.
     SubmitFromCryptCpus,
 }
 
@@ -56,7 +56,7 @@ impl Flag {
         }
     }
 
-    /// The flag of a name.
+    /// The flag by its name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|flag| flag.name() == name)

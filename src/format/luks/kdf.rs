@@ -1,4 +1,4 @@
-//! How a keyslot's passphrase becomes a key. A `kdf` object comes in; a derivation whose cost is bounded goes out.
+//! Parses how a keyslot derives its key from the passphrase, and bounds the cost.
 
 use base64ct::{Base64, Encoding};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::cipher::Hash;
 use super::error::{HeaderError, Refusal};
 use super::members::Members;
 
-/// A salt; cryptsetup's always have 32 bytes (`LUKS_SALTSIZE`).
+/// A salt; cryptsetup's always has 32 bytes (`LUKS_SALTSIZE`).
 pub type Salt = [u8; 32];
 
 /// A key derivation with its costs.
@@ -103,14 +103,14 @@ pub(super) fn iterations(members: &mut Members<'_>) -> Result<u32, HeaderError> 
     }
 }
 
-/// PBKDF2's iterations. cryptsetup aims at two seconds: some 10 million on the fastest machines of today; this many
-/// take less than half a minute on a slow one.
+/// PBKDF2's iterations. cryptsetup aims at two seconds, about 10 million on the fastest machines of today.
+/// This limit takes less than half a minute on a slow one.
 pub const ITERATIONS_LIMIT: u32 = 1 << 25;
-/// Argon2's memory in KiB: 1 GiB, the most that cryptsetup chooses by itself (`DEFAULT_LUKS2_MEMORY_KB`).
+/// Argon2's memory in KiB: 1 GiB, the most that cryptsetup chooses by default (`DEFAULT_LUKS2_MEMORY_KB`).
 pub const MEMORY_LIMIT: u32 = 1 << 20;
-/// Argon2's lanes, the most that cryptsetup chooses by itself (`DEFAULT_LUKS2_PARALLEL_THREADS`).
+/// Argon2's lanes: the most that cryptsetup chooses by default (`DEFAULT_LUKS2_PARALLEL_THREADS`).
 pub const LANES_LIMIT: u32 = 4;
-/// Argon2's passes times KiB: 32 passes over 1 GiB; cryptsetup's two seconds are some 5.
+/// Argon2's passes times KiB: 32 passes over 1 GiB. cryptsetup's two seconds allow about 5.
 pub const WORK_LIMIT: u64 = 1 << 25;
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! A keyslot: the volume key, encrypted under a passphrase.
+//! Parses a keyslot: the volume key, encrypted under a passphrase.
 //!
-//! Of a keyslot that nobody tries, only its number and its place matter: a recovery passphrase may have any cost and
-//! cipher that cryptsetup knows ([`Entry`]). One that is tried is judged whole ([`Keyslot`]).
+//! Of a keyslot that is not tried, only the number and the place matter ([`Entry`]): a recovery passphrase
+//! may have any cost and cipher that cryptsetup supports. A keyslot that is tried is checked in full
+//! ([`Keyslot`]).
 
 use serde_json::{Value, json};
 
@@ -11,14 +12,14 @@ use super::kdf;
 use super::kdf::Kdf;
 use super::members::Members;
 
-/// A keyslot as the header lists it: its place is known, its other parameters are not judged yet.
+/// A keyslot as the header lists it: its place is checked, its other parameters are not yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Bytes from the start of the volume to the area.
     pub offset: u64,
     /// Bytes of the area.
     pub size: u64,
-    /// Bytes of the key inside.
+    /// Bytes of the key that it holds.
     pub key_size: u32,
     path: String,
     json: Value,
@@ -27,7 +28,7 @@ pub struct Entry {
 /// The parameters of a keyslot of type `luks2`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keyslot {
-    /// Bytes of the key inside.
+    /// Bytes of the key that it holds.
     pub key_size: u32,
     /// The hash of the anti-forensic split.
     pub split_hash: Hash,
@@ -44,7 +45,7 @@ pub struct Area {
     pub offset: u64,
     /// Bytes, at most [`AREA_LIMIT`].
     pub size: u64,
-    /// The cipher of the area, not of the data.
+    /// The cipher of the area; the data's is the segment's.
     pub cipher: Cipher,
 }
 
@@ -60,10 +61,10 @@ impl Entry {
         Ok(Self { offset, size, key_size, path: path.to_owned(), json: value.clone() })
     }
 
-    /// Judges all parameters, for a keyslot that is to be tried.
+    /// Checks all parameters, for a keyslot that is to be tried.
     ///
     /// # Errors
-    /// The first one that is not on the allow-list.
+    /// The first parameter that is not on the allow-list.
     pub fn judge(&self) -> Result<Keyslot, HeaderError> {
         Keyslot::parse(&self.path, &self.json)
     }
@@ -91,7 +92,7 @@ impl Keyslot {
             return Err(Refusal::AreaRange.at(path));
         }
         let kdf = Kdf::parse(members.object("kdf")?)?;
-        // 0 to 2; in which order keyslots are tried is ours to say.
+        // 0 to 2. We ignore it: the header does not decide the order in which keyslots are tried.
         let priority = members.at("priority");
         if members.optional("priority").is_some_and(|value| value.as_u64().is_none_or(|number| number > 2)) {
             return Err(super::members::wrong(priority, "is not 0, 1 or 2"));
@@ -100,7 +101,7 @@ impl Keyslot {
         Ok(Self { key_size, split_hash, area, kdf })
     }
 
-    /// The keyslot as the header spells it.
+    /// The keyslot in the header's form.
     pub(super) fn to_json(&self) -> Value {
         json!({
             "type": "luks2",
@@ -151,13 +152,13 @@ fn split(mut members: Members<'_>) -> Result<Hash, HeaderError> {
     Ok(hash)
 }
 
-/// Stripes of the anti-forensic split; the specification knows no other number (1.1.4, 3.2.2).
+/// Stripes of the anti-forensic split, the only number in the specification (1.1.4, 3.2.2).
 pub(super) const STRIPES: u32 = 4000;
-/// Bytes of the longest key in a keyslot; longer ones belong to authenticated encryption.
+/// Bytes of the longest key in a keyslot; only authenticated encryption has longer ones.
 const KEY_LIMIT: u32 = 128;
-/// Bytes; cryptsetup aligns keyslot areas so.
+/// Bytes; cryptsetup's alignment of keyslot areas.
 pub(super) const AREA_ALIGNMENT: u64 = 4096;
-/// Bytes; the split of a key of 64 bytes has 250 KiB.
+/// Bytes; a key of 64 bytes is split into 250 KiB.
 pub const AREA_LIMIT: u64 = 1 << 20;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Typed access to the members of a JSON object in LUKS2's forms. A strictly parsed tree comes in; values, or the
-//! path of the member that is wrong, go out. A member that nobody asked for is an error.
+//! Typed access to the members of a JSON object, in LUKS2's encodings. Errors name the member's path. A
+//! member that was never taken is an error.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::error::HeaderError;
 use crate::base::text::excerpt;
 
-/// The members of one object that nobody has taken yet.
+/// The members of one object that have not been taken yet.
 pub(in crate::format) struct Members<'a> {
     path: String,
     rest: BTreeMap<&'a str, &'a Value>,
@@ -33,7 +33,7 @@ impl<'a> Members<'a> {
         self.rest.remove(name)
     }
 
-    /// Whether the member is there and nobody has taken it yet.
+    /// Whether the member exists and has not been taken yet.
     pub(in crate::format) fn has(&self, name: &str) -> bool {
         self.rest.contains_key(name)
     }
@@ -59,18 +59,18 @@ impl<'a> Members<'a> {
         self.value(name)?.as_str().ok_or_else(|| self.wrong(name, "is not a string"))
     }
 
-    /// Takes a JSON integer that fits in 32 bits, as sizes of keys and costs are.
+    /// Takes a JSON integer that fits in 32 bits, as for key sizes and costs.
     pub(in crate::format) fn number(&mut self, name: &str) -> Result<u32, HeaderError> {
         let number = self.value(name)?.as_u64().and_then(|number| u32::try_from(number).ok());
         number.ok_or_else(|| self.wrong(name, "is not an unsigned 32-bit number"))
     }
 
-    /// Takes a string with a 64-bit decimal number, as offsets and sizes are.
+    /// Takes a string with a 64-bit decimal number, as for offsets and sizes.
     pub(in crate::format) fn decimal(&mut self, name: &str) -> Result<u64, HeaderError> {
         decimal(self.text(name)?).ok_or_else(|| self.wrong(name, "is not a canonical decimal string"))
     }
 
-    /// Takes bytes in base64.
+    /// Takes base64-encoded bytes.
     pub(in crate::format) fn base64(&mut self, name: &str) -> Result<Vec<u8>, HeaderError> {
         let text = self.text(name)?;
         Base64::decode_vec(text).map_err(|_| self.wrong(name, "is not base64"))
@@ -96,7 +96,7 @@ impl<'a> Members<'a> {
         ids.ok_or_else(|| self.wrong(name, "has an item that is not an object number"))
     }
 
-    /// Takes all members: numbered objects.
+    /// Takes all members as numbered objects.
     pub(in crate::format) fn numbered(self) -> Result<BTreeMap<u32, &'a Value>, HeaderError> {
         let entry = |(name, value)| {
             id(name).map(|id| (id, value)).ok_or_else(|| {
@@ -106,7 +106,7 @@ impl<'a> Members<'a> {
         self.rest.iter().map(|(name, value)| (*name, *value)).map(entry).collect()
     }
 
-    /// Ends: every member must have been taken.
+    /// Checks that every member was taken.
     pub(in crate::format) fn finish(self) -> Result<(), HeaderError> {
         match self.rest.keys().next() {
             None => Ok(()),
@@ -120,13 +120,14 @@ pub(in crate::format) fn wrong(at: String, problem: &'static str) -> HeaderError
     HeaderError::Member { at, problem }
 }
 
-/// A decimal number in its only form: no sign, no leading zero.
+/// A decimal number in its canonical form: no sign, no leading zero.
 pub(in crate::format) fn decimal(text: &str) -> Option<u64> {
     let canonical = text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
     if canonical { text.parse().ok() } else { None }
 }
 
-/// An object number: keyslots and tokens go from 0 to 31 (cryptsetup's `LUKS2_KEYSLOTS_MAX`, `LUKS2_TOKENS_MAX`).
+/// An object number. Keyslots and tokens are numbered 0 to 31 (cryptsetup's `LUKS2_KEYSLOTS_MAX`,
+/// `LUKS2_TOKENS_MAX`).
 pub(in crate::format) fn id(text: &str) -> Option<u32> {
     decimal(text).and_then(|number| u32::try_from(number).ok()).filter(|number| *number < 32)
 }

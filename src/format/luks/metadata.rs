@@ -1,5 +1,6 @@
-//! The metadata of a volume, from the untrusted tree of its JSON area. What is used is on our allow-list, and the rest of
-//! the program relies on that; keyslots and tokens that nobody tries may be anything that cryptsetup writes.
+//! Parses a volume's metadata from its untrusted JSON area. Everything that we use is on the allow-list, and
+//! the rest of the program relies on that. Keyslots and tokens that we do not try may be anything that
+//! cryptsetup writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,18 +19,18 @@ use super::token_type;
 use crate::base::json::Json;
 use crate::base::text::excerpt;
 
-/// What a LUKS2 volume's JSON says.
+/// The contents of a LUKS2 volume's JSON area.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metadata {
-    /// The keyslots that hold the volume key, by number; each is judged when it is tried.
+    /// The keyslots that hold the volume key, by number. Each is checked in full when it is tried.
     pub keyslots: BTreeMap<u32, Entry>,
-    /// The data.
+    /// The data segment.
     pub segment: Segment,
     /// The volume key's digest.
     pub digest: Digest,
-    /// The tokens, by number: those of types that we read as they are, of others `type` and `keyslots` only.
+    /// The tokens by number: complete for the types that we support, `type` and `keyslots` only for others.
     pub tokens: BTreeMap<u32, Value>,
-    /// Activation flags; all of them allowed.
+    /// Activation flags, all of them allowed by the configuration.
     pub flags: FlagSet,
 }
 
@@ -45,10 +46,10 @@ pub struct Bounds {
 }
 
 impl Metadata {
-    /// Reads the tree of a JSON area.
+    /// Parses the tree of a JSON area.
     ///
     /// # Errors
-    /// Anything that is not on the allow-list.
+    /// The first thing that is not on the allow-list.
     pub fn parse(json: &Json, bounds: Bounds, allowed: &FlagSet) -> Result<Self, HeaderError> {
         let (top, tokens) = apart(json)?;
         let mut top = Members::of("", &top)?;
@@ -65,7 +66,7 @@ impl Metadata {
         let mut keyslots = numbered(top.object("keyslots")?, "keyslots", Entry::parse)?;
         areas.check(&keyslots)?;
         let (digest, members) = digest(top.object("digests")?, &keyslots, segment_number)?;
-        // The others hold other keys (cryptsetup calls them unbound), and only their place concerns us.
+        // The others hold other keys (cryptsetup calls them unbound); only their place matters.
         keyslots.retain(|number, _| members.contains(number));
         let key_size = common_key_size(&keyslots)?;
 
@@ -80,7 +81,7 @@ impl Metadata {
     }
 }
 
-/// The tree in two parts: what has to be strict, and the tokens.
+/// Splits the tree into the part that must be strict, and the tokens.
 fn apart(json: &Json) -> Result<(Value, BTreeMap<u32, Value>), HeaderError> {
     let object = |json: &'_ Json, at: &str| {
         json.as_object().cloned().ok_or_else(|| wrong(at.to_owned(), "is not an object"))
@@ -99,8 +100,8 @@ fn apart(json: &Json) -> Result<(Value, BTreeMap<u32, Value>), HeaderError> {
     Ok((Json::Object(top).strict()?, parsed))
 }
 
-/// A token of a type that we read, in its strict form; of another one, whose content may be anything, what it says about
-/// itself.
+/// A token in strict form if we support its type. Of another type only `type` and `keyslots`: the rest may be
+/// anything.
 fn readable(token: &Json) -> Result<Value, HeaderError> {
     let member = |name: &str| token.as_object()?.get(name.as_bytes());
     match member("type") {
@@ -213,7 +214,7 @@ fn digest(
     found.ok_or_else(|| Refusal::DigestCount.at("digests"))
 }
 
-/// All keyslots of one volume key say the same size of it.
+/// The key size, which must be the same in all keyslots of the volume key.
 fn common_key_size(keyslots: &BTreeMap<u32, Entry>) -> Result<u32, HeaderError> {
     let mut sizes = keyslots.iter().map(|(number, keyslot)| (number, keyslot.key_size));
     let (_, first) = sizes.next().ok_or_else(|| Refusal::NoKeyslot.at("keyslots"))?;

@@ -1,5 +1,5 @@
-//! LUKS2 metadata, parsed by us and by nobody else. The bytes of a volume come in, written by the host; a [`Snapshot`] of
-//! typed values goes out, read once and never again. What libcryptsetup sees is a header that we write from the snapshot
+//! Parses LUKS2 metadata, which is untrusted, into a [`Snapshot`] of typed values. It is read once and never
+//! again. libcryptsetup does not parse the original: it sees a header that we write from the snapshot
 //! ([`emit`]).
 
 mod binary_header;
@@ -37,7 +37,7 @@ pub use segment::{Segment, SegmentSize};
 use crate::base::source::Source;
 use crate::base::uuid::Uuid;
 
-/// A volume's metadata as it was when we read it.
+/// A volume's metadata as read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     header: BinaryHeader,
@@ -55,11 +55,11 @@ pub struct KeyslotArea {
 }
 
 impl Snapshot {
-    /// Reads and checks the metadata of a volume of `size` bytes on a device with logical sectors of `sector_size`
-    /// bytes. Each byte is read at most once.
+    /// Reads and checks the metadata of a volume of `size` bytes, on a device with logical sectors of
+    /// `sector_size` bytes. Reads each byte at most once.
     ///
     /// # Errors
-    /// The device does not give the bytes, or they are not what we accept.
+    /// Reading fails, or the metadata is refused.
     pub fn read(
         source: &(impl Source + ?Sized),
         size: u64,
@@ -75,14 +75,14 @@ impl Snapshot {
     /// Reads the encrypted bytes of a keyslot, once.
     ///
     /// # Errors
-    /// There is no such keyslot, or the device does not give the bytes.
+    /// There is no such keyslot, or reading fails.
     pub fn read_area(
         &self,
         source: &(impl Source + ?Sized),
         number: u32,
     ) -> Result<KeyslotArea, HeaderError> {
         let keyslot = self.keyslot(number)?;
-        // At most 1 MiB: the metadata's own limit.
+        // At most 1 MiB, by the metadata's own limit.
         let mut bytes = vec![0; usize::try_from(keyslot.area.size).unwrap_or(0)];
         let what = "the keyslot area";
         let read = source.read_at(&mut bytes, keyslot.area.offset);
@@ -111,17 +111,17 @@ impl Snapshot {
     /// Bytes of encrypted data on this volume: whole sectors.
     #[must_use]
     pub fn data_bytes(&self) -> u64 {
-        // The segment was checked against this very size.
+        // The segment was checked against this same size.
         self.metadata.segment.length(self.volume_size).unwrap_or(0)
     }
 
-    /// The keyslots that hold the volume key, by number, not judged yet.
+    /// The keyslots that hold the volume key, by number, not checked in full yet.
     #[must_use]
     pub const fn keyslots(&self) -> &BTreeMap<u32, Entry> {
         &self.metadata.keyslots
     }
 
-    /// The keyslot that is to be tried.
+    /// The keyslot `number`, checked in full.
     ///
     /// # Errors
     /// It does not exist, does not hold the volume key, or has parameters that we do not accept.
@@ -135,13 +135,13 @@ impl Snapshot {
         &self.metadata.digest
     }
 
-    /// The tokens by number: those of types that we read as they are, of others `type` and `keyslots` only.
+    /// The tokens by number: complete for the types that we support, `type` and `keyslots` only for others.
     #[must_use]
     pub const fn tokens(&self) -> &BTreeMap<u32, Value> {
         &self.metadata.tokens
     }
 
-    /// Activation flags; all of them allowed by the configuration.
+    /// Activation flags, all of them allowed by the configuration.
     #[must_use]
     pub const fn flags(&self) -> &FlagSet {
         &self.metadata.flags

@@ -1,6 +1,6 @@
-//! Reads the two copies of the header, every byte of the disk at most once: a host that answers the second read of a
-//! sector differently finds no second read. (Only the search for a secondary copy looks for a magic in sectors that may
-//! turn out to belong to a keyslot's area; nothing else is learnt from them.)
+//! Reads the two copies of the header, every byte of the disk at most once, so that a host cannot answer a
+//! second read differently. (The search for a secondary copy may look for the magic in sectors that turn out
+//! to belong to a keyslot area; nothing else is taken from them.)
 
 use super::binary_header::{HeaderSize, Place, SECTOR, Unverified};
 use super::copies;
@@ -9,12 +9,12 @@ use super::error::{Damage, HeaderError};
 use crate::base::json::Json;
 use crate::base::source::Source;
 
-/// Reads both copies from a volume of `size` bytes and decides which is used.
+/// Reads both copies from a volume of `size` bytes and chooses one.
 pub(super) fn read(source: &(impl Source + ?Sized), size: u64) -> Result<(Copy, Condition), HeaderError> {
     let mut volume = Once { source, size, head: Vec::new() };
     let primary = volume.copy(Place::Primary)?;
     if let Err(Damage::Version(version)) = primary {
-        // Not damage: a LUKS1 volume, whatever lies behind it.
+        // A LUKS1 volume, not a damaged one, whatever lies behind its header.
         return Err(HeaderError::Version(version));
     }
     let secondary = match &primary {
@@ -24,7 +24,7 @@ pub(super) fn read(source: &(impl Source + ?Sized), size: u64) -> Result<(Copy, 
     copies::choose(primary, secondary)
 }
 
-/// A volume whose beginning is remembered.
+/// A volume whose beginning is cached.
 struct Once<'a, S: Source + ?Sized> {
     source: &'a S,
     /// Bytes of the volume.
@@ -34,7 +34,7 @@ struct Once<'a, S: Source + ?Sized> {
 }
 
 impl<S: Source + ?Sized> Once<'_, S> {
-    /// Reads the copy at `place`. The inner error says that there is none; the outer one that we must not go on.
+    /// Reads the copy at `place`. The inner error says that there is none; the outer one ends the search.
     fn copy(&mut self, place: Place) -> Result<Result<Copy, Damage>, HeaderError> {
         let start = match place {
             Place::Primary => 0,
@@ -71,7 +71,8 @@ impl<S: Source + ?Sized> Once<'_, S> {
         Ok(copy)
     }
 
-    /// The secondary copy of a volume whose primary copy is damaged: at any of the places that the specification has.
+    /// Searches for the secondary copy of a volume whose primary copy is damaged, at every offset in the
+    /// specification.
     fn search(&mut self) -> Result<Result<Copy, Damage>, HeaderError> {
         let mut found = Err(Damage::Magic);
         for size in HeaderSize::ALL {
@@ -84,13 +85,14 @@ impl<S: Source + ?Sized> Once<'_, S> {
         Ok(found)
     }
 
-    /// Fills `buffer` from `start`; `false` if the volume ends before.
+    /// Fills `buffer` from `start`; `false` if the volume is too short.
     fn fill(&self, buffer: &mut [u8], start: u64) -> Result<bool, HeaderError> {
         let length = u64::try_from(buffer.len()).unwrap_or(u64::MAX);
         if start.checked_add(length).is_none_or(|end| end > self.size) {
             return Ok(false);
         }
-        // A secondary copy inside of a damaged primary one's extent lies there entirely: both sizes are powers of two.
+        // A secondary copy inside the extent of a damaged primary lies there entirely: both sizes are powers
+        // of two.
         if self.head.as_slice().read_at(buffer, start).is_err() {
             let what = "the LUKS header";
             self.source.read_at(buffer, start).map_err(|source| HeaderError::Read { what, source })?;

@@ -1,4 +1,4 @@
-//! The one data segment of a volume. Its JSON object comes in; where the data lies and how it is encrypted goes out.
+//! Parses the one data segment of a volume: where the data lies and how it is encrypted.
 
 use serde_json::{Value, json};
 
@@ -11,20 +11,20 @@ use super::members::{Members, decimal, wrong};
 pub struct Segment {
     /// Bytes from the start of the volume to the data.
     pub offset: u64,
-    /// How much data.
+    /// Length of the data.
     pub bytes: SegmentSize,
     /// The cipher; it fixes the volume key's size.
     pub cipher: Cipher,
-    /// Bytes that are encrypted at once: 512, 1024, 2048 or 4096.
+    /// Bytes of one encryption sector: 512, 1024, 2048 or 4096.
     pub sector_size: u32,
 }
 
 /// How long a segment is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SegmentSize {
-    /// To the last whole sector of the volume, however large that is.
+    /// Up to the last whole sector of the volume, however large the volume is.
     Dynamic,
-    /// So many bytes.
+    /// A number of bytes.
     Fixed(u64),
 }
 
@@ -40,8 +40,9 @@ pub(super) struct Room {
 }
 
 impl Segment {
-    /// Bytes of data on a volume of `volume` bytes; `None` if it does not fit. A dynamic segment ends at its last whole
-    /// sector: a partition may grow by any number of the disk's sectors, which are smaller.
+    /// Bytes of data on a volume of `volume` bytes; `None` if the segment does not fit. A dynamic segment
+    /// ends at the last whole encryption sector, since a partition may grow by any number of the disk's
+    /// smaller sectors.
     #[must_use]
     pub fn length(&self, volume: u64) -> Option<u64> {
         let available = volume.checked_sub(self.offset)?;
@@ -54,10 +55,10 @@ impl Segment {
         }
     }
 
-    /// Reads the segment's object; the volume key's size comes from the keyslots.
+    /// Parses the segment's object. The size of the volume key comes from the keyslots.
     pub(super) fn parse(path: &str, value: &Value, key_size: u32) -> Result<Self, HeaderError> {
         let mut members = Members::of(path, value)?;
-        // Refused already by `check_type`, which looks at all segments before any is read.
+        // `check_type` has checked the type of every segment.
         members.text("type")?;
         if members.optional("integrity").is_some() {
             return Err(Refusal::Integrity.at(members.at("integrity")));
@@ -96,7 +97,7 @@ impl Segment {
         if fits { Ok(()) } else { Err(Refusal::SegmentRange.at(path)) }
     }
 
-    /// The segment as the header spells it.
+    /// The segment in the header's form.
     pub(super) fn to_json(self) -> Value {
         let size = match self.bytes {
             SegmentSize::Dynamic => "dynamic".to_owned(),
@@ -123,7 +124,7 @@ pub(super) fn check_type(path: &str, value: &Value) -> Result<(), HeaderError> {
     }
 }
 
-/// What dm-crypt encrypts at once, in bytes (on-disk format specification 1.1.4, 3.3).
+/// dm-crypt's encryption sector sizes in bytes (on-disk format specification 1.1.4, 3.3).
 const SECTOR_SIZES: [u32; 4] = [512, 1024, 2048, 4096];
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Our own member of a token, `cvm-unlock`: how a keyslot shows that it is what was enrolled, and by whom. A strictly
-//! parsed JSON value comes in, written by the host; typed, bounded values go out. Nothing here decides what they prove.
+//! Our own member of a token, `cvm-unlock`: the evidence that a keyslot is unchanged since it was enrolled,
+//! and who enrolled it. It is untrusted; this file only parses it.
 
 use std::collections::BTreeMap;
 
@@ -13,39 +13,39 @@ use crate::format::luks::binding::Binding;
 use crate::format::luks::members::Members;
 use crate::format::owner_key::{KeyId, Signature};
 
-/// What an enrolment says about its keyslot.
+/// What an enrolment records about its keyslot.
 #[derive(Clone, Debug)]
 pub struct Proof {
-    /// The keyslot's metadata, bound to the sealed secret.
+    /// Binds the keyslot's metadata to the sealed secret.
     pub binding: Binding,
     /// The owner's signature over the binding's message.
     pub signature: Option<Signature>,
     /// The key that signed.
     pub signer: Option<KeyId>,
-    /// The PCR values that were sealed to: to say which one differs, never to decide.
+    /// The PCR values that were sealed to. They serve to show which one differs, never to decide.
     pub pcrs: BTreeMap<Pcr, Vec<u8>>,
 }
 
 impl Proof {
-    /// A binding without anybody's signature.
+    /// A binding without a signature.
     #[must_use]
     pub const fn new(binding: Binding) -> Self {
         Self { binding, signature: None, signer: None, pcrs: BTreeMap::new() }
     }
 
-    /// The same, signed by `signer`.
+    /// Adds the signature by `signer`.
     #[must_use]
     pub fn signed(self, signer: KeyId, signature: Signature) -> Self {
         Self { signature: Some(signature), signer: Some(signer), ..self }
     }
 
-    /// The same, with the values that were sealed to.
+    /// Adds the PCR values that were sealed to.
     #[must_use]
     pub fn sealed_to(self, values: &PcrValues) -> Self {
         Self { pcrs: values.iter().map(|(pcr, value)| (pcr, value.to_vec())).collect(), ..self }
     }
 
-    /// Reads the member, which lies at `path`.
+    /// Parses the member, which lies at `path`.
     pub(super) fn parse(path: &str, value: &Value) -> Result<Self, TokenError> {
         let mut members = Members::of(path, value)?;
         if members.number("version")? != VERSION {
@@ -86,7 +86,7 @@ impl Proof {
     }
 }
 
-/// A token's JSON with our member set to `proof`; everything else stays as it is.
+/// A token's JSON with our member set to `proof` and everything else unchanged.
 #[must_use]
 pub fn with_proof(mut token: Value, proof: &Proof) -> Value {
     if let Some(members) = token.as_object_mut() {
@@ -95,7 +95,7 @@ pub fn with_proof(mut token: Value, proof: &Proof) -> Value {
     token
 }
 
-/// `{"7": "<hex>", …}`: at most one value for each of the 24 PCRs, each as long as some bank's digests.
+/// `{"7": "<hex>", …}`: at most one value for each of the 24 PCRs, each as long as a digest of some bank.
 fn recorded(value: &Value) -> Result<BTreeMap<Pcr, Vec<u8>>, TokenError> {
     let entries = value.as_object().ok_or(TokenError::Ours)?;
     let entry = |(pcr, value): (&String, &Value)| {

@@ -1,4 +1,4 @@
-//! Why a token cannot be read: each reason with its slug.
+//! Why a token cannot be parsed, with a slug for each reason.
 
 use thiserror::Error;
 
@@ -7,10 +7,10 @@ use crate::format::luks::HeaderError;
 use crate::format::tpm2::blob::BlobError;
 use crate::format::tpm2::srk::SrkError;
 
-/// Why a token cannot be read.
+/// Why a token cannot be parsed.
 #[derive(Debug, Error)]
 pub enum TokenError {
-    /// A token of something else; not a fault.
+    /// A token of another type, which is not a fault.
     #[error("Token is of another type")]
     OtherType,
     /// A member is missing or of the wrong type.
@@ -19,34 +19,34 @@ pub enum TokenError {
     /// Not exactly one keyslot.
     #[error("Token does not name exactly one keyslot")]
     Keyslots,
-    /// Objects and policy digests do not match, or there are too many.
+    /// Sealed objects and policy digests do not match in number, or there are too many.
     #[error("Token has not one or two sealed objects, each with its policy digest")]
     Shards,
-    /// The sealed object.
+    /// The sealed object is malformed.
     #[error("Token's sealed object cannot be read")]
     Blob(#[from] BlobError),
-    /// The parent key.
+    /// The parent key is malformed.
     #[error("Token's parent key cannot be read")]
     Srk(#[from] SrkError),
     /// The policy digest is not 32 bytes in hexadecimal.
     #[error("Token's policy digest is not that of SHA-256")]
     PolicyDigest,
-    /// A list of PCRs with something else in it.
+    /// A malformed list of PCRs.
     #[error("Token's PCRs are not numbers from 0 to 23")]
     Pcrs,
-    /// A bank that we do not know.
+    /// A bank that we do not support.
     #[error("Token's PCR bank is unknown")]
     Bank,
-    /// A parent key algorithm that we do not know.
+    /// A parent key algorithm that we do not support.
     #[error("Token's primary algorithm is unknown")]
     PrimaryAlg,
-    /// A signed policy without its key, or with one that is not text.
+    /// A signed policy without its key, or with a key that is not text.
     #[error("Token's signed policy has no usable public key")]
     Signed,
-    /// A path that is too long, or that cannot be shown.
+    /// A path that is too long or not printable.
     #[error("Token's path is not 1 to 386 printable characters")]
     Path,
-    /// Our own member is of another version, or not what we write.
+    /// Our own member has another version, or is not what we write.
     #[error("Token's cvm-unlock member is not of version {}", VERSION)]
     Ours,
 }

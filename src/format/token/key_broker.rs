@@ -1,8 +1,8 @@
-//! Tokens of type `cvm-unlock-kbs`: a keyslot whose passphrase a key broker keeps. A strictly parsed JSON object comes in, written
-//! by the host; typed, bounded values go out. The type is ours alone, so that a member that we do not know is a fault.
+//! Tokens of type `cvm-unlock-kbs`: a keyslot whose passphrase a key broker holds. Tokens are untrusted. The
+//! type is ours alone, so an unknown member is an error.
 //!
-//! Nothing here decides whether the token may be used: where its path may point is the configuration's to say
-//! ([`crate::attest::protocol::ResourceTemplate::accept`]), and what its proof proves the next stage's.
+//! Parsing does not authorise a token. The configuration limits where its path may point
+//! ([`crate::attest::protocol::ResourceTemplate::accept`]), and the next stage checks its proof.
 
 use serde_json::{Map, Value, json};
 
@@ -12,24 +12,24 @@ use super::error::TokenError;
 use super::prelude::prelude;
 use crate::format::luks::token_type;
 
-/// What a token says about a keyslot whose passphrase a key broker keeps.
+/// A token for a keyslot whose passphrase a key broker holds.
 #[derive(Clone, Debug)]
 pub struct KbsToken {
     /// The token's number in the header.
     pub id: u32,
     /// The keyslot.
     pub keyslot: u32,
-    /// Where the key lies at the server, if not where the configuration says.
+    /// Where the key broker keeps the key, if not where the configuration says.
     pub path: Option<String>,
     /// Binding and owner's signature, if the token has them.
     pub proof: Option<Proof>,
 }
 
 impl KbsToken {
-    /// Reads the token with the number `id`.
+    /// Parses the token with the number `id`.
     ///
     /// # Errors
-    /// It is of another type, or not what an enrolment writes.
+    /// It has another type, or is not what an enrolment writes.
     pub fn parse(id: u32, value: &Value) -> Result<Self, TokenError> {
         let (mut members, keyslot) = prelude(id, value, TYPE)?;
         let path = match members.has("path") {
@@ -47,7 +47,7 @@ impl KbsToken {
         Ok(Self { id, keyslot, path, proof })
     }
 
-    /// The token as the header spells it.
+    /// The token in the header's form.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut members = Map::new();
@@ -63,7 +63,7 @@ impl KbsToken {
     }
 }
 
-/// Text that may be shown, and no longer than three segments of a path are.
+/// Accepts printable text that is no longer than the three segments of a path.
 fn path(text: &str) -> Option<String> {
     let printable = |byte: u8| matches!(byte, b' '..=b'~');
     ((1..=PATH_LIMIT).contains(&text.len()) && text.bytes().all(printable)).then(|| text.to_owned())
@@ -71,7 +71,7 @@ fn path(text: &str) -> Option<String> {
 
 /// The token's type.
 pub const TYPE: &str = token_type::KEY_BROKER;
-/// Bytes: three segments of 128, and what stands between them.
+/// Bytes: three segments of 128, and the separators between them.
 const PATH_LIMIT: usize = 386;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Tokens of LUKS2 headers: what a keyslot's passphrase is sealed to, or who keeps it, and what the token claims to prove.
+//! Tokens of LUKS2 headers: where a keyslot's passphrase comes from, and what the token claims to prove.
 
 pub mod claims;
 mod error;

@@ -1,11 +1,11 @@
-//! What tokens of all types begin with.
+//! The members that tokens of all types share.
 
 use serde_json::Value;
 
 use super::error::TokenError;
 use crate::format::luks::members::Members;
 
-/// The members of a token of type `kind` but for those that all types have, and its one keyslot.
+/// The one keyslot of a token of type `kind`, and the members that are specific to that type.
 pub(super) fn prelude<'a>(id: u32, value: &'a Value, kind: &str) -> Result<(Members<'a>, u32), TokenError> {
     let mut members = Members::of(&format!("tokens.{id}"), value)?;
     if members.text("type")? != kind {

@@ -1,6 +1,6 @@
-//! The attestation key: a TPM's marshalled public area comes in, the forms in which a server knows the key go out.
+//! Converts the attestation key's public area into the encodings that key brokers expect.
 //!
-//! It is a primary key of a fixed template, so that the same TPM gives the same key at every boot, and nothing is stored.
+//! It is a primary key of a fixed template: a TPM derives the same key at every boot, and nothing is stored.
 
 use der::asn1::{AnyRef, BitStringRef, UintRef};
 use der::pem::LineEnding;
@@ -20,7 +20,7 @@ pub struct AttestationKey {
 }
 
 impl AttestationKey {
-    /// Takes a marshalled `TPMT_PUBLIC`; `None` if it is not made from the template.
+    /// From a marshalled `TPMT_PUBLIC`; `None` if it was not made from the template.
     #[must_use]
     pub fn from_public(public: &[u8]) -> Option<Self> {
         let template = template::attestation_key();
@@ -35,7 +35,7 @@ impl AttestationKey {
         Self::of(modulus().ok()?)
     }
 
-    /// Takes a `SubjectPublicKeyInfo` in DER; `None` if it is not that of such a key.
+    /// From a `SubjectPublicKeyInfo` in DER; `None` if it is not of such a key.
     #[must_use]
     pub fn from_spki(der: &[u8]) -> Option<Self> {
         let info = SubjectPublicKeyInfoRef::from_der(der).ok()?;
@@ -53,7 +53,7 @@ impl AttestationKey {
     /// `SubjectPublicKeyInfo` in DER.
     #[must_use]
     pub fn spki(&self) -> Vec<u8> {
-        // A key that was parsed can be written.
+        // A key that was parsed can be encoded.
         self.info().and_then(|info| info.to_der()).unwrap_or_default()
     }
 
@@ -63,14 +63,14 @@ impl AttestationKey {
         self.info().and_then(|info| info.to_pem(LineEnding::LF)).unwrap_or_default()
     }
 
-    /// SHA-256 of the `SubjectPublicKeyInfo`: the key's name in lists.
+    /// SHA-256 of the `SubjectPublicKeyInfo`, which names the key in lists.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         Sha256::digest(self.spki()).into()
     }
 
     fn of(modulus: &[u8]) -> Option<Self> {
-        // The highest bit of a modulus is set: it has 2048 bits.
+        // A modulus of 2048 bits has its highest bit set.
         if modulus.len() != MODULUS || modulus.first().is_none_or(|byte| byte & 0x80 == 0) {
             return None;
         }
@@ -89,7 +89,7 @@ impl AttestationKey {
 
 /// `rsaEncryption` (RFC 8017, A.1).
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
-/// 65537: what 0 in the template means (TPM 2.0 Part 2, 12.2.3.5).
+/// 65537, which 0 in the template stands for (TPM 2.0 Part 2, 12.2.3.5).
 const EXPONENT: [u8; 3] = [1, 0, 1];
 /// Bytes.
 const MODULUS: usize = 256;
@@ -114,7 +114,7 @@ mod tests {
         let key = AttestationKey::from_public(&good).unwrap();
         assert_eq!(AttestationKey::from_spki(&key.spki()), Some(key.clone()));
         assert!(key.pem().starts_with("-----BEGIN PUBLIC KEY-----\n"));
-        // Not restricted, so that it would sign anything.
+        // Not restricted, so it would sign anything.
         let mut unrestricted = good.clone();
         unrestricted[5] ^= 1;
         assert_eq!(AttestationKey::from_public(&unrestricted), None);

@@ -1,13 +1,12 @@
-//! The sealed object of a token: `TPM2B_PRIVATE || TPM2B_PUBLIC [|| TPM2B_ENCRYPTED_SECRET]`, as systemd writes it.
-//! Bytes from a disk come in, an object that a TPM may be asked to load goes out. The host wrote them all: only the
-//! TPM's own integrity check says whether the object is genuine.
+//! The sealed object of a token: `TPM2B_PRIVATE || TPM2B_PUBLIC [|| TPM2B_ENCRYPTED_SECRET]`, as systemd
+//! writes it. The bytes are untrusted: only the TPM's own integrity check shows whether an object is genuine.
 
 use thiserror::Error;
 
 use crate::base::bytes;
 use crate::base::bytes::{Reader, WireError};
 
-/// A sealed object in the form in which a TPM loads it, or imports it when there is a seed.
+/// A sealed object as a TPM loads it, or imports it if there is a seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {
     private: Vec<u8>,
@@ -16,7 +15,7 @@ pub struct Sealed {
     facts: SealedPublic,
 }
 
-/// What the public area of a sealed object says (`TPMT_PUBLIC`, TPM 2.0 Part 2, 12.2.4).
+/// The facts in a sealed object's public area (`TPMT_PUBLIC`, TPM 2.0 Part 2, 12.2.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SealedPublic {
     /// `TPMA_OBJECT` (Part 2, 8.3).
@@ -26,7 +25,7 @@ pub struct SealedPublic {
 }
 
 impl Sealed {
-    /// The contents of the three buffers, each without its length.
+    /// From the contents of the three buffers, each without its length.
     ///
     /// # Errors
     /// One is too long, or the public area is not that of a sealed object.
@@ -50,10 +49,11 @@ impl Sealed {
         Ok(Self { private, public, seed, facts })
     }
 
-    /// Parses a token's `tpm2-blob` after base64.
+    /// Parses a token's `tpm2-blob` after base64 decoding.
     ///
     /// # Errors
-    /// The bytes are not exactly these two or three buffers, or the public area is not that of a sealed object.
+    /// The bytes are not exactly two or three such buffers, or the public area is not that of a sealed
+    /// object.
     pub fn parse(bytes: &[u8]) -> Result<Self, BlobError> {
         let mut reader = Reader::new(bytes);
         let private = reader.sized(PRIVATE_LIMIT)?.to_vec();
@@ -63,12 +63,12 @@ impl Sealed {
         Self::new(private, public, seed)
     }
 
-    /// The bytes of a token's `tpm2-blob`, before base64: the inverse of [`Sealed::parse`].
+    /// The bytes of a token's `tpm2-blob` before base64 encoding: the inverse of [`Sealed::parse`].
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
         for part in [Some(&self.private), Some(&self.public), self.seed.as_ref()].into_iter().flatten() {
-            // Cannot fail: every limit that `new` checked is below what a 16-bit length can say.
+            // Cannot fail: every limit that `new` checked is below what a 16-bit length can express.
             let pushed = bytes::push_sized(&mut out, part);
             debug_assert!(pushed.is_ok());
         }
@@ -87,13 +87,14 @@ impl Sealed {
         &self.public
     }
 
-    /// The content of `TPM2B_ENCRYPTED_SECRET`: the object was made away from the TPM and has to be imported first.
+    /// The content of `TPM2B_ENCRYPTED_SECRET`, present if the object was made outside the TPM and has to be
+    /// imported.
     #[must_use]
     pub fn seed(&self) -> Option<&[u8]> {
         self.seed.as_deref()
     }
 
-    /// What the public area says.
+    /// The facts in the public area.
     #[must_use]
     pub const fn facts(&self) -> &SealedPublic {
         &self.facts
@@ -101,7 +102,7 @@ impl Sealed {
 }
 
 impl SealedPublic {
-    /// `fixedTPM` and `fixedParent` (bits 1 and 4): made by the TPM that it is loaded into, never imported.
+    /// `fixedTPM` and `fixedParent` (bits 1 and 4): made by the TPM that loads it, never imported.
     #[must_use]
     pub const fn is_fixed(&self) -> bool {
         self.attributes & FIXED == FIXED
@@ -141,7 +142,7 @@ impl SealedPublic {
 /// Why bytes are not a sealed object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum BlobError {
-    /// The buffers are not in the wire form.
+    /// The buffers are not in wire form.
     #[error("Sealed object is malformed")]
     Wire(#[from] WireError),
     /// The private part is empty.
@@ -150,12 +151,13 @@ pub enum BlobError {
     /// There is a third buffer, but it is empty.
     #[error("Sealed object has an empty seed")]
     EmptySeed,
-    /// A public area, but of something else.
+    /// The public area of another kind of object.
     #[error("Object is not a sealed one: {0}")]
     NotSealed(&'static str),
 }
 
-/// Bytes; `_PRIVATE` is 1.5 KiB in the largest implementations (Part 2, 12.3.7), sealed objects of 32 bytes 160.
+/// Bytes; `_PRIVATE` has 1.5 KiB in the largest implementations (Part 2, 12.3.7), a sealed object of 32 bytes
+/// 160.
 const PRIVATE_LIMIT: usize = 2048;
 /// Bytes; the public area of a sealed object with SHA-256 has 78.
 const PUBLIC_LIMIT: usize = 512;

@@ -1,4 +1,4 @@
-//! Structures of the TPM 2.0 Library specification, as they lie on disks, come in evidence and go into policies.
+//! Structures of the TPM 2.0 Library specification, as found on disks, in evidence and in policies.
 
 pub mod attestation_key;
 pub mod blob;

@@ -1,19 +1,19 @@
-//! The policy digest of a signed policy: a key's name and a policy reference come in, the digest that
-//! `TPM2_PolicyAuthorize` gives a session goes out, whatever the approved policy was. Pure arithmetic.
+//! Computes the policy digest of a signed policy. `TPM2_PolicyAuthorize` makes it from the key's name and the
+//! policy reference, whatever policy was approved. Pure.
 
 use sha2::{Digest, Sha256};
 
 use super::step::Authorization;
 
-/// The session's digest after the command, if `policy` was its digest before; `None` if that is not what the key
-/// approved.
+/// The session's digest after the command, if `policy` was its digest before; `None` if the key approved
+/// another policy.
 #[must_use]
 pub fn extend(policy: [u8; 32], authorization: &Authorization) -> Option<[u8; 32]> {
     (policy == authorization.approved).then(|| digest(&authorization.name, &authorization.reference))
 }
 
-/// The session's digest after `TPM2_PolicyAuthorize` (TPM 2.0 Part 3, 23.16.1 and 23.2.3): it starts anew from
-/// zeros, `H(H(0 ‖ TPM_CC_PolicyAuthorize ‖ name of the key) ‖ policyRef)`.
+/// The session's digest after `TPM2_PolicyAuthorize` (TPM 2.0 Part 3, 23.16.1 and 23.2.3). It starts over
+/// from zeros: `H(H(0 ‖ TPM_CC_PolicyAuthorize ‖ name of the key) ‖ policyRef)`.
 #[must_use]
 pub fn digest(name: &[u8], reference: &[u8]) -> [u8; 32] {
     let first = Sha256::new()
@@ -24,7 +24,7 @@ pub fn digest(name: &[u8], reference: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(first).chain_update(reference).finalize().into()
 }
 
-/// The `policyRef` of a token's or a signature's `ref`: its SHA-256, or nothing (systemd 262).
+/// The `policyRef` for the `ref` of a token or a signature: its SHA-256, or empty without one (systemd 262).
 #[must_use]
 pub fn reference(text: Option<&str>) -> Vec<u8> {
     text.map(|text| Sha256::digest(text).to_vec()).unwrap_or_default()

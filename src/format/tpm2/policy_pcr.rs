@@ -1,19 +1,19 @@
-//! The policy digest of literal PCR values: values come in, the digest that `TPM2_PolicyPCR` gives a session in that
-//! state goes out. Pure arithmetic; who vouches for the values is the caller's question.
+//! Computes the policy digest that `TPM2_PolicyPCR` makes from PCR values. Pure; the caller knows how far to
+//! trust the values.
 
 use sha2::{Digest, Sha256};
 
 use crate::base::pcr::PcrValues;
 
-/// The digest of a policy that demands exactly `values`, and nothing else.
+/// The digest of a policy that requires exactly `values`, and nothing else.
 ///
-/// No values, no step: the digest is [`EMPTY`], which every state of the machine satisfies.
+/// Without values there is no step: the digest is [`EMPTY`], which every state of the machine satisfies.
 #[must_use]
 pub fn digest(values: &PcrValues) -> [u8; 32] {
     if values.mask().is_empty() { EMPTY } else { extend(EMPTY, values) }
 }
 
-/// The digest `policy` with one more step, `TPM2_PolicyPCR` over `values` (TPM 2.0 Part 3, 23.7):
+/// The digest `policy` extended by one step, `TPM2_PolicyPCR` over `values` (TPM 2.0 Part 3, 23.7):
 /// `H(policy ‖ TPM_CC_PolicyPCR ‖ TPML_PCR_SELECTION ‖ H(values in ascending order))`.
 ///
 /// H is the session's hash, SHA-256, whatever the bank.

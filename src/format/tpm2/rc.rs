@@ -1,11 +1,12 @@
-//! What a return code says, whoever asked: a TSS return code comes in, its class goes out. Pure.
+//! Classifies TSS return codes, whatever the command. Pure.
 
-/// The classes that make a difference to us.
+/// The classes that we distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RcClass {
-    /// The TCTI or the kernel's device failed, or what came is no TPM's answer. The library takes no command after that.
+    /// The TCTI or the kernel's device failed, or the answer is not a TPM's. The library accepts no command
+    /// afterwards.
     Transport,
-    /// Come back later; the command was not executed.
+    /// Retry later; the command was not executed.
     Transient,
     /// Dictionary attack lockout.
     Lockout,
@@ -17,7 +18,7 @@ pub enum RcClass {
     PolicyFailed,
     /// A PCR changed since `TPM2_PolicyPCR`.
     PcrChanged,
-    /// The private part does not decrypt or is not the public one's.
+    /// The private part does not decrypt, or does not belong to the public part.
     Integrity,
     /// Nothing at that handle.
     Handle,
@@ -38,7 +39,8 @@ pub enum RcClass {
 }
 
 impl RcClass {
-    /// The class of a TSS return code: layer in bits 16 to 23, and below it a TPM response code (TPM 2.0 Part 2, 6.6).
+    /// The class of a TSS return code: bits 16 to 23 are the layer, and below is a TPM response code (TPM 2.0
+    /// Part 2, 6.6).
     #[must_use]
     pub const fn of(rc: u32) -> Self {
         let code = rc & 0xffff;
@@ -68,7 +70,7 @@ impl RcClass {
         }
     }
 
-    /// Bits 0 to 5 are the error; bit 6 and the upper nibble only say which handle, session or parameter.
+    /// Bits 0 to 5 are the error. Bit 6 and the upper nibble only name a handle, session or parameter.
     const fn format_one(code: u32) -> Self {
         match code & 0x3f {
             0x03 | 0x04 | 0x09 | 0x0d | 0x12 | 0x16 | 0x26 => Self::Unsupported, // HASH, VALUE, MODE, KDF, SCHEME, SYMMETRIC, CURVE
@@ -91,8 +93,9 @@ const LAYER_SYS: u32 = 8;
 const LAYER_TCTI: u32 = 10;
 const LAYER_RESOURCE_MANAGER: u32 = 11;
 const LAYER_RESOURCE_MANAGER_TPM: u32 = 12;
-// The same, 2.4.3: `TSS2_BASE_RC_BAD_SEQUENCE` (it broke before), `_MALFORMED_RESPONSE`, `_INSUFFICIENT_CONTEXT` (it says
-// that it is longer than any answer), `_INSUFFICIENT_RESPONSE` and `_RSP_AUTH_FAILED`.
+// Also 2.4.3: `TSS2_BASE_RC_BAD_SEQUENCE` (the connection broke earlier), `_MALFORMED_RESPONSE`,
+// `_INSUFFICIENT_CONTEXT` (the answer claims to be longer than any answer), `_INSUFFICIENT_RESPONSE` and
+// `_RSP_AUTH_FAILED`.
 const BAD_SEQUENCE: u32 = 7;
 const MALFORMED: u32 = 17;
 const NO_ROOM_FOR_IT: u32 = 18;
@@ -111,7 +114,7 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_a_broken_transport_and_a_value_that_cannot_be_sent_is_not() {
-        // As tpm2-tss 4.1.3 judges garbage at the wire, and what it says afterwards.
+        // What tpm2-tss 4.1.3 returns for garbage on the wire, and for commands after it.
         for rc in [0x0008_0007, 0x0008_0011, 0x0008_0012, 0x0008_0013, 0x0007_0007] {
             assert_eq!(RcClass::of(rc), RcClass::Transport, "{rc:#x}");
         }

@@ -1,6 +1,5 @@
-//! The parent key that a token names (`tpm2_srk`): an ESYS-serialised persistent handle. Bytes from a disk come in, a
-//! handle, a name and a public area that agree with each other go out. The host wrote them: they are a consistency
-//! check against the TPM, never a pin.
+//! The parent key that a token names (`tpm2_srk`): an ESYS-serialised persistent handle, whose name and
+//! public area must agree. It is untrusted: a consistency check against the TPM, never a pin.
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
@@ -10,7 +9,7 @@ use crate::base::bytes;
 use crate::base::bytes::{Reader, WireError};
 use crate::base::pcr::Bank;
 
-/// A persistent parent key: where it is, and which key it was when the token was written.
+/// A persistent parent key: its handle, and which key was there when the token was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Srk {
     handle: u32,
@@ -34,10 +33,10 @@ impl Srk {
         Ok(Self { handle, name, public })
     }
 
-    /// Parses a token's `tpm2_srk` after base64.
+    /// Parses a token's `tpm2_srk` after base64 decoding.
     ///
     /// # Errors
-    /// The bytes are not a serialised key, or its name is not that of its public area.
+    /// The bytes are not a serialised key, or its name does not match its public area.
     pub fn parse(bytes: &[u8]) -> Result<Self, SrkError> {
         let mut reader = Reader::new(bytes);
         let handle = reader.u32()?;
@@ -52,8 +51,8 @@ impl Srk {
         if srk.name == name { Ok(srk) } else { Err(SrkError::Name) }
     }
 
-    /// The bytes of a token's `tpm2_srk`, before base64: the inverse of [`Srk::parse`], and what `Esys_TR_Deserialize`
-    /// takes.
+    /// The bytes of a token's `tpm2_srk` before base64 encoding: the inverse of [`Srk::parse`], and the input
+    /// of `Esys_TR_Deserialize`.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = self.handle.to_be_bytes().to_vec();
@@ -106,7 +105,7 @@ pub fn name_of(public: &[u8]) -> Result<Vec<u8>, SrkError> {
 /// Why bytes are not a serialised parent key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SrkError {
-    /// The buffers are not in the wire form.
+    /// The buffers are not in wire form.
     #[error("Serialised parent key is malformed")]
     Wire(#[from] WireError),
     /// A handle of another kind.
@@ -115,7 +114,7 @@ pub enum SrkError {
     /// A serialised object of another kind.
     #[error("Serialised object of kind {0} is not a key")]
     NotAKey(u32),
-    /// A name that we cannot compute.
+    /// A name algorithm that we do not support.
     #[error("Parent key's name algorithm {0:#06x} is unknown")]
     NameAlgorithm(u16),
     /// Name and public area contradict each other.
@@ -131,7 +130,7 @@ const PERSISTENT: u32 = 0x8100_0000;
 const RESOURCE_KEY: u32 = 1;
 /// Bytes; `TPM_ALG_ID` and a SHA-512 digest.
 const NAME_LIMIT: usize = 66;
-/// Bytes; the public area of an RSA-4096 parent has 538.
+/// Bytes; a `TPM_ALG_ID` and a SHA-512 digest.
 const PUBLIC_LIMIT: usize = 1024;
 
 #[cfg(test)]

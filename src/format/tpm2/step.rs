@@ -1,4 +1,4 @@
-//! The steps of a policy session, in the order in which a TPM takes them.
+//! The steps of a policy session, in the order in which a TPM executes them.
 
 use sha2::{Digest, Sha256};
 
@@ -7,16 +7,16 @@ use crate::base::pcr::{Bank, PcrMask};
 /// One step of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// `TPM2_PolicyPCR`: the PCRs as they are now.
+    /// `TPM2_PolicyPCR` over the PCRs as they are.
     Pcr(Bank, PcrMask),
-    /// `TPM2_PolicyAuthorize`: what the steps before came to is what a key approved.
+    /// `TPM2_PolicyAuthorize`: a key approved the digest that the earlier steps produced.
     Authorize(Box<Authorization>),
 }
 
-/// A policy that a key approved. The TPM checks the signature and gives a ticket for it.
+/// A policy that a key approved. The TPM checks the signature and issues a ticket for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authorization {
-    /// The key's marshalled `TPMT_PUBLIC`: RSA.
+    /// The key's marshalled `TPMT_PUBLIC`, of an RSA key.
     pub key: Vec<u8>,
     /// The key's name.
     pub name: Vec<u8>,

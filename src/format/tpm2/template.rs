@@ -1,4 +1,5 @@
-//! The public areas that we ask a TPM to create: systemd's storage root keys and sealed objects, in wire form.
+//! Public areas of the objects that we ask a TPM to create: systemd's storage root keys, sealed objects and
+//! the attestation key, in wire form.
 
 /// The algorithm of a primary key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +14,7 @@ impl PrimaryAlg {
     /// Both, the preferred one first.
     pub const ALL: [Self; 2] = [Self::Ecc, Self::Rsa];
 
-    /// The algorithm of a name as tokens spell it (`ecc`, `rsa`).
+    /// The algorithm by its name in tokens (`ecc`, `rsa`).
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|alg| alg.name() == name)
@@ -29,7 +30,7 @@ impl PrimaryAlg {
         }
     }
 
-    /// The name as tokens spell it.
+    /// The name in tokens.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -42,9 +43,10 @@ impl PrimaryAlg {
 /// A primary key of the owner hierarchy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Primary {
-    /// systemd's storage root key (`tpm2_get_srk_template`), the TCG's as well (TPM v2.0 Provisioning Guidance, 7.5.1).
+    /// systemd's storage root key (`tpm2_get_srk_template`), which is also the TCG's (TPM v2.0 Provisioning
+    /// Guidance, 7.5.1).
     Srk(PrimaryAlg),
-    /// What systemd used up to v253 (`tpm2_get_legacy_template`): the same without `noDA`.
+    /// systemd's key up to v253 (`tpm2_get_legacy_template`): the same without `noDA`.
     Legacy(PrimaryAlg),
 }
 
@@ -63,7 +65,7 @@ impl Primary {
         })
     }
 
-    /// The marshalled `TPMT_PUBLIC`, its `unique` empty.
+    /// The marshalled `TPMT_PUBLIC` with an empty `unique`.
     #[must_use]
     pub fn public(self) -> Vec<u8> {
         let (alg, attributes) = match self {
@@ -86,7 +88,7 @@ impl Primary {
         bytes
     }
 
-    /// Bytes at the end of the template that the TPM replaces by the key.
+    /// Bytes at the end of the template that the TPM replaces with the key.
     const fn unique_size(self) -> usize {
         match self {
             Self::Srk(PrimaryAlg::Ecc) | Self::Legacy(PrimaryAlg::Ecc) => ECC_P256_UNIQUE.1,
@@ -108,12 +110,12 @@ pub fn sealed_object(policy: &[u8; 32]) -> Vec<u8> {
     bytes
 }
 
-/// The marshalled `TPMT_PUBLIC` of the attestation key, its `unique` empty: RSA with 2048 bits, restricted to sign what the TPM
-/// itself made, by RSASSA with SHA-256 (what Trustee's verifier for TPMs takes).
+/// The marshalled `TPMT_PUBLIC` of the attestation key, with an empty `unique`: RSA with 2048 bits, RSASSA
+/// with SHA-256 (which Trustee's verifier for TPMs accepts), restricted to signing what the TPM itself made.
 ///
-/// It belongs into the endorsement hierarchy: a `TPM2_Clear`, after which nothing that was sealed opens and attestation has to
-/// help, changes the owner's seed and not this one. It is derived from the seed at each use, so that it is the same at every boot
-/// without being stored anywhere.
+/// The key belongs to the endorsement hierarchy because attestation must still work after a `TPM2_Clear`,
+/// when nothing sealed opens any more. A clear changes the owner's seed but not this one. The TPM derives the
+/// key from the seed at each use, so that it is the same at every boot without being stored.
 #[must_use]
 pub fn attestation_key() -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -128,7 +130,7 @@ pub fn attestation_key() -> Vec<u8> {
     bytes
 }
 
-/// Where systemd and the TCG put the storage root key.
+/// Handle at which systemd and the TCG keep the storage root key.
 pub const SRK_HANDLE: u32 = 0x8100_0001;
 
 // TPM_ALG_ID (TCG Algorithm Registry, table 3).
@@ -140,16 +142,16 @@ const ALG_ECC: [u8; 2] = [0x00, 0x23];
 const SRK_ATTRIBUTES: u32 = 0x0003_0472;
 /// The same without noDA.
 const LEGACY_ATTRIBUTES: u32 = 0x0003_0072;
-/// fixedTPM, fixedParent, noDA; only the policy opens it.
+/// fixedTPM, fixedParent, noDA. Without userWithAuth, only the policy authorises unsealing.
 const SEALED_ATTRIBUTES: u32 = 0x0000_0412;
 /// sign, restricted, noDA, userWithAuth, sensitiveDataOrigin, fixedParent, fixedTPM.
 const ATTESTATION_ATTRIBUTES: u32 = 0x0005_0472;
 const NO_POLICY: [u8; 2] = [0x00, 0x00];
 /// `TPMT_SYM_DEF_OBJECT`.
 const AES_128_CFB: [u8; 6] = [0x00, 0x06, 0x00, 0x80, 0x00, 0x43];
-/// Scheme NULL, curve NIST P-256, KDF NULL, and an empty point; size of the latter.
+/// Scheme NULL, curve NIST P-256, KDF NULL and an empty point; then the size of the point.
 const ECC_P256_UNIQUE: ([u8; 10], usize) = ([0x00, 0x10, 0x00, 0x03, 0x00, 0x10, 0x00, 0x00, 0x00, 0x00], 4);
-/// Scheme NULL, 2048 bits, default exponent, and an empty modulus; size of the latter.
+/// Scheme NULL, 2048 bits, default exponent and an empty modulus; then the size of the modulus.
 const RSA_2048_UNIQUE: ([u8; 10], usize) = ([0x00, 0x10, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00], 2);
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ proptest! {
     fn any_sector_gives_an_answer(bytes in prop::collection::vec(any::<u8>(), SECTOR), json in ".{0,8}") {
         let mut bytes: [u8; SECTOR] = bytes.try_into().unwrap();
         prop_assert!(Unverified::parse(&bytes, Place::Primary).is_err());
-        // With everything in place that is looked at before the checksum, the checksum decides.
+        // With valid values in all fields that are checked first, the checksum decides.
         bytes[..24].copy_from_slice(&sector(Place::Primary, b"")[..24]);
         bytes[72..104].copy_from_slice(&sector(Place::Primary, b"")[72..104]);
         bytes[256..264].fill(0);

@@ -84,7 +84,7 @@ fn the_documented_vector_holds() {
 fn the_documented_signature_holds() {
     use crate::format::owner_key::{PublicKey, Signature};
     let message = message(&snapshot(&documented()), 3, &volume_key()).unwrap();
-    // By openssl, as `docs/binding.md` says.
+    // Made with openssl, as `docs/binding.md` describes.
     let key = PublicKey::from_pem(
         "-----BEGIN PUBLIC KEY-----\n\
          MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE52zQbabF2RHGe9UWst19eFNfCniU\n\

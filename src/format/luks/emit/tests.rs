@@ -43,7 +43,7 @@ fn any_flags() -> impl Strategy<Value = FlagSet> {
         .prop_map(|flags| flags.into_iter().collect())
 }
 
-/// A snapshot that `Snapshot::read` could have given.
+/// A snapshot that `Snapshot::read` could return.
 fn any_snapshot() -> impl Strategy<Value = Snapshot> {
     let identity = (any::<[u8; 16]>(), any::<u64>());
     let keyslot = (any_hash(), any_cipher(), any_kdf(), 63..=256_u64);
@@ -67,7 +67,7 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
                     flags,
                 },
                 condition: Condition::Sound,
-                // Anywhere within a sector.
+                // Ends anywhere within a sector.
                 volume_size: VOLUME + segment.offset + u64::from(uuid[0] % 8) * 512,
             }
         },
@@ -77,8 +77,8 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Reading what we write gives what we wrote: nothing of the snapshot is lost or changed, but that the length of
-    /// the data is fixed.
+    /// Reading what we write returns what we wrote: nothing of the snapshot is lost or changed, except that
+    /// the length of the data is fixed.
     #[test]
     fn reading_the_canonical_header_is_the_identity(snapshot in any_snapshot(), fill: u8) {
         let keyslot = snapshot.keyslot(0).unwrap();

@@ -156,7 +156,7 @@ fn every_member_is_needed_and_no_other_is_known() {
     for name in ["keyslots", "tokens", "segments", "digests", "config"] {
         assert_eq!(slug(|json| drop(json.as_object_mut().unwrap().remove(name))), "luks-metadata", "{name}");
         assert_eq!(slug(|json| json[name] = json!([])), "luks-metadata", "{name}");
-        // A keyslot's, token's, segment's or digest's number must be one.
+        // Keyslots, tokens, segments and digests must be numbered.
         assert_eq!(slug(|json| json[name]["x"] = json!({})), "luks-metadata", "{name}");
     }
     assert_eq!(slug(|json| json["x"] = json!({})), "luks-metadata");
@@ -171,7 +171,7 @@ fn pointers(json: &Value, path: &str, out: &mut Vec<String>) {
 }
 
 proptest! {
-    /// Whatever a host puts in the place of any value: it is refused, or it is one of the values that may vary.
+    /// Whatever replaces any value is refused, unless it is one of the values that may vary.
     #[test]
     fn any_value_anywhere_gives_an_answer(
         choice: prop::sample::Index,
@@ -186,7 +186,7 @@ proptest! {
         let mut json = metadata();
         *json.pointer_mut(path).unwrap() = value;
         if let Ok(parsed) = parse(&json, BOUNDS, &FlagSet::default()) {
-            // What is not judged before it is tried is judged then.
+            // What parsing leaves unchecked is checked before it is tried.
             let tried = parsed.keyslots.values().map(Entry::judge).all(|keyslot| keyslot.is_ok());
             let varies = path.starts_with("/tokens") || path.starts_with("/digests/0/keyslots");
             prop_assert!(varies || !tried || json == metadata(), "{path}");

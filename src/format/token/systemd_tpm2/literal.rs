@@ -1,4 +1,4 @@
-//! Tokens that we write: sealed object, policy and parent key come in; JSON in systemd's spelling goes out.
+//! Writes tokens, in systemd's spelling.
 
 use base64ct::{Base64, Encoding};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::format::tpm2::blob::Sealed;
 use crate::format::tpm2::srk::Srk;
 use crate::format::tpm2::template::PrimaryAlg;
 
-/// A literal token to be written.
+/// A token to write, with a policy of literal PCR values.
 #[derive(Clone, Copy)]
 pub struct Literal<'a> {
     /// The keyslot whose passphrase is sealed.
@@ -54,7 +54,7 @@ impl Literal<'_> {
     }
 }
 
-/// A token's JSON with a signed policy beside the PCRs by value, in systemd's members.
+/// A token's JSON with a signed policy added, in systemd's members, beside the PCRs bound by value.
 #[must_use]
 pub fn with_signed(mut token: Value, signed: &Signed) -> Value {
     if let Some(members) = token.as_object_mut() {

@@ -1,6 +1,6 @@
-//! Tokens of type `systemd-tpm2`. A strictly parsed JSON object comes in, written by the host; typed values go out. Members
-//! that we do not know are systemd's of tomorrow and ignored, as systemd itself does; our own member is strict. Nothing
-//! here decides whether a token may be used: [`Token::kind`] says what it is, the policy decides.
+//! Parses tokens of type `systemd-tpm2`, which are untrusted. Unknown members are ignored, as in systemd,
+//! since later versions may add some; our own member is strict. Parsing does not authorise a token:
+//! [`Token::kind`] classifies it, and the policy decides.
 
 mod literal;
 
@@ -21,26 +21,28 @@ use crate::format::tpm2::srk::Srk;
 use crate::format::tpm2::template::PrimaryAlg;
 pub use literal::{Literal, with_signed};
 
-/// What a token says about a keyslot's sealed passphrase.
+/// A token for a keyslot whose passphrase a TPM has sealed.
 #[derive(Clone, Debug)]
 pub struct Token {
     /// The token's number in the header.
     pub id: u32,
     /// The keyslot whose passphrase is sealed.
     pub keyslot: u32,
-    /// The sealed object; the first one where there are two.
+    /// The sealed object; the first one if there are two.
     pub sealed: Sealed,
     /// The policy digest that unseals it, as the token claims.
     pub policy_digest: [u8; 32],
-    /// The second object with its policy digest, where the passphrase is split (systemd: signed policy and pcrlock).
+    /// The second object with its policy digest, if the passphrase is split (systemd: signed policy and
+    /// pcrlock).
     pub second: Option<(Sealed, [u8; 32])>,
     /// PCRs bound by value.
     pub pcrs: PcrMask,
-    /// The bank of all PCRs; `None` where the token does not say.
+    /// The bank of all PCRs; `None` if the token does not name one.
     pub bank: Option<Bank>,
     /// The algorithm of the parent key.
     pub primary: PrimaryAlg,
-    /// The parent key; `None` means systemd's legacy primary, created for each unseal (before version 254).
+    /// The parent key; `None` means systemd's legacy primary key, derived for each unseal (before version
+    /// 254).
     pub srk: Option<Srk>,
     /// Whether a PIN is needed.
     pub pin: bool,
@@ -48,7 +50,7 @@ pub struct Token {
     pub signed: Option<Signed>,
     /// Whether a pcrlock policy in NV memory is needed.
     pub pcrlock: bool,
-    /// Our own member: binding and owner's signature, if the token has one.
+    /// Our own member, if the token has one: binding and owner's signature.
     pub proof: Option<Proof>,
 }
 
@@ -57,34 +59,34 @@ pub struct Token {
 pub struct Signed {
     /// The public key that signs, as PEM text.
     pub key: String,
-    /// PCRs bound by signature; may be empty, then the signature binds nothing.
+    /// PCRs bound by signature. May be empty; the signature then binds nothing.
     pub pcrs: PcrMask,
     /// The policy reference (systemd 262).
     pub reference: Option<String>,
 }
 
-/// What a token is, by what it asks for first.
+/// The kind of a token, by the first thing that it requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// PCR values.
+    /// Literal PCR values.
     Literal,
     /// Nothing: it unseals in every state of its TPM. systemd's default since version 258.
     Unbound,
-    /// A PIN, whatever else; nobody is there to type it.
+    /// A PIN, perhaps with other conditions. Nobody is there to type it.
     Pin,
-    /// A signed PCR policy, perhaps with PCR values beside it.
+    /// A signed PCR policy, perhaps with literal PCR values.
     Signed,
     /// A pcrlock policy.
     Pcrlock,
-    /// Two objects.
+    /// Two sealed objects.
     Sharded,
 }
 
 impl Token {
-    /// Reads the token with the number `id`.
+    /// Parses the token with the number `id`.
     ///
     /// # Errors
-    /// It is of another type, or not what systemd writes and accepts.
+    /// It has another type, or is not what systemd writes and accepts.
     pub fn parse(id: u32, value: &Value) -> Result<Self, TokenError> {
         let (mut members, keyslot) = prelude(id, value, TYPE)?;
         let ((sealed, policy_digest), second) = shards(&mut members)?;
@@ -114,7 +116,7 @@ impl Token {
         })
     }
 
-    /// What the token is.
+    /// The token's kind.
     #[must_use]
     pub fn kind(&self) -> Kind {
         let signed = self.signed.as_ref().is_some_and(|signed| !signed.pcrs.is_empty());
@@ -135,7 +137,7 @@ impl Token {
 }
 
 impl Kind {
-    /// The kind in reports.
+    /// The kind's name in reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
