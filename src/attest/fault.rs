@@ -15,7 +15,7 @@ pub enum Fault {
     #[error("{step}")]
     Http {
         /// What we were doing.
-        step: Step,
+        step: Exchange,
         /// What happened.
         #[source]
         source: HttpError,
@@ -24,7 +24,7 @@ pub enum Fault {
     #[error("{step}: the answer makes no sense")]
     Answer {
         /// What we were doing.
-        step: Step,
+        step: Exchange,
         /// What is wrong with it.
         #[source]
         source: ProtocolError,
@@ -33,7 +33,7 @@ pub enum Fault {
     #[error("{step}: the server is in trouble (status {status})")]
     Trouble {
         /// What we were doing.
-        step: Step,
+        step: Exchange,
         /// HTTP status code.
         status: u16,
     },
@@ -41,7 +41,7 @@ pub enum Fault {
     #[error("{step}: refused without an explanation (status {status})")]
     NotAKeyBroker {
         /// What we were doing.
-        step: Step,
+        step: Exchange,
         /// HTTP status code.
         status: u16,
     },
@@ -96,7 +96,7 @@ pub enum Fault {
     #[error("{step}: the server refuses with {kind}: {detail}")]
     Refused {
         /// What we were doing.
-        step: Step,
+        step: Exchange,
         /// The last part of the error's type.
         kind: String,
         /// The server's words.
@@ -112,7 +112,7 @@ pub enum Fault {
 
 /// What a handshake does at a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum Exchange {
     /// `POST /auth`
     Challenge,
     /// `POST /attest`
@@ -121,7 +121,7 @@ pub enum Step {
     Fetch,
 }
 
-impl std::fmt::Display for Step {
+impl std::fmt::Display for Exchange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Challenge => "Asking for a challenge",
@@ -133,7 +133,7 @@ impl std::fmt::Display for Step {
 
 /// What a fault means for what comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum NextServer {
     /// It is the answer: nobody else is asked.
     GiveUp,
     /// This server is of no use; another may be.
@@ -145,12 +145,12 @@ pub enum Next {
 impl Fault {
     /// What to do about it.
     #[must_use]
-    pub const fn next(&self) -> Next {
+    pub const fn next(&self) -> NextServer {
         match self {
-            Self::Denied { .. } | Self::Evidence(_) | Self::Random => Next::GiveUp,
+            Self::Denied { .. } | Self::Evidence(_) | Self::Random => NextServer::GiveUp,
             Self::Trouble { .. }
             | Self::NoChallenge { .. }
-            | Self::Http { source: HttpError::Unreachable(_) | HttpError::TimedOut(_), .. } => Next::Retry,
+            | Self::Http { source: HttpError::Unreachable(_) | HttpError::TimedOut(_), .. } => NextServer::Retry,
             Self::Http { .. }
             | Self::Answer { .. }
             | Self::NotAKeyBroker { .. }
@@ -161,7 +161,7 @@ impl Fault {
             | Self::EvidenceRefused { .. }
             | Self::Missing { .. }
             | Self::Refused { .. }
-            | Self::Empty { .. } => Next::OtherServer,
+            | Self::Empty { .. } => NextServer::OtherServer,
         }
     }
 }

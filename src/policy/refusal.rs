@@ -10,7 +10,7 @@ use crate::format::pcr_signature::Subject;
 
 /// Why a token is not tried.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Refusal {
+pub enum PolicyRefusal {
     /// It needs a PIN.
     #[error("Token needs a PIN, and nobody is there to type it")]
     Pin,
@@ -53,7 +53,7 @@ pub enum Refusal {
     FenceIneffective,
 }
 
-failures! { Refusal:
+failures! { PolicyRefusal:
     Self::Pin => "token-pin", Refused, "enrol with cvm-unlock enroll";
     Self::Unbound => "token-unbound", Refused,
         "enrol with --tpm2-pcrs=, or set policy.allow_unbound in the measured configuration";

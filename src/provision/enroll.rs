@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::kbs;
-use super::kbs::{Broker, BrokerSlot};
+use super::broker_key;
+use super::broker_key::{Broker, BrokerSlot};
 use super::metadata::Metadata;
 use super::open;
 use super::open::{Key, OpenError, Opened};
 use super::recovery;
 use super::recovery::RecoveryKey;
-use super::seal::{Made, Seal, SealError, SealedSlot};
+use super::seal::{NewSeal, Seal, SealError, SealedSlot};
 use super::signing_key::SigningKey;
 use super::target::Target;
 use super::wipe;
@@ -115,7 +115,7 @@ impl Prepared {
         let mut proven = BTreeSet::from([opened.keyslot]);
 
         if let (Some(seal), Some(tpm)) = (&request.seal, tpm) {
-            let (made, warning) = Made::new(seal, tpm)?;
+            let (made, warning) = NewSeal::new(seal, tpm)?;
             enrolled.warnings.extend(warning);
             let keyslot = made.add_keyslot(&mut metadata, &opened.key)?;
             let snapshot = metadata.snapshot(&target, request.flags)?;
@@ -178,8 +178,8 @@ fn add_broker(
     request: &Request<'_>,
     broker: &Broker,
     opened: &Opened,
-) -> Result<(kbs::Made, BrokerSlot), Error> {
-    let made = kbs::Made::new(&opened.key)?;
+) -> Result<(broker_key::NewBrokerKey, BrokerSlot), Error> {
+    let made = broker_key::NewBrokerKey::new(&opened.key)?;
     let keyslot = made.add_keyslot(metadata, &opened.key)?;
     let snapshot = metadata.snapshot(target, request.flags)?;
     let slot = made.add_token(metadata, &snapshot, keyslot, &opened.key, (broker, request.sign))?;

@@ -15,7 +15,7 @@ use libcryptsetup_rs::{
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::target::{Target, TargetError};
-use super::transition::{Change, Step};
+use super::transition::{Change, WriteStep};
 use crate::base::error::failures;
 use crate::base::secret::{Secret, VolumeKey};
 use crate::cryptsetup::{fd_path, quieten};
@@ -137,8 +137,8 @@ impl Metadata {
         };
         for step in change.steps().ok_or(MetadataError::Exhausted)? {
             match step {
-                Step::Write(offset, bytes) => target.write(&bytes, offset),
-                Step::Flush => target.sync(),
+                WriteStep::Write(offset, bytes) => target.write(&bytes, offset),
+                WriteStep::Flush => target.sync(),
             }
             .map_err(MetadataError::Target)?;
         }

@@ -1,10 +1,10 @@
 //! Provisioning: what changes a volume. Run by administrators and image builders, never on the unlock path.
 
 pub mod bind;
+pub mod broker_key;
 pub mod danger;
 pub mod enroll;
 pub mod inspect;
-pub mod kbs;
 mod metadata;
 mod open;
 pub mod recovery;

@@ -11,7 +11,7 @@ use crate::base::source::Source;
 use crate::fence::Unfenced;
 use crate::format::luks::{HeaderError, Snapshot, emit};
 use crate::format::pcr_signature::Signatures;
-use crate::policy::{Rules, State};
+use crate::policy::{State, TokenRules};
 use crate::prove;
 use crate::prove::settings::{Authentic, Policy, ProofRules};
 use crate::tpm::Tpm;
@@ -97,7 +97,7 @@ pub(super) fn unseal(
     tpm: &mut dyn Tpm,
     signatures: Signatures,
 ) -> Result<Unsealed, Error> {
-    let rules = Rules { allow_unbound: true, require_fence: false };
+    let rules = TokenRules { allow_unbound: true, require_fence: false };
     let unfenced = Unfenced::check(tpm)?;
     let mut state = State { signatures, ..State::at_entry(unfenced.banks()) };
     let mut tokens = Tokens::among(tokens, snapshot);

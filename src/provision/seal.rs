@@ -19,7 +19,7 @@ use crate::format::luks::Snapshot;
 use crate::format::luks::binding;
 use crate::format::luks::binding::Binding;
 use crate::format::pcr_signature::Signatures;
-use crate::format::token::claims::Proof;
+use crate::format::token::claims::Claims;
 use crate::format::token::passphrase::passphrase;
 use crate::format::token::systemd_tpm2::{Literal, Signed, Token, with_signed};
 use crate::format::tpm2::blob::Sealed;
@@ -89,7 +89,7 @@ pub struct SealedSlot {
 }
 
 /// A sealed secret and what it is sealed to.
-pub(super) struct Made {
+pub(super) struct NewSeal {
     secret: Secret,
     sealed: Sealed,
     srk: Srk,
@@ -100,7 +100,7 @@ pub(super) struct Made {
     current: bool,
 }
 
-impl Made {
+impl NewSeal {
     /// Seals a new random secret.
     pub(super) fn new(request: &Seal, tpm: &mut dyn Tpm) -> Result<(Self, Option<Warning>), Error> {
         let choice = request.pcrs.clone().with_fence()?;
@@ -208,8 +208,8 @@ impl Made {
 }
 
 /// Binds `message` to the sealed secret, and signs it if there is an owner.
-pub(super) fn prove(secret: &Secret, message: &[u8], owner: Option<&SigningKey>) -> Result<Proof, Error> {
-    let proof = Proof::new(Binding::compute(secret, message));
+pub(super) fn prove(secret: &Secret, message: &[u8], owner: Option<&SigningKey>) -> Result<Claims, Error> {
+    let proof = Claims::new(Binding::compute(secret, message));
     match owner {
         None => Ok(proof),
         Some(owner) => Ok(proof.signed(owner.public().id(), owner.sign(message)?)),

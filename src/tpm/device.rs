@@ -42,7 +42,7 @@ impl Device {
 
 /// What a failure to open a node tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opening {
+pub enum OpenFault {
     /// Somebody else holds it: the next node may do.
     Busy,
     /// There is none.
@@ -51,7 +51,7 @@ pub enum Opening {
     Failed,
 }
 
-impl Opening {
+impl OpenFault {
     /// What `error` tells.
     #[must_use]
     pub fn of(error: &io::Error) -> Self {
@@ -189,9 +189,9 @@ mod tests {
     #[test]
     fn a_busy_device_is_not_an_absent_one() {
         for (errno, opening) in
-            [(16, Opening::Busy), (2, Opening::Absent), (19, Opening::Absent), (13, Opening::Failed)]
+            [(16, OpenFault::Busy), (2, OpenFault::Absent), (19, OpenFault::Absent), (13, OpenFault::Failed)]
         {
-            assert_eq!(Opening::of(&io::Error::from_raw_os_error(errno)), opening);
+            assert_eq!(OpenFault::of(&io::Error::from_raw_os_error(errno)), opening);
         }
     }
 

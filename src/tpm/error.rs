@@ -28,7 +28,7 @@ pub enum TpmError {
         source: io::Error,
     },
     /// Any other failure to open it.
-    #[error("Opening the TPM {device}")]
+    #[error("OpenFault the TPM {device}")]
     Open {
         /// What we tried to open.
         device: String,

@@ -23,7 +23,7 @@ use crate::format::tpm2::blob::Sealed;
 use crate::format::tpm2::parent::Parent;
 use crate::format::tpm2::quote::Quote;
 use crate::format::tpm2::srk::Srk;
-use crate::format::tpm2::step::Step;
+use crate::format::tpm2::step::PolicyStep;
 
 /// The few things that we ask of a TPM. An implementation leaves nothing behind in the TPM, whatever the outcome; what
 /// [`Tpm::hold_attestation_key`] keeps there is its caller's to release.
@@ -58,7 +58,7 @@ pub trait Tpm {
     ///
     /// # Errors
     /// The TPM's, each class a variant of its own.
-    fn unseal(&mut self, sealed: &Sealed, parent: &Parent, steps: &[Step]) -> Result<Secret, TpmError>;
+    fn unseal(&mut self, sealed: &Sealed, parent: &Parent, steps: &[PolicyStep]) -> Result<Secret, TpmError>;
 
     /// Seals `secret` to a policy digest (SHA-256), below the persistent key `parent`; without one, below the storage root
     /// key, which is created and made persistent if it is not there.

@@ -19,9 +19,9 @@ use crate::format::token::passphrase::passphrase;
 use crate::format::token::systemd_tpm2::Token;
 use crate::policy;
 use crate::policy::mismatch::Mismatch;
-use crate::policy::{Plan, Refusal, Rules, State};
+use crate::policy::{Plan, PolicyRefusal, State, TokenRules};
 use crate::tpm::{Tpm, TpmError};
-pub use reason::{Next, Reason, UnsealError};
+pub use reason::{NextToken, Reason, UnsealError};
 
 /// The tokens of a volume, tried one by one in ascending order; the TPM is opened once for all.
 pub struct Tokens<'a> {
@@ -86,16 +86,16 @@ impl<'a> Tokens<'a> {
         &mut self,
         tpm: &mut dyn Tpm,
         _unfenced: &Unfenced,
-        rules: &Rules,
+        rules: &TokenRules,
         state: &mut State,
     ) -> Option<Unsealed> {
         for (id, value) in self.left.by_ref() {
             match attempt(*id, value, &self.judge, tpm, rules, state) {
                 Ok(unsealed) => return Some(unsealed),
                 Err((reason, mismatch)) => {
-                    let next = Next::after(&reason);
+                    let next = NextToken::after(&reason);
                     self.skipped.push(Skipped { token: *id, reason, mismatch });
-                    if next == Next::Stop {
+                    if next == NextToken::Stop {
                         return None;
                     }
                 }
@@ -106,7 +106,7 @@ impl<'a> Tokens<'a> {
 
     /// Tries tokens until the policy of one holds for the PCR values of `state`, and says which; `None` if no more
     /// will. No TPM is asked: whether it would load the object, and what is in it, stays open.
-    pub fn evaluate(&mut self, rules: &Rules, state: &mut State) -> Option<Token> {
+    pub fn evaluate(&mut self, rules: &TokenRules, state: &mut State) -> Option<Token> {
         for (id, value) in self.left.by_ref() {
             match evaluation(*id, value, &self.judge, rules, state) {
                 Ok(token) => return Some(token),
@@ -136,7 +136,7 @@ impl<'a> Tokens<'a> {
     /// Whether the TPM will not open any token, of whichever volume: it does not answer, or not as a TPM does.
     #[must_use]
     pub fn is_hopeless(&self) -> bool {
-        self.skipped.iter().any(|skipped| Next::after(&skipped.reason) == Next::Stop)
+        self.skipped.iter().any(|skipped| NextToken::after(&skipped.reason) == NextToken::Stop)
     }
 
     /// The tokens that gave no secret so far, and why.
@@ -183,7 +183,7 @@ fn attempt(
     value: &Value,
     judge: &Judge<'_>,
     tpm: &mut dyn Tpm,
-    rules: &Rules,
+    rules: &TokenRules,
     state: &mut State,
 ) -> Result<Unsealed, Failed> {
     let token = Token::parse(id, value).map_err(|error| (error.into(), None))?;
@@ -212,7 +212,7 @@ fn evaluation(
     id: u32,
     value: &Value,
     judge: &Judge<'_>,
-    rules: &Rules,
+    rules: &TokenRules,
     state: &mut State,
 ) -> Result<Token, Failed> {
     let token = Token::parse(id, value).map_err(|error| (error.into(), None))?;
@@ -223,7 +223,7 @@ fn evaluation(
         Some(_) => Err((TpmError::PcrMismatch.into(), explain(&token, None, state))),
         None => {
             let (bank, pcrs) = policy::concerns(&token, &state.active);
-            Err((Refusal::PcrUnknown { bank, pcrs }.into(), None))
+            Err((PolicyRefusal::PcrUnknown { bank, pcrs }.into(), None))
         }
     }
 }

@@ -7,7 +7,7 @@ use super::Skipped;
 use crate::base::error::failures;
 use crate::format::luks::HeaderError;
 use crate::format::token::TokenError;
-use crate::policy::Refusal;
+use crate::policy::PolicyRefusal;
 use crate::tpm::{Answer, TpmError};
 
 /// Why a volume's secret was not unsealed.
@@ -37,7 +37,7 @@ pub enum Reason {
     Keyslot(#[from] HeaderError),
     /// We do not ask the TPM.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] PolicyRefusal),
     /// The TPM does not open it.
     #[error(transparent)]
     Tpm(#[from] TpmError),
@@ -52,14 +52,14 @@ failures! { Reason:
 
 /// Whether a reason concerns one token or all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum NextToken {
     /// Another token may open.
     Token,
     /// The TPM will not open any.
     Stop,
 }
 
-impl Next {
+impl NextToken {
     /// The decision. No token is tried twice.
     #[must_use]
     pub const fn after(reason: &Reason) -> Self {

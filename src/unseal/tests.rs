@@ -16,7 +16,7 @@ use crate::policy::key::{Exponent, PolicyKey};
 use crate::tpm::Verb;
 use crate::tpm::fake::FakeTpm;
 
-const STRICT: Rules = Rules { allow_unbound: false, require_fence: true };
+const STRICT: TokenRules = TokenRules { allow_unbound: false, require_fence: true };
 const SECRET: [u8; 32] = [0xfb; 32];
 
 /// A token for keyslot `keyslot`, sealed by `tpm` to PCR 7 being `byte` and PCR 15 zero.

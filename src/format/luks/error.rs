@@ -59,7 +59,7 @@ pub enum HeaderError {
         /// Path of the member.
         at: String,
         /// What is refused.
-        refusal: Refusal,
+        refusal: HeaderRefusal,
     },
     /// The keyslot does not exist.
     #[error("Keyslot {0} does not exist")]
@@ -68,7 +68,7 @@ pub enum HeaderError {
 
 /// What our allow-list does not contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Refusal {
+pub enum HeaderRefusal {
     /// `cipher_null`, with which an attacker gets data written in clear.
     #[error("the null cipher is refused")]
     CipherNull,
@@ -204,7 +204,7 @@ failures! { HeaderError:
     Self::NoSuchKeyslot(_) => "luks-no-such-keyslot", Data, "";
 }
 
-failures! { Refusal:
+failures! { HeaderRefusal:
     Self::CipherNull => "luks-cipher-null", Data, "";
     Self::Cipher => "luks-cipher", Data, "";
     Self::KeySize => "luks-key-size", Data, "";
@@ -235,7 +235,7 @@ failures! { Refusal:
     Self::NoKeyslot => "luks-no-keyslot", Data, "";
 }
 
-impl Refusal {
+impl HeaderRefusal {
     /// This refusal, of the member at `at`.
     pub(super) fn at(self, at: impl Into<String>) -> HeaderError {
         HeaderError::Refused { at: at.into(), refusal: self }

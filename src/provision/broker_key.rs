@@ -22,7 +22,7 @@ use crate::format::luks::Snapshot;
 use crate::format::luks::binding;
 use crate::format::luks::binding::VolumeKeyDigest;
 use crate::format::owner_key::PublicKey;
-use crate::format::token::key_broker::KbsToken;
+use crate::format::token::key_broker::KeyBrokerToken;
 use crate::format::token::passphrase::passphrase;
 use crate::prove;
 use crate::prove::settings::{Authentic, Policy, ProofRules};
@@ -81,12 +81,12 @@ impl Broker {
 }
 
 /// A secret, and the document that says it.
-pub(super) struct Made {
+pub(super) struct NewBrokerKey {
     secret: Secret,
     document: Secret,
 }
 
-impl Made {
+impl NewBrokerKey {
     /// Draws a secret for the volume with this key.
     pub(super) fn new(key: &VolumeKey) -> Result<Self, SealError> {
         let secret = random_secret()?;
@@ -111,7 +111,7 @@ impl Made {
         let proof = prove(&self.secret, &binding::message(snapshot, keyslot, key)?, owner)?;
         let path = broker.path.as_ref().map(ToString::to_string);
         // The number is the header's to give.
-        let token = KbsToken { id: 0, keyslot, path, proof: Some(proof) };
+        let token = KeyBrokerToken { id: 0, keyslot, path, proof: Some(proof) };
         let token = metadata.add_token(&token.to_json())?;
         let signer = owner.map(|owner| owner.public().id().to_string());
         let resource = broker.resource(snapshot);
@@ -128,7 +128,7 @@ impl Made {
         owner: Option<&SigningKey>,
     ) -> Result<(), Error> {
         let json = after.tokens().get(&number).ok_or(SealError::Trial("the token was not written"))?;
-        let token = KbsToken::parse(number, json)?;
+        let token = KeyBrokerToken::parse(number, json)?;
         let delivered = Delivered::parse(&self.document)
             .map_err(|_| SealError::Trial("the key document cannot be read back"))?;
         check(&token, &delivered, after, bytes, owner.map(SigningKey::public))
@@ -161,7 +161,7 @@ impl Made {
 /// # Errors
 /// Those of [`prove::verify_delivered`].
 pub fn check(
-    token: &KbsToken,
+    token: &KeyBrokerToken,
     delivered: &Delivered,
     snapshot: &Snapshot,
     source: &(impl Source + ?Sized),
