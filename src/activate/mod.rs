@@ -1,7 +1,5 @@
-//! Activate: maps the fenced volume as `root` and reads back what the kernel made of it.
-//!
-//! The proof that PCR 15 is fenced, the key and the canonical header come in; a mapping that is exactly the one we
-//! meant goes out, or none at all.
+//! Maps the fenced volume as `root`, and reads the mapping back from the kernel. A mapping that differs from
+//! the intended one is removed.
 
 mod publish;
 mod table;
@@ -20,14 +18,14 @@ use crate::sys::dm;
 pub use publish::{Published, publish};
 pub use table::Difference;
 
-/// A mapping whose table was read back and is the intended one.
+/// A mapping whose live table is the intended one.
 #[derive(Debug)]
 pub struct Mapped {
     /// Minor number: the device is `/dev/dm-MINOR`.
     minor: u32,
 }
 
-/// Maps the volume as [`NAME`]. A mapping that is not the intended one is removed again.
+/// Maps the volume as [`NAME`]. Removes the mapping again if it is not the intended one.
 ///
 /// # Errors
 /// `mapping-failed`, `mapping-unreadable`, `mapping-differs`.
@@ -54,13 +52,13 @@ pub fn activate(
 /// Why there is no mapping.
 #[derive(Debug, thiserror::Error)]
 pub enum ActivateError {
-    /// libcryptsetup or the kernel.
+    /// libcryptsetup or the kernel refused the mapping.
     #[error("Mapping the volume as {NAME}")]
     Map(#[source] CryptError),
     /// The table could not be read back.
     #[error("Reading the device-mapper table back")]
     ReadBack(#[source] io::Error),
-    /// The kernel maps something else than we meant.
+    /// The kernel's mapping differs from the intended one.
     #[error("The kernel's mapping is not the intended one")]
     Differs(#[source] Difference),
     /// A mapping that must not stay could not be removed.
@@ -79,5 +77,5 @@ failures! { ActivateError:
     Self::Publish(_) => "publish-failed", Os, "";
 }
 
-/// The name of the mapping, as systemd would give it: `/dev/mapper/root`, measured as `cryptsetup:root:…`.
+/// The name of the mapping, the same as systemd's: `/dev/mapper/root`, measured as `cryptsetup:root:…`.
 pub const NAME: &str = "root";

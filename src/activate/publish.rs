@@ -1,4 +1,4 @@
-//! Publish: `/dev/mapper/root` becomes what udev would have made it.
+//! Publishes the mapping: makes `/dev/mapper/root` the link that udev would have made.
 
 use std::fs;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{ActivateError, Mapped, NAME};
 
-/// The mapping under the name from which `sysroot.mount` mounts it.
+/// The mapping under the name that `sysroot.mount` mounts.
 #[derive(Debug)]
 pub struct Published {
     /// `/dev/mapper/root`.
@@ -16,8 +16,7 @@ pub struct Published {
 
 /// Makes `/dev/mapper/root` a link to the kernel's own node.
 ///
-/// Without udev's cookie libdevmapper makes a node there, which udev then cannot replace by its link and which
-/// would stay for ever.
+/// Without udev's cookie, libdevmapper creates a node there, which udev cannot replace with its link later.
 ///
 /// # Errors
 /// `publish-failed`.

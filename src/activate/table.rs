@@ -1,4 +1,4 @@
-//! The dm-crypt table that we mean, and whether the live one is it.
+//! The intended dm-crypt table, and its comparison with the live one.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub(super) struct Intended {
     offset: u64,
     /// Encryption sector size in bytes.
     sector_size: u32,
-    /// dm-crypt options that the header asks for and the configuration allows.
+    /// dm-crypt options that the header requests and the configuration allows.
     options: Vec<&'static str>,
     uuid: String,
     read_only: bool,
@@ -39,7 +39,7 @@ impl Intended {
         }
     }
 
-    /// Field by field; the first difference is the answer.
+    /// Compares field by field, and returns the first difference.
     pub(super) fn compare(&self, live: &Table) -> Result<(), Difference> {
         let same = |what, intended: &dyn fmt::Display, found: &dyn fmt::Display| {
             let (intended, found) = (intended.to_string(), found.to_string());
@@ -48,7 +48,7 @@ impl Intended {
         same("number of targets", &1, &live.targets.len())?;
         same("DM UUID", &self.uuid, &live.uuid)?;
         same("read-only flag", &self.read_only, &live.read_only)?;
-        // The line above proved that there is exactly one.
+        // The line above has checked that there is exactly one.
         for target in &live.targets {
             same("start", &0, &target.start)?;
             same("length", &self.length, &target.length)?;
@@ -56,7 +56,7 @@ impl Intended {
             let mut words = target.parameters.split(' ');
             let mut next = || words.next().unwrap_or_default();
             same("cipher", &"aes-xts-plain64", &next())?;
-            // The key itself must not be compared as text or shown: only its form and size.
+            // The key itself must not be compared as text or shown, so only its form and size are compared.
             same("key size", &self.key_size, &key_size(next()))?;
             same("IV offset", &0, &next())?;
             same("device", &self.device, &next())?;
@@ -78,8 +78,8 @@ impl Intended {
     }
 }
 
-/// The size in bytes of the key in a dm-crypt table: `:64:logon:cryptsetup:…` names a key in the kernel's keyring,
-/// anything else is the key in hexadecimal digits (Documentation/admin-guide/device-mapper/dm-crypt.rst).
+/// The size in bytes of the key in a dm-crypt table: `:64:logon:cryptsetup:…` names a key in the kernel's
+/// keyring, anything else is the key in hexadecimal (Documentation/admin-guide/device-mapper/dm-crypt.rst).
 fn key_size(word: &str) -> u32 {
     match word.strip_prefix(':') {
         Some(reference) => reference.split(':').next().and_then(|size| size.parse().ok()).unwrap_or(0),
@@ -87,7 +87,7 @@ fn key_size(word: &str) -> u32 {
     }
 }
 
-/// The dm-crypt option of a LUKS2 persistent flag; one of them is about dm-integrity, which we do not map.
+/// The dm-crypt option for a LUKS2 persistent flag. `None` for the flag of dm-integrity, which we do not map.
 fn dm_option(flag: Flag) -> Option<&'static str> {
     match flag {
         Flag::AllowDiscards => Some("allow_discards"),
@@ -100,7 +100,7 @@ fn dm_option(flag: Flag) -> Option<&'static str> {
     }
 }
 
-/// How the live table differs. Never holds a key.
+/// The difference between the two tables. Never contains a key.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}: intended {intended}, found {found}")]
 pub struct Difference {
@@ -109,7 +109,7 @@ pub struct Difference {
     found: String,
 }
 
-/// Device-mapper tables count in sectors of 512 bytes, whatever the device's own.
+/// Device-mapper tables count in sectors of 512 bytes, whatever the device's sector size.
 const SECTOR: u64 = 512;
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
-//! The measured configuration: `/etc/cvm-unlock/config.json` inside the initramfs, part of PCR 11 with it.
+//! Parses the measured configuration: `/etc/cvm-unlock/config.json` in the initramfs, which PCR 11 measures.
 //!
-//! Bytes of that file come in, a configuration that cannot be out of range goes out. Unknown members are errors:
-//! a misspelt switch must not silently mean its default. Nothing else (kernel command line, credentials, SMBIOS,
-//! DHCP) changes what we do.
+//! Unknown members are errors, because a misspelt switch must not silently get its default. Nothing else
+//! (kernel command line, credentials, SMBIOS, DHCP) changes what we do.
 
 mod mount;
 mod timeout;
@@ -21,26 +20,26 @@ use crate::prove::settings::{Authentic, Policy, ProofRules};
 pub use mount::{MountOptions, MountWord, RootMount};
 pub use timeout::DeviceTimeout;
 
-/// What the image builder decided.
+/// The image builder's decisions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Whether a TPM has to be there.
+    /// Whether a TPM is required.
     pub tpm: TpmRequirement,
     /// Which volumes may open.
     pub policy: Policy,
-    /// What proves that a volume is ours.
+    /// What shows that a volume is ours.
     pub authentic: Authentic,
     /// How long to wait for the root volume's disk.
     pub device_timeout_seconds: DeviceTimeout,
-    /// What ends a boot that must not go on.
+    /// How to end a failed boot.
     pub on_failure: End,
-    /// How the unlocked root file system is mounted.
+    /// How to mount the unlocked root file system.
     pub root: RootMount,
-    /// LUKS2 flags (dm-crypt options such as `allow-discards`) that a header may carry. They are the host's to
-    /// write, so none is allowed by default.
+    /// LUKS2 flags (dm-crypt options such as `allow-discards`) that a header may carry. Headers are
+    /// untrusted, so none is allowed by default.
     pub allow_luks_flags: FlagSet,
-    /// Which key brokers to ask when the TPM will not unseal; without it, none.
+    /// Key brokers to ask when the TPM does not unseal; `None` for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kbs: Option<Settings>,
 }
@@ -49,12 +48,12 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
-    /// Power off: the host sees that the guest gave up.
+    /// Power off. The host sees that the guest gave up.
     #[default]
     Poweroff,
-    /// Reboot: for fleets that repair from outside.
+    /// Reboot, for fleets that are repaired from outside.
     Reboot,
-    /// Halt: the guest stays, doing nothing, for a look at its console.
+    /// Halt. The guest stays on and does nothing, so that its console can be inspected.
     Halt,
 }
 
@@ -62,7 +61,7 @@ impl Config {
     /// Parses the bytes of a configuration file.
     ///
     /// # Errors
-    /// `config-invalid` with what is wrong and where.
+    /// `config-invalid`, with what is wrong and where.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
         let config: Self = serde_json::from_slice(bytes).map_err(ConfigError::Parse)?;
         match config.contradiction() {
@@ -71,7 +70,7 @@ impl Config {
         }
     }
 
-    /// What two members that are each in order make impossible together.
+    /// Two members that are each valid but exclude each other.
     fn contradiction(&self) -> Option<&'static str> {
         match (self.tpm, &self.kbs) {
             (TpmRequirement::None, None) => Some("tpm is \"none\" and there is no kbs: no volume could open"),
@@ -85,21 +84,21 @@ impl Config {
         }
     }
 
-    /// What a volume is measured by.
+    /// The rules to judge a volume by.
     #[must_use]
     pub const fn proof_rules(&self) -> ProofRules<'_> {
         ProofRules { policy: &self.policy, trusted: &self.authentic }
     }
 
-    /// Whether no volume at all can prove itself.
+    /// Whether no volume could prove itself.
     #[must_use]
     pub fn trusts_nobody(&self) -> bool {
         let Authentic { volume_keys, owner_keys, key_broker } = &self.authentic;
         volume_keys.is_empty() && owner_keys.is_empty() && !(*key_broker && self.kbs.is_some())
     }
 
-    /// Reads `file`, or the image's own configuration under `root` if none is named. That one may be missing:
-    /// then everything has its default.
+    /// Reads `file`, or the image's own configuration under `root` if `file` is `None`. If the image has
+    /// none, everything has its default.
     ///
     /// # Errors
     /// `config-unreadable`, `config-invalid`.
@@ -117,7 +116,7 @@ impl Config {
     }
 }
 
-/// Why there is no configuration.
+/// Why no configuration could be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read.
@@ -125,10 +124,10 @@ pub enum ConfigError {
     Read {
         /// Which file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// The file is not a configuration.
+    /// The file is not a valid configuration.
     #[error("Parsing the configuration")]
     Parse(#[source] serde_json::Error),
     /// Members that exclude each other.
@@ -143,9 +142,9 @@ failures! { ConfigError:
         "Check it where the image is built: cvm-unlock config check --config=FILE";
 }
 
-/// Where the configuration lies in the initramfs.
+/// Path of the configuration in the initramfs.
 pub const PATH: &str = "etc/cvm-unlock/config.json";
-/// No sensible configuration is larger; a larger one is cut off and thus refused by the parser.
+/// More than any sensible configuration needs. A larger file is truncated, so the parser refuses it.
 const MAX_SIZE: u64 = 1 << 20;
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
-//! How the root file system is mounted: words of the configuration come in, words that can stand in a unit file as they
-//! are go out.
+//! How to mount the root file system, in words that are safe in a unit file without quoting.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,18 +6,18 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RootMount {
-    /// File system type; `auto` lets mount find out.
+    /// File system type; with `auto`, mount detects it.
     pub fstype: MountWord,
     /// Mount options, comma-separated.
     pub options: MountOptions,
 }
 
-/// A word that can stand in a unit file as it is: letters, digits, `.`, `_`, `-`.
+/// A word that needs no quoting in a unit file: letters, digits, `.`, `_`, `-`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct MountWord(String);
 
-/// Mount options that can stand in a unit file as they are: also `,`, `=`, `/`, `:`, `@`, `+`.
+/// Mount options that need no quoting in a unit file: also `,`, `=`, `/`, `:`, `@`, `+`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct MountOptions(String);

@@ -1,11 +1,11 @@
-//! The wait for the root volume's disk: a number of the configuration comes in, a time within the unit's own limit goes
-//! out.
+//! How long to wait for the root volume's disk, limited so that the unit's own timeout does not expire first.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Seconds to wait for a disk: 1 to 240. With an attestation's 200, below the unit's own limit of 480.
+/// Seconds to wait for a disk: 1 to 240. Together with the 200 of an attestation, this stays below the unit's
+/// own limit of 480.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct DeviceTimeout(u32);

@@ -1,8 +1,7 @@
-//! libcryptsetup behind a header of our own making.
+//! Uses libcryptsetup with headers that we wrote ourselves, from validated values, in sealed memory.
 //!
-//! A canonical header, emitted from validated values, comes in; the library only ever sees that, in sealed
-//! memory. It contributes what we do not want to write again: keyslot decryption, anti-forensic merging, digest
-//! verification and the loading of the dm table.
+//! The library does what we do not want to reimplement: keyslot decryption, anti-forensic merging, digest
+//! verification, and loading the dm table.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -27,11 +26,11 @@ pub struct Detached {
 }
 
 impl Detached {
-    /// Puts `header` into memory that nobody can change any more and loads it. `data` is the block device that
-    /// a later activation maps; without it only keyslots can be opened.
+    /// Puts `header` into sealed memory and loads it. `data` is the block device that a later activation
+    /// maps; without it, only keyslots can be opened.
     ///
     /// # Errors
-    /// The system's, and the library's where it refuses the header.
+    /// The system's, and the library's if it refuses the header.
     pub fn load(header: &[u8], data: Option<&Path>) -> Result<Self, CryptError> {
         quieten();
         let memory = sealed(header).map_err(CryptError::Seal)?;
@@ -48,10 +47,10 @@ impl Detached {
         Ok(Self { device, _header: memory })
     }
 
-    /// Opens the header's only keyslot; the library checks the key against the digest.
+    /// Opens the header's only keyslot. The library checks the key against the digest.
     ///
     /// # Errors
-    /// `Open` where the passphrase does not fit, `KeySize` where the key has not exactly `size` bytes.
+    /// `Open` if the passphrase does not fit, `KeySize` if the key does not have exactly `size` bytes.
     pub fn volume_key(&mut self, passphrase: &Secret, size: usize) -> Result<VolumeKey, CryptError> {
         let mut buffer = Zeroizing::new(vec![0; MAX_VOLUME_KEY]);
         let (_slot, length) = self
@@ -87,7 +86,7 @@ impl Detached {
     }
 }
 
-/// What libcryptsetup, or the memory that it reads from, refused.
+/// An error of libcryptsetup, or of the memory that holds its header.
 #[derive(Debug, thiserror::Error)]
 pub enum CryptError {
     /// memfd.
@@ -110,7 +109,7 @@ pub enum CryptError {
     Deactivate(#[source] LibcryptErr),
 }
 
-/// Takes over the library's messages. Its own default is to print them.
+/// Redirects the library's messages to our log. By default it prints them.
 pub(crate) fn quieten() {
     libcryptsetup_rs::set_log_callback::<()>(Some(crate::sys::crypt_log::receive), None);
 }
@@ -126,7 +125,7 @@ fn sealed(bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-/// A path under which a library can open the file behind a descriptor of ours.
+/// A path by which a library can open the file behind one of our descriptors.
 pub(crate) fn fd_path(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }

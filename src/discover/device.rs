@@ -1,5 +1,5 @@
-//! Device nodes: a name and a device number of sysfs come in, an open device that really has this number goes out.
-//! Opened once, read-only; nothing is opened by path again.
+//! Opens device nodes, and checks that a node is the device that sysfs names. Each node is opened once,
+//! read-only, and never again by path.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -11,11 +11,11 @@ use nix::sys::stat::{major, minor};
 
 use super::sysfs::DeviceNumber;
 
-/// Opens `dev/NAME` below `root`. Below the real root directory it must be the block device `number`; below a redirected
-/// one (tests) it may be a plain file.
+/// Opens `dev/NAME` below `root`. Below the real root directory it must be the block device `number`; below
+/// another one (in tests) it may be a plain file.
 ///
 /// # Errors
-/// The operating system's; [`DeviceError::Other`] for another device.
+/// The operating system's; [`DeviceError::Other`] if the node is another device.
 pub fn open(root: &Path, name: &str, number: DeviceNumber) -> Result<(PathBuf, File), DeviceError> {
     let path = root.join("dev").join(name);
     let fail = |source| DeviceError::Open { path: path.clone(), source };

@@ -1,4 +1,4 @@
-//! Why discovery failed, in words that say what was seen.
+//! Why discovery failed, with what was seen instead.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,16 +14,16 @@ use crate::format::gpt::{GptError, Table};
 /// Discovery failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DiscoverError {
-    /// sysfs.
+    /// sysfs could not be read.
     #[error("Looking for disks")]
     Sysfs(#[from] SysfsError),
-    /// The loader's variable.
+    /// The loader's variable could not be read.
     #[error("Looking for the boot disk")]
     Loader(#[from] EfivarError),
-    /// The kernel's events.
+    /// Waiting for the kernel's events failed.
     #[error("Looking for disks")]
     Wait(#[from] WaitError),
-    /// The time has passed.
+    /// No root partition appeared before the deadline.
     #[error("No root partition within {} s: {seen}", deadline.as_secs())]
     NotFound {
         /// How long we waited.
@@ -31,7 +31,7 @@ pub enum DiscoverError {
         /// What was there instead.
         seen: Seen,
     },
-    /// The time has passed, and a partition table is damaged or forged.
+    /// The deadline passed, and a partition table is damaged or forged.
     #[error("No root partition within {} s, but a partition table that is refused: {seen}", deadline.as_secs())]
     TableInvalid {
         /// How long we waited.
@@ -39,13 +39,13 @@ pub enum DiscoverError {
         /// What was there instead.
         seen: Seen,
     },
-    /// As many root partitions as a boot tries were tried, and none was ours.
+    /// A boot's limit of root partitions was tried, and none was ours.
     #[error("{CANDIDATES_LIMIT} root partitions were tried, a boot tries no more: {seen}")]
     TooMany {
         /// What was there.
         seen: Seen,
     },
-    /// The time has passed, and the kernel's view contradicts the table.
+    /// The deadline passed, and the kernel's view contradicts the table.
     #[error("The kernel's partition {partition} is not where the partition table says: {seen}")]
     KernelMismatch {
         /// Name of the partition.
@@ -53,7 +53,7 @@ pub enum DiscoverError {
         /// What was there.
         seen: Seen,
     },
-    /// The time has passed, and the root partition's device cannot be used.
+    /// The deadline passed, and the root partition's device is not usable.
     #[error("The root partition {partition} cannot be used: {reason}")]
     DeviceRefused {
         /// Name of the partition.
@@ -64,7 +64,7 @@ pub enum DiscoverError {
 }
 
 impl DiscoverError {
-    /// After the deadline: the most telling of all reasons.
+    /// The error at the deadline: the most telling of all reasons.
     pub(super) fn after(deadline: Duration, notes: &[Note], seen: Seen) -> Self {
         for note in notes {
             match note {
@@ -107,7 +107,7 @@ pub struct Seen {
     loader: LoaderPartition,
     disks: Vec<String>,
     invalid_table: bool,
-    /// Root partitions that did not prove themselves before.
+    /// Root partitions tried before, which did not prove that they are ours.
     tried: usize,
 }
 
@@ -119,7 +119,7 @@ impl Seen {
         Self { loader, disks: disks.iter().map(describe).collect(), invalid_table, tried: 0 }
     }
 
-    /// Likewise, when only candidates beyond those tried before count.
+    /// The same, for a search that only counts candidates beyond those tried before.
     pub(super) const fn after_trying(mut self, tried: usize) -> Self {
         self.tried = tried;
         self
@@ -171,5 +171,5 @@ fn partitions(table: &Table) -> String {
     }
 }
 
-/// Partitions of a disk that are spelled out: the message goes to the console.
+/// How many partitions of a disk are listed: the message goes to the console.
 const SHOWN: usize = 8;

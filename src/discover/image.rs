@@ -1,6 +1,6 @@
-//! For administrators' commands: an image file or a device comes in, where in it the LUKS2 volume lies goes out.
+//! Finds the LUKS2 volume in an image file or a device, for administrators' commands.
 //!
-//! The administrator named the file, so it is what he means; its content is hostile all the same.
+//! The administrator chose the file, but its content is untrusted all the same.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
@@ -16,24 +16,26 @@ use crate::format::efi::guid::Guid;
 use crate::format::gpt::sector::SectorSize;
 use crate::format::gpt::{GptError, Partition, Table};
 
-/// Where a LUKS2 volume is, or should be, inside a file or device.
+/// Where a LUKS2 volume is, or should be, in a file or device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {
     /// Bytes from the start of the file.
     pub offset: u64,
     /// Bytes.
     pub length: u64,
-    /// Logical sector size of the device, or of the disk that the image is of; 512 bytes for an image of a bare volume.
+    /// Logical sector size of the device, or of the disk in the image; 512 bytes for an image of a bare
+    /// volume.
     pub sector: SectorSize,
-    /// Its partition; `None` when the file is the volume itself.
+    /// Its partition; `None` if the file is the volume itself.
     pub partition: Option<Partition>,
 }
 
-/// Finds the volume in `source` of `size` bytes: the whole of it when it begins as LUKS does, or else the only root
-/// partition of its GPT, whatever that contains. `sector` is known of a device; for an image, 512 bytes are tried and then 4096.
+/// Finds the volume in `source` of `size` bytes: all of it if it starts with LUKS's magic, or else the only
+/// root partition of its GPT, whatever that contains. `sector` is known for a device; for an image, 512 bytes
+/// are tried and then 4096.
 ///
 /// # Errors
-/// The operating system's; [`ImageError`] when there is no volume, or more than one.
+/// The operating system's; [`ImageError`] if there is no volume, or more than one.
 pub fn locate(
     source: &(impl Source + ?Sized),
     size: u64,
@@ -55,11 +57,11 @@ pub fn locate(
     Err(invalid.map_or(ImageError::Neither, ImageError::Gpt))
 }
 
-/// The size in bytes of an open file or block device, and the logical sector size of a device as sysfs below `root` knows
-/// it.
+/// The size in bytes of an open file or block device, and a device's logical sector size from sysfs below
+/// `root`.
 ///
 /// # Errors
-/// The operating system's; [`ImageError::Other`] when it is neither.
+/// The operating system's; [`ImageError::Other`] if it is neither.
 pub fn measure(file: &mut File, root: &Path) -> Result<(u64, Option<SectorSize>), ImageError> {
     let metadata = file.metadata().map_err(ImageError::Read)?;
     if metadata.is_file() {
@@ -72,7 +74,7 @@ pub fn measure(file: &mut File, root: &Path) -> Result<(u64, Option<SectorSize>)
     file.rewind().map_err(ImageError::Read)?;
     let number = format!("{}:{}", major(metadata.rdev()), minor(metadata.rdev()));
     let directory = root.join("sys/dev/block").join(number);
-    // A partition has no queue; that of its disk is one directory up.
+    // A partition has no queue of its own; its disk is one directory up.
     let bytes = ["queue/logical_block_size", "../queue/logical_block_size"]
         .into_iter()
         .find_map(|attribute| std::fs::read_to_string(directory.join(attribute)).ok())
@@ -87,22 +89,22 @@ pub enum ImageError {
     /// The operating system's error.
     #[error("Reading the image")]
     Read(#[source] io::Error),
-    /// No LUKS, no GPT.
+    /// Neither LUKS nor a GPT.
     #[error("This is neither a LUKS2 volume nor a disk with a GPT")]
     Neither,
-    /// Damaged or forged.
+    /// The GPT is damaged or forged.
     #[error("Looking for the root partition")]
     Gpt(#[source] GptError),
-    /// No partition of the root's type.
+    /// No partition of the root type.
     #[error("There is no root partition of type {}", Guid::NATIVE_ROOT)]
     NoRoot,
-    /// More than one.
+    /// Several partitions of the root type.
     #[error("There are several root partitions: {}", list(.0))]
     SeveralRoots(Vec<u32>),
     /// A directory, a character device, …
     #[error("This is neither a file nor a block device")]
     Other,
-    /// Neither 512 nor 4096 bytes, or not known.
+    /// The sector size is unknown, or neither 512 nor 4096 bytes.
     #[error("The logical sector size of {} is neither 512 nor 4096 bytes", .0.display())]
     SectorSize(PathBuf),
 }
@@ -131,7 +133,7 @@ fn the_only_root(table: Table, sector: SectorSize) -> Result<Volume, ImageError>
     }
 }
 
-/// Whether it begins as LUKS does; its version, and all the rest, is the header parser's to judge.
+/// Whether it starts with LUKS's magic. The header parser checks the version and the rest.
 fn is_luks(source: &(impl Source + ?Sized), size: u64) -> Result<bool, ImageError> {
     let mut magic = [0; 6];
     if size < 6 {

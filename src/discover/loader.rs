@@ -1,5 +1,5 @@
-//! `LoaderDevicePartUUID`: the partition that the boot loader or the stub was started from. The firmware is untrusted: the
-//! value proposes a disk, it proves nothing.
+//! Reads `LoaderDevicePartUUID`, the partition that the boot loader or the stub was started from. The
+//! firmware is untrusted: the value proposes a disk and proves nothing.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,12 +8,13 @@ use std::path::Path;
 use crate::format::efi::efivar::partition_uuid;
 use crate::format::efi::guid::Guid;
 
-/// What the variable says.
+/// The value of the variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoaderPartition {
     /// We were started from this partition.
     Known(Guid),
-    /// There is no such variable: a UKI that the host's loader started directly, or no EFI, or efivarfs is not there.
+    /// There is no such variable: the host's loader started the UKI directly, or there is no EFI or no
+    /// efivarfs.
     Unknown,
 }
 
@@ -55,7 +56,7 @@ fn absent(error: &io::Error) -> bool {
 
 /// The vendor GUID is systemd's, for all variables of the Boot Loader Interface.
 const PATH: &str = "sys/firmware/efi/efivars/LoaderDevicePartUUID-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
-/// More than a UUID's 78 bytes, so that a longer value is seen to be longer.
+/// More than a UUID's 78 bytes, so that a longer value is noticed.
 const LIMIT: u64 = 128;
 
 #[cfg(test)]

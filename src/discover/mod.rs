@@ -1,7 +1,7 @@
-//! Finds what may be our root: sysfs, partition tables and an EFI variable come in, opened candidates go out.
+//! Finds and opens candidates for our root, from sysfs, partition tables and an EFI variable.
 //!
-//! The host wrote all of it, so discovery only proposes; cryptography decides. A disk with a broken table is a fact for
-//! the report and does not stop another disk.
+//! The host controls all of these, so discovery only proposes; cryptography decides. A disk with a broken
+//! table is noted for the report and does not stop another disk.
 
 pub mod device;
 mod error;
@@ -35,21 +35,21 @@ pub struct Discovery<W> {
     wait: W,
 }
 
-/// What may be our root, all opened.
+/// Candidates for our root, all of them open.
 #[derive(Debug)]
 pub struct Candidates {
-    /// At least one, in the order of their disks' names and their numbers.
+    /// At least one, in the order of disk names and partition numbers.
     pub candidates: Vec<Candidate>,
     /// Facts for the report.
     pub notes: Vec<Note>,
-    /// What the loader said.
+    /// What the loader's variable says.
     pub loader: LoaderPartition,
 }
 
-/// A partition that may be our root.
+/// A candidate for our root.
 #[derive(Debug)]
 pub struct Candidate {
-    /// The partition, opened read-only; the path is not to be opened again.
+    /// The partition, opened read-only. Do not open the path again.
     pub file: File,
     /// Path of the device, below the root directory: `/dev/vda2`.
     pub path: PathBuf,
@@ -59,7 +59,7 @@ pub struct Candidate {
     pub partition: u32,
     /// Device number of the partition.
     pub device: DeviceNumber,
-    /// The same, and which of the disks it is that had this number.
+    /// Which device it is, should its number be used again.
     pub instance: Instance,
     /// Bytes from the start of the disk.
     pub start: u64,
@@ -69,14 +69,14 @@ pub struct Candidate {
     pub sector: SectorSize,
     /// Unique GUID of the partition.
     pub part_uuid: Guid,
-    /// Whether the table or the kernel asks for read-only use.
+    /// Whether the table or the kernel demands read-only use.
     pub read_only: bool,
-    /// Whether the table asks to grow the file system.
+    /// Whether the table asks for the file system to be grown.
     pub growfs: bool,
 }
 
 impl Candidates {
-    /// Whether the loader named its disk, and these are all root partitions on it.
+    /// Whether the loader named their disk, and these are all root partitions on it.
     #[must_use]
     pub fn are_the_loaders(&self) -> bool {
         matches!(self.loader, LoaderPartition::Known(_))
@@ -85,13 +85,13 @@ impl Candidates {
 }
 
 impl<W: Wait> Discovery<W> {
-    /// `wait` has to be listening already, so that no device appears unseen between a look and a wait.
+    /// `wait` must already be listening, so that no device appears unnoticed between a look and a wait.
     #[must_use]
     pub const fn open(root: PathBuf, wait: W) -> Self {
         Self { root, wait }
     }
 
-    /// The candidates, as soon as there is one; `deadline` counts from now.
+    /// The candidates, as soon as there is one. `deadline` counts from now.
     ///
     /// # Errors
     /// See [`DiscoverError`].
@@ -99,8 +99,8 @@ impl<W: Wait> Discovery<W> {
         self.find_beyond(&BTreeSet::new(), deadline)
     }
 
-    /// Likewise, but waits for candidates that are not among `tried`: the first disk to appear need not be ours.
-    /// [`CANDIDATES_LIMIT`] counts those tried.
+    /// As [`Discovery::find`], but waits for candidates that are not in `tried`: the first disk to appear may
+    /// not be ours. [`CANDIDATES_LIMIT`] includes those tried.
     ///
     /// # Errors
     /// See [`DiscoverError`].
@@ -128,7 +128,7 @@ impl<W: Wait> Discovery<W> {
         })
     }
 
-    /// One look at everything. What was tried, or is too many, is not opened.
+    /// Looks at everything once. Opens no candidate that was tried, or that is beyond the limit.
     fn look(&self, tried: &BTreeSet<Instance>) -> Result<(Candidates, Seen), DiscoverError> {
         let loader = LoaderPartition::read(&self.root)?;
         let disks: Vec<DiskFacts> =
@@ -139,7 +139,7 @@ impl<W: Wait> Discovery<W> {
             Selection::Candidates(proposals) => proposals,
         };
         proposals.retain(|proposal| !tried.contains(&proposal.instance));
-        // What cannot be opened now counts all the same: it may be there at the next look.
+        // Candidates that cannot be opened now count all the same: they may be ready at the next look.
         let left = CANDIDATES_LIMIT.saturating_sub(tried.len());
         if let Some(more @ 1..) = proposals.len().checked_sub(left) {
             proposals.truncate(left);

@@ -1,7 +1,7 @@
-//! Which partitions may be our root? Facts about all disks come in, candidates go out. Pure.
+//! Selects the partitions that may be our root, from facts about all disks. Pure.
 //!
-//! Everything here was written by the host, so nothing here is a proof: two equal answers are two candidates, and a
-//! label is never a reason. Cryptography decides later.
+//! All these facts are untrusted and prove nothing: two disks that look the same are two candidates, and a
+//! label never decides. Cryptography decides later.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::format::efi::guid::Guid;
 use crate::format::gpt::sector::SectorSize;
 use crate::format::gpt::{Copy, GptError, Partition, Table};
 
-/// What is known of one disk.
+/// The facts about one disk.
 #[derive(Debug)]
 pub struct DiskFacts {
     /// The kernel's view.
@@ -20,10 +20,10 @@ pub struct DiskFacts {
     pub table: Result<(SectorSize, Table), TableError>,
 }
 
-/// A disk whose partition table could not be had.
+/// A disk whose partition table could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
-    /// The operating system's error; the device node may still be missing.
+    /// The operating system's error; the device node may not exist yet.
     #[error("Opening the disk")]
     Open(#[source] super::device::DeviceError),
     /// Neither 512 nor 4096 bytes.
@@ -39,7 +39,7 @@ pub enum TableError {
 pub struct Decision {
     /// What to do.
     pub selection: Selection,
-    /// What the report should say beside it.
+    /// Facts for the report.
     pub notes: Vec<Note>,
 }
 
@@ -48,7 +48,7 @@ pub struct Decision {
 pub enum Selection {
     /// There is no candidate yet; a disk or a partition may still appear.
     Wait,
-    /// These may be our root, in the order of their names; at least one.
+    /// These may be our root, in the order of their names. At least one.
     Candidates(Vec<Proposal>),
 }
 
@@ -59,36 +59,36 @@ pub struct Proposal {
     pub disk: String,
     /// Logical sector size of the disk.
     pub sector: SectorSize,
-    /// What the table says.
+    /// The partition in the table.
     pub partition: Partition,
-    /// What the kernel made of it: same start, same size.
+    /// The kernel's partition, with the same start and size.
     pub kernel: KernelPartition,
     /// Which device it is, should its number be used again.
     pub instance: Instance,
-    /// Whether the table or the kernel asks for read-only use.
+    /// Whether the table or the kernel demands read-only use.
     pub read_only: bool,
-    /// Whether the table asks to grow the file system.
+    /// Whether the table asks for the file system to be grown.
     pub growfs: bool,
 }
 
 /// A fact for the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// More than one disk has the partition that the loader was started from: a clone is attached.
+    /// More than one disk has the loader's partition: a clone is attached.
     LoaderPartitionTwice(Vec<String>),
     /// There are several root partitions.
     SeveralCandidates(Vec<String>),
-    /// So many root partitions are not looked at: more than one boot tries.
+    /// This many root partitions exceed a boot's limit and are ignored.
     TooManyCandidates(usize),
     /// The backup table is in use.
     BackupTable(String),
-    /// A disk was passed over: name, and why.
+    /// A disk was skipped: name and reason.
     DiskRefused(String, String),
-    /// A root partition was passed over: the kernel's partition begins or ends elsewhere.
+    /// A root partition was skipped: the kernel's partition starts or ends elsewhere.
     KernelMismatch(String),
-    /// The kernel has not made a device of this root partition: disk and number.
+    /// The kernel has not created the device of this root partition yet: disk and number.
     NotYetThere(String, u32),
-    /// The device of a candidate could not be opened: name, and why.
+    /// The device of a candidate could not be opened: name and reason.
     DeviceRefused(String, String),
 }
 
@@ -139,8 +139,8 @@ impl fmt::Display for Note {
     }
 }
 
-/// Chooses among all disks, or those with the loader's partition when it is known. `root_type` is the type GUID of a
-/// root partition.
+/// Selects among all disks, or only those with the loader's partition if it is known. `root_type` is the type
+/// GUID of a root partition.
 #[must_use]
 pub fn select(disks: &[DiskFacts], loader: LoaderPartition, root_type: Guid) -> Decision {
     let mut notes = Vec::new();
@@ -169,7 +169,7 @@ pub fn select(disks: &[DiskFacts], loader: LoaderPartition, root_type: Guid) -> 
             }
         }
     }
-    // What may still come decides whether somebody waits: it must not be cut off.
+    // Partitions that may still appear decide whether to wait, so they must not be cut off.
     notes.sort_by_key(|note| !matches!(note, Note::NotYetThere(..)));
     notes.truncate(NOTES_LIMIT);
     if loader != LoaderPartition::Unknown && boot_disks.len() > 1 {
@@ -182,7 +182,8 @@ pub fn select(disks: &[DiskFacts], loader: LoaderPartition, root_type: Guid) -> 
     Decision { selection, notes }
 }
 
-/// Whether a partition is one for [`select`]: of the root's type, meant to be discovered, and no free slot.
+/// Whether [`select`] considers the partition: it has the root's type, may be discovered, and is no free
+/// slot.
 #[must_use]
 pub fn is_root(partition: &Partition, root_type: Guid) -> bool {
     partition.kind == root_type && !partition.attributes.no_auto() && !partition.label.is_empty_slot()
@@ -218,19 +219,19 @@ fn propose(disk: &Disk, sector: SectorSize, partition: &Partition) -> Result<Pro
     })
 }
 
-/// The first names, and how many more there are: the text goes to the console, and the host chose how long it is.
+/// The first names, and how many more there are. The text goes to the console, and its length is untrusted.
 pub(super) fn shown(names: &[String], separator: &str) -> String {
     let (first, rest) = names.split_at_checked(SHOWN).unwrap_or((names, &[]));
     let first = first.join(separator);
     if rest.is_empty() { first } else { format!("{first} and {} more", rest.len()) }
 }
 
-/// Root partitions that one boot tries, over all disks and however often they are unplugged and plugged in again. Ours:
-/// A/B schemes have two, a rescue disk and a data disk of another machine add a few.
+/// Root partitions that one boot tries, over all disks and however often they are replugged. Our own limit:
+/// A/B schemes have two, and a rescue disk and a data disk of another machine add a few.
 pub const CANDIDATES_LIMIT: usize = 16;
-/// Facts about single disks and partitions that are told: a table of the host's may have 1024 of them.
+/// Facts about single disks and partitions in the report. An untrusted table may have 1024 of them.
 const NOTES_LIMIT: usize = 32;
-/// Names that are spelled out.
+/// How many names are listed.
 const SHOWN: usize = 8;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The kernel's view of disks and partitions: `sys/class/block` under a root directory comes in, whole disks that a
-//! VM can boot from go out. The kernel is trusted; the sizes and names that it repeats are the host's.
+//! Reads the kernel's view of disks and partitions from `sys/class/block`: whole disks that a VM can boot
+//! from. The kernel is trusted; the sizes and names that it repeats are not.
 //!
-//! A disk that comes or goes while it is being looked at is simply not there yet: the next uevent brings us back.
+//! A disk that appears or disappears meanwhile counts as absent: the next uevent triggers another look.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,12 +17,12 @@ pub struct DeviceNumber {
     pub minor: u64,
 }
 
-/// One device, from the moment it is plugged in to the moment it is unplugged: the next one may get the same number.
+/// One device from plugging in to unplugging; a later device may get the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instance {
     /// The number of the disk, or of its partition.
     pub number: DeviceNumber,
-    /// The kernel's sequence number of the disk, never used twice in a boot; `None` before Linux 5.15.
+    /// The kernel's sequence number of the disk, unique within a boot; `None` before Linux 5.15.
     pub diskseq: Option<u64>,
 }
 
@@ -41,16 +41,16 @@ pub struct Disk {
     pub sector_size: u64,
     /// Whether the kernel refuses to write to it.
     pub read_only: bool,
-    /// Of its partitions those that were [looked up](Disk::look_up), by their number.
+    /// Those of its partitions that were [looked up](Disk::look_up), by number.
     pub partitions: BTreeMap<u32, KernelPartition>,
 }
 
 impl Disk {
-    /// Looks up what the kernel has made of a partition, below the `root` that the disk is from; it may have made nothing
-    /// of it. Each costs six small files, so nobody asks for the data partitions of all disks.
+    /// Looks up the kernel's view of partition `index`, if it has one, below the `root` that the disk is
+    /// from. Each look-up reads six small files, so data partitions are not looked up.
     ///
     /// # Errors
-    /// When sysfs cannot be read, or says something that it never says.
+    /// sysfs cannot be read, or is malformed.
     pub fn look_up(&mut self, root: &Path, index: u32) -> Result<(), SysfsError> {
         // The kernel's own rule (block/partitions/core.c): `vda2`, but `nvme0n1p2`.
         let separator = if self.name.ends_with(|last: char| last.is_ascii_digit()) { "p" } else { "" };
@@ -73,7 +73,7 @@ impl Disk {
     }
 }
 
-/// A partition as the kernel has made it.
+/// A partition in the kernel's view.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelPartition {
     /// Name below `/dev`: `vda2`.
@@ -91,20 +91,20 @@ pub struct KernelPartition {
 /// The disks below `root`, by name: no partitions, no stacked or memory-backed devices, no empty drives.
 ///
 /// # Errors
-/// When sysfs cannot be read, or says something that it never says.
+/// sysfs cannot be read, or is malformed.
 pub fn disks(root: &Path) -> Result<Vec<Disk>, SysfsError> {
     let class = root.join(CLASS);
     let list = |source| SysfsError::List { directory: class.clone(), source };
     let entries = match fs::read_dir(&class) {
         Ok(entries) => entries,
-        // Before the first block device exists.
+        // No block device exists yet.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(list(error)),
     };
     let mut disks = Vec::new();
     for entry in entries {
         let entry = entry.map_err(list)?;
-        // Names that are not UTF-8 are no disk driver's.
+        // No disk driver uses names that are not UTF-8.
         let Ok(name) = entry.file_name().into_string() else { continue };
         if can_be_a_boot_disk(&name) {
             disks.extend(disk(&entry.path(), &name)?);
@@ -120,7 +120,7 @@ pub enum SysfsError {
     /// The operating system's error.
     #[error("Listing {}", directory.display())]
     List {
-        /// What was listed.
+        /// What we listed.
         directory: PathBuf,
         /// Why it failed.
         #[source]
@@ -129,28 +129,29 @@ pub enum SysfsError {
     /// The operating system's error.
     #[error("Reading {}", attribute.display())]
     Read {
-        /// What was read.
+        /// What we read.
         attribute: PathBuf,
         /// Why it failed.
         #[source]
         source: io::Error,
     },
-    /// An attribute that is not what the kernel documents.
+    /// An attribute differs from the kernel's documentation.
     #[error("Unexpected content of {}", .0.display())]
     Malformed(PathBuf),
 }
 
-/// Devices that are made of other devices, of files or of memory, and drives for removable media, are no boot disks.
-/// Every other name may be one: `vda`, `nvme0n1`, `sda`, `xvda`, `mmcblk0`, …
+/// Devices made of other devices, of files or of memory, and drives for removable media, are not boot disks.
+/// Any other name may be one: `vda`, `nvme0n1`, `sda`, `xvda`, `mmcblk0`, …
 fn can_be_a_boot_disk(name: &str) -> bool {
     !NOT_BOOT_DISKS.iter().any(|prefix| {
-        // `fd0`, not a name that merely begins alike.
+        // `fd0`, but not another name with the same prefix.
         name.strip_prefix(prefix)
             .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit() || c == '-'))
     })
 }
 
-/// One whole disk; `None` for partitions, hidden paths, empty drives, and disks that have gone meanwhile.
+/// One whole disk; `None` for partitions, hidden paths, empty drives, and disks that have disappeared
+/// meanwhile.
 fn disk(directory: &Path, name: &str) -> Result<Option<Disk>, SysfsError> {
     if directory.join("partition").exists() || number::<u8>(directory, "hidden")?.unwrap_or(0) != 0 {
         return Ok(None);
@@ -186,7 +187,7 @@ fn sysfs_name(name: &str) -> String {
     name.replace('/', "!")
 }
 
-/// An attribute that counts in units of 512 bytes, whatever the sector size is (Documentation/ABI/stable/sysfs-block).
+/// An attribute in units of 512 bytes, whatever the sector size (Documentation/ABI/stable/sysfs-block).
 fn bytes(directory: &Path, attribute: &str) -> Result<Option<u64>, SysfsError> {
     let Some(units) = number::<u64>(directory, attribute)? else { return Ok(None) };
     let malformed = || SysfsError::Malformed(directory.join(attribute));
@@ -209,7 +210,7 @@ fn number<T: FromStr>(directory: &Path, attribute: &str) -> Result<Option<T>, Sy
     text.trim_end().parse().map(Some).map_err(|_| SysfsError::Malformed(directory.join(attribute)))
 }
 
-/// `None` when there is no such attribute, or no such device any more.
+/// The attribute's text; `None` if the attribute or the device does not exist.
 fn text(directory: &Path, attribute: &str) -> Result<Option<String>, SysfsError> {
     let attribute = directory.join(attribute);
     match fs::read_to_string(&attribute) {
@@ -226,7 +227,8 @@ fn gone(error: &io::Error) -> bool {
 
 /// All disks and all partitions, as links.
 const CLASS: &str = "sys/class/block";
-/// Device-mapper and MD arrays are activated by somebody who knew what for; network disks need the network first.
+/// Device-mapper and MD arrays exist only after somebody activated them on purpose; network disks need a
+/// network first.
 const NOT_BOOT_DISKS: [&str; 12] =
     ["loop", "ram", "zram", "dm", "md", "sr", "fd", "nbd", "drbd", "bcache", "rbd", "mtdblock"];
 

@@ -1,7 +1,7 @@
-//! Waiting for devices: the kernel's uevents come in, the moments at which it is worth looking again go out.
+//! Waits for the kernel's uevents about devices.
 //!
-//! An event is only a reason to look: what it says about the device is not used. Open the listener before the first
-//! look, so that nothing falls between the two.
+//! An event only triggers another look; its content is not used. Open the listener before the first look, so
+//! that no event is missed between the two.
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -14,18 +14,18 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvmsg, socket,
 };
 
-/// What ended a wait.
+/// Why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woken {
-    /// Something happened to a device that we may wait for.
+    /// Something happened to a device that may matter.
     Event,
-    /// The time has passed.
+    /// The timeout expired.
     Timeout,
 }
 
-/// Something that knows when it is worth looking again.
+/// Waits for a reason to look again.
 pub trait Wait {
-    /// Blocks until something happens, at most for `timeout`.
+    /// Blocks until something happens, for at most `timeout`.
     ///
     /// # Errors
     /// The operating system's.
@@ -38,8 +38,8 @@ impl<W: Wait + ?Sized> Wait for &W {
     }
 }
 
-/// Evaluates `look` until it gives a value, again after each event, until `deadline` (from now) has passed. The first
-/// look is immediate; `None` when even the last one gave nothing.
+/// Calls `look` now and after each event, until it returns a value or `deadline` (from now) has passed.
+/// Returns `None` if the last look found nothing.
 ///
 /// # Errors
 /// Those of `look`, and a failed wait.
@@ -70,7 +70,7 @@ pub struct WaitError(#[source] io::Error);
 pub struct Listener(OwnedFd);
 
 impl Listener {
-    /// Subscribes; events are kept from now on.
+    /// Subscribes. Events are queued from now on.
     ///
     /// # Errors
     /// The operating system's.
@@ -88,7 +88,8 @@ impl Listener {
         listener().map_err(|error: Errno| WaitError(error.into()))
     }
 
-    /// The next message, if it is the kernel's own: how many bytes of `buffer` it has, or none if it is somebody else's.
+    /// Receives the next message. Returns how many bytes of `buffer` it has, or 0 if the kernel did not send
+    /// it.
     fn receive(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         let mut parts = [IoSliceMut::new(buffer)];
         let message = recvmsg::<NetlinkAddr>(self.0.as_raw_fd(), &mut parts, None, MsgFlags::empty())?;
@@ -97,7 +98,7 @@ impl Listener {
     }
 }
 
-/// Takes the waiting messages; whether one of them concerns us.
+/// Takes the queued messages. Returns whether one of them matters.
 fn drain(mut receive: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> io::Result<bool> {
     let mut relevant = false;
     let mut buffer = [0; MESSAGE_LIMIT];
@@ -106,7 +107,7 @@ fn drain(mut receive: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> io::Resu
             Ok(length) => relevant |= buffer.get(..length).and_then(parse).is_some_and(Event::concerns_us),
             Err(Errno::EAGAIN) => break,
             Err(Errno::EINTR) => {}
-            // The kernel could not keep up, and dropped messages: one of them may have been ours.
+            // The kernel could not keep up and dropped messages, perhaps one that matters.
             Err(Errno::ENOBUFS) => relevant = true,
             Err(error) => return Err(error.into()),
         }
@@ -132,7 +133,7 @@ impl Wait for Listener {
     }
 }
 
-/// Nothing ever happens: for a redirected root directory, whose files are all there already.
+/// Nothing ever happens: for another root directory, whose files all exist already.
 #[derive(Clone, Copy, Debug)]
 pub struct Stationary;
 
@@ -142,7 +143,7 @@ impl Wait for Stationary {
     }
 }
 
-/// What we look at in an event.
+/// The parts of an event that we use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Event<'a> {
     action: &'a str,
@@ -155,8 +156,8 @@ impl Event<'_> {
     }
 }
 
-/// Parses a message of the kernel: `ACTION@DEVPATH`, then `KEY=VALUE`, each with a final NUL (kobject_uevent.c).
-/// `None` for anything else, such as udev's own messages, which begin with `libudev`.
+/// Parses a message of the kernel: `ACTION@DEVPATH`, then `KEY=VALUE`, each with a final NUL
+/// (kobject_uevent.c). `None` for anything else, such as udev's own messages, which start with `libudev`.
 fn parse(message: &[u8]) -> Option<Event<'_>> {
     let mut fields = message.split(|byte| *byte == 0).map(str::from_utf8);
     fields.next()?.ok()?.split_once('@')?;
@@ -187,7 +188,7 @@ mod tests {
 
     use super::*;
 
-    /// As a kernel 6.12 sends it for a partition, with fewer variables.
+    /// As kernel 6.12 sends it for a partition, with fewer variables.
     const ADD: &[u8] = b"add@/devices/pci0000:00/0000:00:03.0/virtio1/block/vda/vda2\0ACTION=add\0\
         DEVPATH=/devices/pci0000:00/0000:00:03.0/virtio1/block/vda/vda2\0SUBSYSTEM=block\0MAJOR=254\0MINOR=2\0\
         DEVNAME=vda2\0DEVTYPE=partition\0SEQNUM=1234\0";
@@ -213,7 +214,7 @@ mod tests {
         assert_eq!(parse(b"add@/devices/x\0SUBSYSTEM=block\0"), None);
     }
 
-    /// Receives what it was given, then nothing more.
+    /// Receives these messages, then nothing more.
     fn receiving(messages: &[Result<&[u8], Errno>]) -> io::Result<bool> {
         let mut messages = messages.iter();
         drain(|buffer| {
@@ -247,7 +248,7 @@ mod tests {
         assert_eq!((flood.unwrap(), received), (false, BURST));
     }
 
-    /// Answers with what it was given, then with the end of time.
+    /// Returns these results, then a timeout.
     struct Script(RefCell<Vec<Woken>>);
 
     impl Wait for Script {

@@ -1,8 +1,8 @@
-//! systemd's log of what userspace measured, `/run/log/systemd/tpm2-measure.log`. Records come in, a JSON text sequence
-//! (RFC 7464) on the tmpfs grows. A verifier replays it against the PCRs; it trusts the PCRs, never the log.
+//! Writes systemd's log of userspace measurements, `/run/log/systemd/tpm2-measure.log`, a JSON text sequence
+//! (RFC 7464). A verifier replays it against the PCRs; it trusts the PCRs, never the log.
 //!
-//! The protocol is systemd's (`src/shared/tpm2-util.c`, `tpm2_userspace_log`): the file is locked, its sticky bit is
-//! set before the PCR is extended and cleared after the record is written.
+//! The protocol is systemd's (`src/shared/tpm2-util.c`, `tpm2_userspace_log`): the file is locked, and its
+//! sticky bit is set before the PCR is extended and cleared after the record is written.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::base::error::failures;
 use crate::base::pcr::{Bank, Pcr};
 
-/// Where the log is, and where the facts of its records come from.
+/// Where the log is, and where to read the facts for its records.
 #[derive(Clone, Debug)]
 pub struct MeasurementLog {
     root: PathBuf,
@@ -27,15 +27,15 @@ pub struct MeasurementLog {
 pub struct Record<'a> {
     /// The PCR that is extended.
     pub pcr: Pcr,
-    /// What it is extended with, by bank.
+    /// The digests that extend it, by bank.
     pub digests: &'a [(Bank, Vec<u8>)],
-    /// What was measured, in words.
+    /// A description of what was measured.
     pub description: &'a str,
-    /// systemd's name for the kind of event, if it has one.
+    /// systemd's name for the type of event, if it has one.
     pub event: Option<&'a str>,
 }
 
-/// The log, locked and marked dirty: a record has to follow.
+/// The log, locked and marked dirty, waiting for a record.
 #[derive(Debug)]
 pub struct Pending {
     file: Flock<File>,
@@ -44,13 +44,13 @@ pub struct Pending {
 }
 
 impl MeasurementLog {
-    /// The log below `root`, `/` but for tests and dry runs.
+    /// The log below `root`, which is `/` except in tests and dry runs.
     #[must_use]
     pub fn new(root: &Path) -> Self {
         Self { root: root.to_owned() }
     }
 
-    /// Opens, locks and marks the log; to be called before the PCR is extended.
+    /// Opens, locks and marks the log. Call it before the PCR is extended.
     ///
     /// # Errors
     /// The operating system's; [`LogError::Dirty`] if an earlier record was never completed.
@@ -84,7 +84,7 @@ impl MeasurementLog {
 }
 
 impl Pending {
-    /// Appends `record` and marks the log clean; dropped instead, the log stays dirty.
+    /// Appends `record` and marks the log clean. If this value is dropped instead, the log stays dirty.
     ///
     /// # Errors
     /// The operating system's.
@@ -109,14 +109,14 @@ impl Pending {
             "content_type": "systemd",
             "content": content,
         });
-        // One write: whoever reads without the lock sees all of it or nothing.
+        // One write: a reader without the lock sees the whole record or nothing.
         let bytes = format!("{RECORD_SEPARATOR}{text}\n");
         self.file.write_all(bytes.as_bytes()).map_err(LogError::Write)?;
         self.file.set_permissions(Permissions::from_mode(CLEAN)).map_err(LogError::Write)
     }
 }
 
-/// Microseconds since the machine was started, suspended time included (`CLOCK_BOOTTIME`, to 10 ms).
+/// Microseconds since boot, including time suspended (`CLOCK_BOOTTIME`, to 10 ms).
 fn uptime(root: &Path) -> io::Result<u64> {
     let text = read_small(&root.join(UPTIME))?;
     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
@@ -143,7 +143,7 @@ pub enum LogError {
     /// The boot has no ID.
     #[error("Reading the boot ID")]
     BootId(#[source] io::Error),
-    /// The time since start is unknown.
+    /// The time since boot is unknown.
     #[error("Reading the time since start")]
     Uptime(#[source] io::Error),
     /// The log could not be opened and locked.
@@ -165,12 +165,12 @@ failures! { LogError:
 const LOG: &str = "run/log/systemd/tpm2-measure.log";
 const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
 const UPTIME: &str = "proc/uptime";
-/// Whoever can open the file can lock it: only root.
+/// Anybody who can open the file can lock it, so only root may.
 const CLEAN: u32 = 0o600;
-/// systemd's mark of an incomplete log: tmpfs had no user xattrs when it was designed.
+/// systemd's mark of an incomplete log. It predates user xattrs on tmpfs.
 const STICKY: u32 = 0o1000;
 const RECORD_SEPARATOR: char = '\x1e';
-/// Bytes; both files of `/proc` have less than 40.
+/// Bytes; both files in `/proc` have less than 40.
 const SMALL: u64 = 256;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! The fence: one use of the sealed secret per boot. A TPM and the verified volume key come in; typed proofs go out,
-//! that PCR 15 was untouched before, and that it carries the volume key's measurement after.
+//! The fence: extends PCR 15 so that a sealed secret can be used once per boot. [`Unfenced`] proves that PCR
+//! 15 was zero before, [`Fenced`] that it holds the measurement of the volume key afterwards.
 //!
-//! Every policy that we enrol demands `PCR 15 = zero`, so once the fence stands nobody can unseal again in this boot.
-//! Its value is systemd's, so that a remote verifier can tell whose root is running. The TPM itself is the host's
-//! word: a fake one passes this and every other local check.
+//! Every policy that we enrol requires `PCR 15 = zero`, so nobody can unseal again in a fenced boot. The
+//! value is the one that systemd measures, so that a remote verifier can tell whose root is running. The TPM
+//! itself is not verified: a fake one passes this and every other local check.
 
 pub mod measurement_log;
 pub mod waiver;
@@ -22,7 +22,7 @@ use crate::tpm::{Banks, Tpm, TpmError};
 use measurement_log::{LogError, MeasurementLog, Record};
 use waiver::Waiver;
 
-/// Proof that PCR 15 was zero in every bank that we know.
+/// Proof that PCR 15 was zero in every bank that we support.
 #[derive(Debug)]
 pub struct Unfenced {
     banks: Vec<Bank>,
@@ -36,15 +36,15 @@ pub struct Fenced {
 }
 
 impl Unfenced {
-    /// Checks the TPM at entry: one command.
+    /// Checks the TPM at entry, with one command.
     ///
     /// # Errors
-    /// PCR 15 was extended before us: nothing may be unsealed.
+    /// PCR 15 was extended before us, so nothing may be unsealed.
     pub fn check(tpm: &mut dyn Tpm) -> Result<Self, FenceError> {
         Self::check_and_read(tpm, &[]).map(|(unfenced, _)| unfenced)
     }
 
-    /// The same, and what the TPM gives of `also` with that one command.
+    /// As [`Unfenced::check`]; also returns the values of `also` that the same command yields.
     ///
     /// # Errors
     /// As [`Unfenced::check`].
@@ -54,7 +54,7 @@ impl Unfenced {
     ) -> Result<(Self, Readings), FenceError> {
         let found = tpm.read_everywhere(Pcr::FENCE, also)?;
         let mut banks = Vec::new();
-        // A bank without PCR 15 is refused when the fence is raised.
+        // Raising the fence refuses a bank without PCR 15.
         for (bank, value) in found.iter().filter_map(|found| Some((found.bank(), found.get(Pcr::FENCE)?))) {
             if value.iter().any(|byte| *byte != 0) {
                 return Err(FenceError::NotZero(bank));
@@ -73,11 +73,13 @@ impl Unfenced {
         &self.banks
     }
 
-    /// Raises the fence: extends PCR 15 with the measurement of `key`, the volume key of the volume `uuid` that will be
-    /// mapped as `name`, in all banks with one command, and logs it as systemd does. Asks the TPM for its banks first.
+    /// Raises the fence: extends PCR 15 with the measurement of `key`, the volume key of the volume `uuid`
+    /// that will be mapped as `name`, in all banks with one command, and logs it as systemd does. Asks the
+    /// TPM for its banks first.
     ///
     /// # Errors
-    /// The TPM's; a bank is active that we cannot fence, or that we did not see at entry: nothing may be mapped. A failure to log is no error; [`Fenced::unlogged`] carries it.
+    /// The TPM's, or a bank is active that we cannot fence or did not see at entry; nothing may be mapped
+    /// then. A failure to log is not an error; [`Fenced::unlogged`] returns it.
     pub fn raise(
         self,
         tpm: &mut dyn Tpm,
@@ -100,7 +102,7 @@ impl Unfenced {
         Ok(Fenced { digests, unlogged })
     }
 
-    /// Whether what will be fenced is all that is active.
+    /// Checks that the banks to fence are all active banks.
     fn confirm_banks(&self, tpm: &mut dyn Tpm) -> Result<(), FenceError> {
         let Banks { active, unknown, without_fence } = tpm.banks()?;
         match (unknown.first(), without_fence.first()) {
@@ -113,30 +115,30 @@ impl Unfenced {
 }
 
 impl Fenced {
-    /// Without a TPM there is no PCR; that the key is given once is then the key broker's to see to.
+    /// Without a TPM there is no PCR; only the key broker can make sure that the key is released once.
     #[must_use]
     pub const fn waived(_waiver: Waiver) -> Self {
         Self { digests: Vec::new(), unlogged: None }
     }
 
-    /// What PCR 15 was extended with; nothing if the TPM was waived.
+    /// The digests that PCR 15 was extended with; empty if the TPM is waived.
     #[must_use]
     pub fn digests(&self) -> &[(Bank, Vec<u8>)] {
         &self.digests
     }
 
-    /// Why the measurement log lacks the record, if it does. A verifier replays the log: it has to be told.
+    /// Why the measurement log lacks the record, if it does. A verifier replays the log, so it must be told.
     #[must_use]
     pub const fn unlogged(&self) -> Option<&LogError> {
         self.unlogged.as_ref()
     }
 }
 
-/// The fence of a boot that failed: the digest of `cvm-unlock:failed` into PCR 15, in every bank that we can compute.
-/// It says that something failed, and takes from whoever comes next the chance to unseal.
+/// Fences a failed boot: extends PCR 15 with the digest of `cvm-unlock:failed`, in every bank that we can
+/// compute. This records the failure and keeps later code from unsealing.
 ///
-/// Always extends, whatever the PCR holds: a second digest on top of the first changes nothing for the better or worse.
-/// Gives why the measurement log lacks the record, if it does.
+/// Always extends, whatever the PCR holds: a second digest on top of the first does no harm. Returns why the
+/// measurement log lacks the record, if it does.
 ///
 /// # Errors
 /// The TPM's.
@@ -145,8 +147,8 @@ pub fn raise_for_failure(tpm: &mut dyn Tpm, log: &MeasurementLog) -> Result<Opti
     Ok(extend_for_failure(tpm, &digests, log)?)
 }
 
-/// The same, unless PCR 15 holds the failure's digest and nothing else in all these banks: whoever failed raised it. When
-/// in doubt it is raised.
+/// As [`raise_for_failure`], unless PCR 15 already holds exactly the failure's digest in all these banks.
+/// When in doubt, it extends.
 ///
 /// # Errors
 /// The TPM's.
@@ -158,7 +160,7 @@ pub fn ensure_for_failure(tpm: &mut dyn Tpm, log: &MeasurementLog) -> Result<Opt
     }
 }
 
-/// What a failure is measured as, in every bank that we can compute.
+/// The failure's measurement, in every bank that we can compute.
 fn failure(tpm: &mut dyn Tpm) -> Result<Vec<(Bank, Vec<u8>)>, FenceError> {
     let active = tpm.banks()?.active;
     if active.is_empty() {
@@ -175,8 +177,7 @@ fn extend_for_failure(
     extend_and_log(tpm, &Record { pcr: Pcr::FENCE, digests, description: FAILED, event: None }, log)
 }
 
-/// Whether PCR 15 was extended with these digests after power-on, and with nothing else. A TPM that does not say so is
-/// none where it was.
+/// Whether PCR 15 was extended with exactly these digests since power-on. `false` if the TPM does not answer.
 fn holds_only(tpm: &mut dyn Tpm, digests: &[(Bank, Vec<u8>)]) -> bool {
     let Ok(found) = tpm.read_everywhere(Pcr::FENCE, &[]) else { return false };
     digests.iter().all(|(bank, extended)| {
@@ -186,8 +187,8 @@ fn holds_only(tpm: &mut dyn Tpm, digests: &[(Bank, Vec<u8>)]) -> bool {
     })
 }
 
-/// The log is marked dirty before the TPM is touched, and clean after the record is in it: as systemd does, so that a
-/// reader can tell an incomplete log.
+/// Extends the PCR and logs `record`. The log is marked dirty before the TPM is used and clean after the
+/// record is written, as systemd does, so that a reader can tell an incomplete log.
 fn extend_and_log(
     tpm: &mut dyn Tpm,
     record: &Record<'_>,
@@ -198,7 +199,8 @@ fn extend_and_log(
     Ok(pending.and_then(|pending| pending.append(record)).err())
 }
 
-/// What is measured with the volume key: `cryptsetup:NAME:UUID`, the name escaped as systemd's `xescape(name, ":")` does.
+/// The description that is measured with the volume key: `cryptsetup:NAME:UUID`, the name escaped as by
+/// systemd's `xescape(name, ":")`.
 fn description(name: &str, uuid: &Uuid) -> String {
     let mut text = String::from("cryptsetup:");
     for byte in name.bytes() {
@@ -223,7 +225,8 @@ fn measurement(bank: Bank, key: &VolumeKey, description: &str) -> Vec<u8> {
 }
 
 fn hmac<M: Mac + KeyInit>(key: &VolumeKey, message: &str) -> Vec<u8> {
-    // HMAC takes keys of any length (RFC 2104, 2): the error cannot occur, and an empty digest would be refused.
+    // HMAC accepts keys of any length (RFC 2104, 2), so the error cannot occur; an empty digest would be
+    // refused.
     <M as KeyInit>::new_from_slice(key.expose())
         .map(|mac| mac.chain_update(message.as_bytes()).finalize().into_bytes().to_vec())
         .unwrap_or_default()
@@ -241,19 +244,19 @@ fn digest(bank: Bank, bytes: &[u8]) -> Vec<u8> {
 /// Why there is no fence.
 #[derive(Debug, Error)]
 pub enum FenceError {
-    /// Somebody measured into PCR 15 before us in this boot.
+    /// Something was measured into PCR 15 before us in this boot.
     #[error("PCR 15 is not zero in bank {0}: a root was unlocked in this boot already")]
     NotZero(Bank),
-    /// An active bank (`TPM_ALG_ID`) that would stay without a fence.
+    /// An active bank (`TPM_ALG_ID`) that we cannot fence.
     #[error("PCR bank {0:#06x} is active but unknown")]
     BankUnknown(u16),
     /// An active bank without PCR 15.
     #[error("PCR bank {0} is active but has no PCR 15")]
     BankPartial(Bank),
-    /// The TPM says that other banks are active than those in which it gave PCR 15.
+    /// The active banks are not those in which the TPM returned PCR 15.
     #[error("Active PCR banks are not those that were found at entry")]
     BanksChanged,
-    /// Nothing to fence.
+    /// No bank to fence.
     #[error("TPM has no active PCR bank")]
     NoBank,
     /// The TPM failed.

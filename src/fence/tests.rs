@@ -1,4 +1,4 @@
-//! The fence against a fake TPM; golden values come from OpenSSL.
+//! Tests the fence against a fake TPM; golden values are from OpenSSL.
 
 use super::*;
 use crate::base::error::Failure;
@@ -119,7 +119,7 @@ fn a_failure_is_fenced_once_and_again_whenever_that_is_in_doubt() {
     let extends = |tpm: &FakeTpm| tpm.log.iter().filter(|verb| **verb == Verb::PcrExtend).count();
     ensure_for_failure(&mut tpm, &log).unwrap();
     assert_eq!((extends(&tpm), hex(tpm.pcr(Bank::Sha256, Pcr::FENCE)).as_str()), (1, FAILED_GOLDEN));
-    // The PCR cannot be read; one bank holds something else; a volume key came first.
+    // The PCR cannot be read; one bank holds another value; a volume key was measured first.
     tpm.failures = vec![(Verb::PcrRead, 0x101)];
     ensure_for_failure(&mut tpm, &log).unwrap();
     assert_eq!(extends(&tpm), 2);
@@ -152,5 +152,6 @@ const GOLDEN: [(Bank, &str); 4] = [
         "d660c9ea17d01315484f36b8bfd7e0f57883c0da10429e3a8268971a3d10df8598d4051792e0f8c5aa8892469651c1d8cc6908cb32e28534890678f647576d16",
     ),
 ];
-// python3 -c 'from hashlib import sha256 as h; print(h(bytes(32) + h(b"cvm-unlock:failed").digest()).hexdigest())'
+// python3 -c 'from hashlib import sha256 as h
+// print(h(bytes(32) + h(b"cvm-unlock:failed").digest()).hexdigest())'
 const FAILED_GOLDEN: &str = "d712eff3f071d380a1cc723081a9ab9e28c9a33e339af3b9fd878f66844a3a72";

@@ -1,19 +1,22 @@
-//! Whether a TPM takes part, and the measured word that none does.
+//! Whether a TPM is required, or waived by the measured configuration.
 
 use serde::{Deserialize, Serialize};
 
-/// Whether a TPM has to be there. A host can hide one, so its absence is final unless the image says otherwise.
+/// Whether a TPM is required. A host can hide it, so without one the boot fails unless the image says
+/// otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TpmRequirement {
     /// Without a TPM the boot fails.
     #[default]
     Required,
-    /// No TPM is asked, even if there is one: the key broker alone decides, by the evidence of another platform.
+    /// No TPM is used, even if there is one: only the key broker decides, by the evidence of another
+    /// platform.
     None,
 }
 
-/// The measured configuration's word that no TPM takes part: nothing can be unsealed, and there is no PCR to fence.
+/// Proof that the measured configuration waives the TPM: nothing can be unsealed, and there is no PCR to
+/// fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiver(());
 

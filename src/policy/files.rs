@@ -1,8 +1,7 @@
-//! Signed PCR policies on their way in: the directory that stands for `/`, or a file's name, comes in; the signatures
-//! of all files that systemd's boot stub and systemd's own tools would use go out.
+//! Loads signed PCR policies from the files that systemd's boot stub and tools use, or from a named file.
 //!
-//! Who wrote the files does not matter: each signature is checked by the TPM against the key that a sealed object
-//! names. A host that takes a file away takes away the unlock, which it can do anyway.
+//! The files are untrusted: the TPM checks each signature against the key that a sealed object names. A host
+//! that removes a file prevents the unlock, which it can always do.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,11 +10,11 @@ use std::path::{Path, PathBuf};
 use crate::base::error::failures;
 use crate::format::pcr_signature::{SIZE_LIMIT, SignatureError, Signatures};
 
-/// The signatures of `named`, or else of all files below `root` in their known places; with them the files there that
-/// could not be used.
+/// The signatures in `named`, or else in all files at their known places below `root`; also why some of those
+/// files were not usable.
 ///
 /// # Errors
-/// `signature-file-unreadable` or `signature-file-malformed` for a named file.
+/// `signature-file-unreadable` or `signature-file-malformed`, for a named file only.
 pub fn load(root: &Path, named: Option<&Path>) -> Result<(Signatures, Vec<FileError>), FileError> {
     if let Some(path) = named {
         return Ok((read(path)?, Vec::new()));
@@ -34,18 +33,18 @@ pub fn load(root: &Path, named: Option<&Path>) -> Result<(Signatures, Vec<FileEr
 /// Why a signature file is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// Reading it.
+    /// The file could not be read.
     #[error("Reading the signature file {}", path.display())]
     Read {
-        /// Which.
+        /// Which file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// Understanding it.
+    /// The file is malformed.
     #[error("Parsing the signature file {}", path.display())]
     Parse {
-        /// Which.
+        /// Which file.
         path: PathBuf,
         /// What is wrong.
         source: SignatureError,

@@ -1,6 +1,5 @@
-//! The public key of a signed policy. PEM text of a token comes in, written by the host; an RSA key with its
-//! fingerprint and its names in a TPM goes out. Whether to trust the key is not asked here: a sealed object's policy
-//! names it, and the TPM holds to that.
+//! The public key of a signed policy, from PEM text in a token. Both are untrusted. Nothing here decides
+//! whether to trust the key: the policy of a sealed object names it, and the TPM enforces that.
 
 use der::{DecodePem, Encode};
 use pkcs1::RsaPublicKeyRef;
@@ -18,20 +17,20 @@ pub struct PolicyKey {
     fingerprint: [u8; 32],
 }
 
-/// How the public exponent stands in the key's public area, and thus in its name.
+/// How the public area, and thus the name, encodes the public exponent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exponent {
     /// As a number: systemd's form.
     Explicit,
-    /// 0, which a TPM takes for 65537: some versions of systemd enrolled so (systemd issue 30546).
+    /// As 0, which a TPM reads as 65537: some versions of systemd enrolled such keys (systemd issue 30546).
     Default,
 }
 
 impl PolicyKey {
-    /// Reads a `SubjectPublicKeyInfo` in PEM.
+    /// Parses a `SubjectPublicKeyInfo` in PEM.
     ///
     /// # Errors
-    /// It is not one, or not of an RSA key that a TPM can have.
+    /// It is malformed, or not an RSA key that a TPM can have.
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
         let info = SubjectPublicKeyInfoOwned::from_pem(text).map_err(KeyError::Pem)?;
         if info.algorithm.oid != RSA_ENCRYPTION {
@@ -40,7 +39,7 @@ impl PolicyKey {
         let bits = info.subject_public_key.as_bytes().ok_or(KeyError::NotRsa)?;
         let key = RsaPublicKeyRef::try_from(bits).map_err(|_| KeyError::NotRsa)?;
         let modulus = key.modulus.as_bytes();
-        // The highest bit is set in every modulus of a TPM, so its length in bits is eight times that in bytes.
+        // A TPM's modulus has its highest bit set, so its length in bits is eight times that in bytes.
         if !SIZES.contains(&modulus.len()) || modulus.first().is_none_or(|byte| byte & 0x80 == 0) {
             return Err(KeyError::Size);
         }
@@ -55,7 +54,7 @@ impl PolicyKey {
         Ok(Self { modulus: modulus.to_vec(), exponent, fingerprint: Sha256::digest(pkcs1).into() })
     }
 
-    /// SHA-256 of the key as PKCS#1 `RSAPublicKey` in DER: `pkfp` of a signature file.
+    /// SHA-256 of the key as PKCS#1 `RSAPublicKey` in DER: `pkfp` in a signature file.
     #[must_use]
     pub const fn fingerprint(&self) -> &[u8; 32] {
         &self.fingerprint
@@ -91,10 +90,10 @@ pub enum KeyError {
     /// Not PEM, or not of a public key.
     #[error("Not a public key in PEM")]
     Pem(#[source] der::Error),
-    /// Another algorithm.
+    /// An algorithm other than RSA.
     #[error("Not an RSA key")]
     NotRsa,
-    /// A modulus or an exponent that no TPM has.
+    /// A modulus or an exponent that TPMs do not support.
     #[error("Not an RSA key of 1024, 2048, 3072 or 4096 bits with an odd exponent of 32 bits")]
     Size,
 }
@@ -104,12 +103,12 @@ const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.1
 /// Bytes of a modulus.
 const SIZES: [usize; 4] = [128, 256, 384, 512];
 const ALG_SHA256: [u8; 2] = [0x00, 0x0b];
-/// `TPMT_PUBLIC` up to the key's size: RSA, SHA-256, userWithAuth + decrypt + sign, no policy, no symmetric algorithm, no
-/// scheme (TPM 2.0 Part 2, 12.2.4; the attributes are systemd's).
+/// `TPMT_PUBLIC` up to the key's size: RSA, SHA-256, userWithAuth + decrypt + sign, no policy, no symmetric
+/// algorithm, no scheme (TPM 2.0 Part 2, 12.2.4; the attributes are systemd's).
 const PUBLIC_HEAD: [u8; 14] =
     [0x00, 0x01, 0x00, 0x0b, 0x00, 0x06, 0x00, 0x40, 0x00, 0x00, 0x00, 0x10, 0x00, 0x10];
 
-/// A key of openssl's for tests.
+/// A test key made with openssl.
 #[cfg(test)]
 pub(crate) const PEM: &str = "\
 -----BEGIN PUBLIC KEY-----\n\
@@ -130,7 +129,8 @@ mod tests {
 
     #[test]
     fn the_fingerprint_is_that_of_systemd_measure() {
-        // systemd 252: systemd-measure sign --linux=… --private-key=… --public-key=…, member `pkfp`; and alike
+        // Member `pkfp` of systemd 252's output; the second command gives the same:
+        //   systemd-measure sign --linux=… --private-key=… --public-key=…
         //   openssl rsa -pubin -RSAPublicKey_out -outform DER | sha256sum
         let golden = "58bc055ec97b25afb09a8d185ef9d1d0f9910018f1c93f476104a1e885ee88ac";
         assert_eq!(hex::encode(PolicyKey::from_pem(PEM).unwrap().fingerprint()), golden);
@@ -139,7 +139,8 @@ mod tests {
     #[test]
     fn the_name_is_that_of_the_tpm() {
         let key = PolicyKey::from_pem(PEM).unwrap();
-        // tpm2-tools 5.4: tpm2_loadexternal -C o -G rsa -u pub.pem -a 'decrypt|sign|userwithauth' -n name -c key.ctx
+        // tpm2-tools 5.4:
+        //   tpm2_loadexternal -C o -G rsa -u pub.pem -a 'decrypt|sign|userwithauth' -n name -c key.ctx
         assert_eq!(hex::encode(&key.name(Exponent::Explicit)), NAME);
         assert_ne!(key.name(Exponent::Explicit), key.name(Exponent::Default));
     }

@@ -1,8 +1,7 @@
-//! Why a policy does not hold: which PCR differs, from what to what. A token, the values that it says it was enrolled
-//! with, and the present values come in; the differences go out, or what keeps us from knowing them. Pure.
+//! Explains why a policy fails: which PCR differs, and its enrolled and present values. Pure.
 //!
-//! The recorded values are the host's to write. They are believed only if the policy digest, which the TPM holds to, is
-//! made of them; and they serve an operator's eyes only.
+//! The recorded values are untrusted. They are believed only if they produce the policy digest, which the TPM
+//! enforces, and they only inform the operator.
 
 use std::fmt;
 
@@ -11,37 +10,37 @@ use super::key::PolicyKey;
 use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use crate::format::token::systemd_tpm2::{Kind, Token};
 
-/// What is known about a policy that does not hold.
+/// What is known about a policy that fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mismatch {
-    /// These PCRs have other values than the enrolled ones.
+    /// These PCRs differ from their enrolled values.
     Pcrs(Vec<Difference>),
-    /// The token has no values, only a digest over all of these PCRs.
+    /// The token records no values, only a digest over all of these PCRs.
     Unrecorded {
         /// The bank.
         bank: Bank,
         /// The PCRs.
         pcrs: PcrMask,
     },
-    /// The token has values, but its policy is not made of them.
+    /// The token records values, but they do not produce its policy.
     Untrue,
-    /// The PCRs named by value are as enrolled: it must be something else.
+    /// The PCRs named by value are as enrolled: something else makes the policy fail.
     None,
 }
 
-/// A PCR that is another.
+/// A PCR whose value differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// Which.
     pub pcr: Pcr,
-    /// What it was when the token was made.
+    /// Its value at enrolment.
     pub enrolled: Vec<u8>,
-    /// What it is.
+    /// Its present value.
     pub now: Vec<u8>,
 }
 
 impl Mismatch {
-    /// What is known. `now` are the present values of the PCRs that `token` names by value.
+    /// What is known. `now` holds the present values of the PCRs that `token` names by value.
     #[must_use]
     pub fn of(token: &Token, now: &PcrValues) -> Self {
         let key = match (token.kind(), &token.signed) {
@@ -71,8 +70,7 @@ impl Mismatch {
     }
 }
 
-/// The values of bank `bank` that `token` says it was enrolled with. Anything that is not such values is as good as
-/// none.
+/// The values of `bank` that `token` recorded at enrolment; `None` if any is malformed.
 fn recorded(token: &Token, bank: Bank) -> Option<PcrValues> {
     let mut values = PcrValues::new(bank);
     for (pcr, value) in &token.proof.as_ref()?.pcrs {

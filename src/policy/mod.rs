@@ -1,5 +1,5 @@
-//! What a token's policy demands of the TPM. A token and signatures, written by the host, PCR values and the measured
-//! configuration's rules come in; the ordered policy steps go out, or the reason why we do not even ask. Pure.
+//! Plans the policy steps that a token requires of the TPM, or says why the TPM is not asked. Tokens and
+//! signatures are untrusted. Pure.
 
 pub mod files;
 pub mod key;
@@ -22,7 +22,7 @@ pub use refusal::PolicyRefusal;
 pub struct TokenRules {
     /// Tokens that unseal in every state of their TPM.
     pub allow_unbound: bool,
-    /// Only tokens that cannot be unsealed again once the fence stands.
+    /// Only tokens that cannot be unsealed again after the fence.
     pub require_fence: bool,
 }
 
@@ -31,7 +31,7 @@ pub struct TokenRules {
 pub struct State {
     /// The TPM's active banks.
     pub active: Vec<Bank>,
-    /// PCR values; for a plan at least those that the token [`needs`].
+    /// PCR values; a plan requires at least those that the token [`needs`].
     pub readings: Readings,
     /// The signed policies that were found.
     pub signatures: Signatures,
@@ -48,16 +48,18 @@ impl State {
 /// What to ask of the TPM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The key below which the object is loaded.
+    /// The parent key of the object.
     pub parent: Parent,
     /// The policy's steps, in order.
     pub steps: Vec<PolicyStep>,
-    /// Whether PCR 15 is part of the policy by value. It is zero when we unseal, so then the policy says that it is.
+    /// Whether the policy binds PCR 15 by value. PCR 15 is zero when we unseal, so the policy then requires
+    /// zero.
     pub fenced: bool,
 }
 
 impl Plan {
-    /// The digest that a TPM with these PCR values would come to; `None` if it would refuse, or a value is not known.
+    /// The digest that a TPM with these PCR values would compute; `None` if it would refuse, or if a value is
+    /// unknown.
     #[must_use]
     pub fn digest(&self, readings: &Readings) -> Option<[u8; 32]> {
         self.steps.iter().try_fold(policy_pcr::EMPTY, |digest, step| match step {
@@ -67,7 +69,8 @@ impl Plan {
     }
 }
 
-/// The PCRs whose values a plan for `token` is made from: those of a signed policy, and those beside it.
+/// The PCRs whose values a plan for `token` requires: those of a signed policy, and those bound by value
+/// beside it.
 #[must_use]
 pub fn needs(token: &Token, active: &[Bank]) -> Option<(Bank, PcrMask)> {
     match (token.kind(), &token.signed) {
@@ -78,14 +81,14 @@ pub fn needs(token: &Token, active: &[Bank]) -> Option<(Bank, PcrMask)> {
     }
 }
 
-/// All PCRs that `token`'s policy is about.
+/// All PCRs that the policy of `token` binds.
 #[must_use]
 pub fn concerns(token: &Token, active: &[Bank]) -> (Bank, PcrMask) {
     needs(token, active).unwrap_or_else(|| (bank_of(token, active), token.pcrs))
 }
 
-/// What to read together with PCR 15 at entry: PCRs that plans will need, then others, as many as fit into one answer of a
-/// TPM if PCR 15 comes from four banks.
+/// What to read together with PCR 15 at entry: the PCRs that plans will need, then others, as many as fit
+/// into one answer of a TPM that returns PCR 15 in four banks.
 #[must_use]
 pub fn at_entry(tokens: &[Token]) -> Vec<(Bank, PcrMask)> {
     let active = [Bank::Sha256];
@@ -110,8 +113,8 @@ pub fn at_entry(tokens: &[Token]) -> Vec<(Bank, PcrMask)> {
 /// The plan for `token`.
 ///
 /// # Errors
-/// The rules forbid the token, it is of a kind that we do not open, it contradicts itself, or nobody signed the PCRs as
-/// they are.
+/// The rules forbid the token, we do not support its kind, it contradicts itself, or there is no signature
+/// for the present PCR values.
 pub fn plan(token: &Token, rules: &TokenRules, state: &State) -> Result<Plan, PolicyRefusal> {
     let kind = token.kind();
     match kind {
@@ -148,8 +151,8 @@ pub fn plan(token: &Token, rules: &TokenRules, state: &State) -> Result<Plan, Po
     Ok(Plan { parent, steps, fenced })
 }
 
-/// The policy digests that `token` may have if the PCRs it names by value are `values`: two with a signed policy, as
-/// its key can be written in two ways.
+/// The policy digests that `token` may have if `values` are those of the PCRs that it names by value. There
+/// are two with a signed policy, whose key can be encoded in two ways.
 fn digests(token: &Token, key: Option<&PolicyKey>, values: &PcrValues) -> Vec<(Exponent, [u8; 32])> {
     let reference =
         policy_authorize::reference(token.signed.as_ref().and_then(|signed| signed.reference.as_deref()));
@@ -163,7 +166,7 @@ fn digests(token: &Token, key: Option<&PolicyKey>, values: &PcrValues) -> Vec<(E
     [Exponent::Explicit, Exponent::Default].map(|exponent| (exponent, digest(exponent))).to_vec()
 }
 
-/// `TPM2_PolicyPCR` over the PCRs as they are, and the approval of that.
+/// `TPM2_PolicyPCR` over the present PCRs, then the approval of the result.
 fn signed_steps(
     token: &Token,
     signed: &Signed,
@@ -176,9 +179,9 @@ fn signed_steps(
     let exponent = possible.iter().find(|(_, digest)| *digest == token.policy_digest);
     let exponent = match exponent {
         Some((exponent, _)) => *exponent,
-        // Without PCRs by value, nothing but the key and the reference is in the digest.
+        // Without PCRs by value, only the key and the reference determine the digest.
         None if token.pcrs.is_empty() => return Err(PolicyRefusal::Inconsistent),
-        // A PCR is another: the TPM will say so.
+        // A PCR differs; the TPM will say so.
         None => Exponent::Explicit,
     };
     let subject = Subject {
@@ -202,7 +205,7 @@ fn signed_steps(
     Ok(vec![PolicyStep::Pcr(bank, signed.pcrs), PolicyStep::Authorize(Box::new(authorization))])
 }
 
-/// The bank of a policy. A token without one is from systemd 248 or 249, which took SHA-256, or else SHA-1.
+/// The bank of a policy. A token without one is from systemd 248 or 249, which used SHA-256, or else SHA-1.
 fn bank_of(token: &Token, active: &[Bank]) -> Bank {
     match token.bank {
         Some(bank) => bank,
@@ -211,7 +214,8 @@ fn bank_of(token: &Token, active: &[Bank]) -> Bank {
     }
 }
 
-/// A TPM answers with eight digests (`TPML_DIGEST`, TPM 2.0 Part 2, 10.9.3); four banks have a PCR 15.
+/// A TPM returns at most eight digests (`TPML_DIGEST`, TPM 2.0 Part 2, 10.9.3), and PCR 15 takes one in each
+/// of four banks.
 const AT_ENTRY: usize = 4;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The PCRs that a command line asks to seal to, in systemd's `--tpm2-pcrs=` syntax. Text of the operator comes in, a
-//! set of PCRs of one bank, some with a value recorded earlier, goes out.
+//! Parses the PCRs to seal to from the command line, in systemd's `--tpm2-pcrs=` syntax: a set of PCRs of one
+//! bank, some with an explicit value.
 //!
 //! `7+11`, `7,11`, `secure-boot-policy+kernel-boot`, `7:sha384`, `7:sha256=HEX+11`, and the preset `uki`.
 
@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::base::error::failures;
 use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
 
-/// PCRs of one bank; each either as it stands in the TPM, or with an explicit value.
+/// PCRs of one bank, each with the TPM's present value or with an explicit one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PcrChoice {
     bank: Bank,
@@ -31,13 +31,13 @@ impl PcrChoice {
         self.pcrs.keys().copied().collect()
     }
 
-    /// The PCRs without an explicit value: to be read from the TPM.
+    /// The PCRs without an explicit value, to read from the TPM.
     #[must_use]
     pub fn to_read(&self) -> PcrMask {
         self.pcrs.iter().filter(|(_, value)| value.is_none()).map(|(pcr, _)| *pcr).collect()
     }
 
-    /// Adds `15 = zero`: what makes a sealed secret usable once per boot.
+    /// Adds `15 = zero`, which makes a sealed secret usable once per boot.
     ///
     /// # Errors
     /// The operator asked for another value of PCR 15.
@@ -86,7 +86,7 @@ impl FromStr for PcrChoice {
             }
         }
         let bank = bank.unwrap_or(Bank::Sha256);
-        // A value without a bank's name cannot be written, so its size was checked against this bank already.
+        // A value requires a bank's name, so its size was checked against this bank.
         Ok(Self { bank, pcrs })
     }
 }
@@ -139,7 +139,7 @@ fn nibble(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
-/// Why a choice of PCRs is not usable.
+/// Why a choice of PCRs is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PcrsError {
     /// Neither a number from 0 to 23 nor a name.
@@ -148,7 +148,7 @@ pub enum PcrsError {
     /// Not a bank.
     #[error("PCR bank '{0}' is unknown")]
     Bank(String),
-    /// Not hexadecimal digits of the right number.
+    /// A value that is not hexadecimal digits of the right number.
     #[error("Value of PCR {pcr} is not a {bank} digest in hexadecimal digits")]
     Value {
         /// The PCR.
@@ -156,16 +156,16 @@ pub enum PcrsError {
         /// The bank that it was given for.
         bank: Bank,
     },
-    /// A policy holds PCRs of one bank.
+    /// PCRs of several banks; a policy holds PCRs of one.
     #[error("PCRs of different banks cannot be combined")]
     MixedBanks,
     /// The same PCR twice.
     #[error("PCR {0} is given twice")]
     Duplicate(Pcr),
-    /// The operator wants to seal to a fenced boot.
+    /// PCR 15 with another value than zero: nobody can unseal in a fenced boot.
     #[error("PCR 15 has to be zero: any other value is that of a boot whose root is already unlocked")]
     Fence,
-    /// The TPM did not give a value.
+    /// The TPM returned no value.
     #[error("Value of PCR {0} is neither given nor read")]
     NotRead(Pcr),
 }
@@ -182,8 +182,8 @@ failures! { PcrsError:
 
 /// The preset for an image that boots a UKI.
 const UKI_PRESET: &str = "uki";
-/// Boot loader code, Secure Boot policy, the UKI, its overrides and its extensions: 11 alone proves nothing, since any
-/// system can replay what the UKI extends.
+/// Boot loader code, Secure Boot policy, the UKI, its overrides and its extensions. PCR 11 alone proves
+/// nothing, since any system can replay what the UKI extends.
 const UKI_PCRS: &str = "4+7+11+12+13";
 
 /// systemd's names, `src/shared/tpm2-util.c`, `tpm2_pcr_index_table`.

@@ -1,4 +1,4 @@
-//! Why a token is not tried: the plan's refusals come in, slugs, words and hints for the operator go out.
+//! Why a token is not tried, with a slug, a message and a hint for each reason.
 
 use thiserror::Error;
 
@@ -11,24 +11,24 @@ use crate::format::pcr_signature::Subject;
 /// Why a token is not tried.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PolicyRefusal {
-    /// It needs a PIN.
+    /// It requires a PIN.
     #[error("Token needs a PIN, and nobody is there to type it")]
     Pin,
     /// It unseals in every state of its TPM.
     #[error("Token is not bound to any state of the machine")]
     Unbound,
-    /// Its signed policy's key cannot be used.
+    /// The key of its signed policy is not usable.
     #[error("Token's policy key cannot be used")]
     PolicyKey(#[source] KeyError),
-    /// Nobody signed the present state.
+    /// There is no signature for the present PCR values.
     #[error("No signature for the present values of {}; {}", about(subject), found(*others))]
     NotSigned {
-        /// What was looked for.
+        /// What we searched for.
         subject: Box<Subject>,
-        /// How many signatures are about the same, but of other values.
+        /// How many signatures have the same subject but are for other values.
         others: usize,
     },
-    /// A value that the policy is about is not known.
+    /// A PCR value that the policy binds is unknown.
     #[error("Values of PCRs {pcrs} of bank {bank} are not known")]
     PcrUnknown {
         /// The bank.
@@ -48,7 +48,7 @@ pub enum PolicyRefusal {
     /// Its bank is not active.
     #[error("Token's PCR bank {0} is not active in the TPM")]
     BankInactive(Bank),
-    /// Its policy does not hold PCR 15.
+    /// Its policy does not bind PCR 15.
     #[error("Token's policy leaves PCR 15 out: its secret could be unsealed again in the same boot")]
     FenceIneffective,
 }

@@ -20,7 +20,7 @@ fn mask(pcrs: &[u8]) -> PcrMask {
     pcrs.iter().map(|number| Pcr::new(*number).unwrap()).collect()
 }
 
-/// A token bound to `pcrs` being zero.
+/// A token bound to zero in `pcrs`.
 pub(super) fn token(pcrs: &[u8]) -> Value {
     let mut values = PcrValues::new(Bank::Sha256);
     for pcr in mask(pcrs).iter() {
@@ -125,7 +125,8 @@ fn other_kinds_are_refused_by_name() {
     assert_eq!(plan_of(&sharded, &STRICT, &Bank::ALL), Err("token-sharded-unsupported"));
 }
 
-/// A token's policy key and digest by `systemd-cryptenroll --tpm2-pcrs=7 --tpm2-public-key=…` (systemd 252), PCR 7 zero.
+/// A token's policy key and digest by `systemd-cryptenroll --tpm2-pcrs=7 --tpm2-public-key=…` (systemd 252),
+/// PCR 7 zero.
 #[test]
 fn the_digest_of_a_signed_policy_beside_literal_pcrs_is_systemds() {
     let key = PolicyKey::from_pem(key::PEM).unwrap();
@@ -164,7 +165,7 @@ fn one_answer_of_the_tpm_holds_what_is_read_at_entry() {
     assert_eq!(at_entry(&[parse(&token(&[7, 15])), parse(&token(&[]))]), [(Bank::Sha256, mask(&[7]))]);
     let many = [parse(&token(&[4, 7, 11])), parse(&token(&[7, 12, 13, 15]))];
     assert_eq!(at_entry(&many), [(Bank::Sha256, mask(&[4, 7, 11, 12]))]);
-    // What a signed policy needs comes first.
+    // What a signed policy needs is listed first.
     let mut signed = parse(&token(&[15]));
     signed.signed = Some(Signed { key: String::new(), pcrs: mask(&[11, 14]), reference: None });
     let [first, second] = many;

@@ -1,45 +1,45 @@
-//! Authenticity: did the owner make this volume? What the token, written by the host, shows for it comes in, with the
-//! binding's message and the volume key that opened the digest; a verdict goes out. Trusted: the measured configuration.
+//! Decides whether the owner made a volume, by the pins and keys of the measured configuration. The token is
+//! untrusted.
 //!
-//! A binding cannot answer this: whoever knows the public half of the TPM's parent key can seal a secret of his own,
-//! which unseals here and binds a volume of his.
+//! A binding cannot show this: anybody who knows the public half of the TPM's parent key can seal a secret of
+//! their own, which unseals here and binds a volume of theirs.
 
 use super::settings::Authentic;
 use crate::format::luks::binding::VolumeKeyDigest;
 use crate::format::owner_key::KeyId;
 use crate::format::token::claims::Claims;
 
-/// What the proofs come to.
+/// The result of the proofs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The owner made the volume.
     Proven(Authenticity),
     /// There is no proof, for this reason.
     Missing(Missing),
-    /// A signature that should hold does not.
+    /// A signature does not verify.
     Invalid,
-    /// The key broker says that the key is another volume's.
+    /// The key broker says that the key belongs to another volume.
     OtherVolume,
 }
 
-/// Who gave the secret that opened the volume.
+/// Who released the secret that opened the volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The TPM: it gives whatever was sealed to it, by whomever.
+    /// The TPM, which unseals whatever was sealed to it, no matter who sealed it.
     Tpm,
-    /// A server that the configuration pins: it has the keys of the owner's volumes and of no others.
+    /// A key broker that the configuration pins. It holds keys of the owner's volumes only.
     KeyBroker {
-        /// The volume key that the secret is for, where the server has it on record.
+        /// The volume key that the secret is for, if the key broker has it on record.
         volume_key: Option<VolumeKeyDigest>,
     },
 }
 
-/// What shows that the owner made a volume.
+/// The proof that the owner made a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authenticity {
     /// The configuration pins this volume's key.
     Pinned,
-    /// A key of the configuration signed the binding's message.
+    /// A key of the configuration verifies the signature of the binding's message.
     Signed(KeyId),
     /// The secret came from a key broker that the configuration pins.
     KeyBroker,
@@ -48,17 +48,18 @@ pub enum Authenticity {
 /// Why a volume has no proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// Nothing was offered that the configuration could judge.
+    /// The volume offered nothing that the configuration could check.
     Proof,
-    /// It was signed, but by nobody that the configuration knows.
+    /// A signature by a key that the configuration does not name.
     UnknownSigner,
-    /// The configuration pins volumes, and not this one.
+    /// The configuration pins volumes, but not this one.
     NotPinned,
 }
 
-/// Judges a volume whose key has this digest, by the message that its keyslot's binding is about and by who gave the
-/// secret. A signature that does not hold and a key document of another volume are never made up for by another proof; that
-/// the configuration's own pins and keys say nothing is made up for by a key broker, if the configuration lets it.
+/// Judges a volume by the digest of its key, the message of its keyslot's binding, and who released the
+/// secret. No other proof makes up for an invalid signature or for the key document of another volume. A key
+/// broker does make up for a volume that the configuration neither pins nor has a key for, if the
+/// configuration allows that.
 #[must_use]
 pub fn judge(
     trusted: &Authentic,
@@ -80,7 +81,7 @@ pub fn judge(
     }
 }
 
-/// What the configuration's own pins and keys say.
+/// The result by the configuration's own pins and keys.
 fn by_configuration(
     trusted: &Authentic,
     proof: Option<&Claims>,
@@ -94,7 +95,7 @@ fn by_configuration(
     let Some((proof, signature)) = proof.and_then(|proof| Some((proof, proof.signature.as_ref()?))) else {
         return Verdict::Missing(unpinned);
     };
-    // A token that does not name its signer is tried with every key.
+    // If the token does not name its signer, every key is tried.
     let named = |key: &KeyId| proof.signer.is_none_or(|signer| signer == *key);
     let mut candidates = trusted.owner_keys.iter().filter(|key| named(&key.id())).peekable();
     if candidates.peek().is_none() {
@@ -196,7 +197,7 @@ mod tests {
             assert_eq!(delivered(&nobody, None, named), Verdict::Proven(Authenticity::KeyBroker));
         }
         assert_eq!(delivered(&nobody, None, Some(2)), Verdict::OtherVolume);
-        // What the configuration itself pins is not what the server has on record.
+        // A pin in the configuration does not make up for the key broker naming another volume.
         assert_eq!(delivered(&trusting(vec![digest(1)], vec![]), None, Some(2)), Verdict::OtherVolume);
     }
 

@@ -1,4 +1,4 @@
-//! Why a volume is not let in.
+//! Why a volume is refused.
 
 use super::authentic::Missing;
 use crate::base::error::failures;
@@ -8,19 +8,19 @@ use crate::format::luks::HeaderError;
 /// Why a volume is not ours, or cannot show that it is.
 #[derive(Debug, thiserror::Error)]
 pub enum ProveError {
-    /// The secret does not open the keyslot, or the key does not fit the digest.
+    /// The secret does not open the keyslot, or the key does not match the digest.
     #[error("Opening the keyslot with the secret")]
     Keyslot(#[source] CryptError),
-    /// The token's keyslot is not in the header.
+    /// The token's keyslot does not exist in the header.
     #[error("Collecting what the keyslot is bound to")]
     Header(#[source] HeaderError),
-    /// No binding in the token.
+    /// The token has no binding.
     #[error("The token does not bind the keyslot's metadata to the sealed secret")]
     Unbound,
-    /// The binding is of other metadata.
+    /// The binding is for other metadata.
     #[error("The volume's metadata is not what was bound to the sealed secret")]
     BindingViolated,
-    /// The policy lacks PCR 15.
+    /// The policy does not bind PCR 15.
     #[error("The token's policy does not contain PCR 15: the key can be unsealed again in this boot")]
     FenceIneffective,
     /// Nothing proves who made the volume.
@@ -30,7 +30,7 @@ pub enum ProveError {
         Missing::NotPinned => "The volume's key is none of those that the configuration pins",
     })]
     Unauthenticated(Missing),
-    /// The signature is not over this volume, or not by the key that it names.
+    /// The signature does not cover this volume, or is not by the key that it names.
     #[error("The owner's signature does not hold for this volume")]
     SignatureInvalid,
     /// The key document names another volume key.

@@ -1,4 +1,4 @@
-//! Decides whether what is known about a volume suffices: pure.
+//! Decides whether what is known about a volume is enough to open it. Pure.
 
 use super::authentic::{Authenticity, Verdict};
 use super::error::ProveError;
@@ -6,7 +6,7 @@ use super::settings::Policy;
 use crate::base::error::Failure;
 use crate::base::warning::Warning;
 
-/// The proofs of a volume that is let in.
+/// The proofs of an accepted volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proven {
     /// The keyslot's metadata is what was bound to the sealed secret.
@@ -27,14 +27,14 @@ pub(super) enum Bound {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
     pub(super) bound: Bound,
-    /// The token's policy contains PCR 15, which was zero at entry.
+    /// The token's policy binds PCR 15, which was zero at entry.
     pub(super) fence_effective: bool,
     /// Whether the owner made it.
     pub(super) authentic: Verdict,
 }
 
-/// The decision: what is missing is refused, or passes with a warning where the configuration opted in. A binding or a
-/// signature that does not hold is never acceptable.
+/// Decides. A missing proof is an error, or a warning if the configuration allows that. An invalid binding or
+/// signature is always an error.
 pub(super) fn judge(facts: Facts, policy: &Policy) -> Result<(Proven, Vec<Warning>), ProveError> {
     let mut warnings = Vec::new();
     let mut missing = |required: bool, refusal: ProveError| {

@@ -1,4 +1,4 @@
-//! Is what the TPM or a key broker gave the key of this volume, and is the volume the one that was enrolled?
+//! Proves that a released key belongs to this volume, and that the volume is the one that was enrolled.
 
 pub mod authentic;
 #[cfg(feature = "native")]

@@ -1,6 +1,7 @@
-//! Opens a keyslot with what the TPM or a key broker gave, and judges the volume by what it shows.
+//! Opens a keyslot with a secret from the TPM or a key broker, and judges the volume.
 //!
-//! The secret is trusted: the TPM released it under its policy, or the pinned server under its own. The header is not.
+//! The secret is trusted, because the TPM or the pinned key broker released it under its policy. The header
+//! is untrusted.
 
 use super::authentic;
 use super::authentic::Origin;
@@ -19,23 +20,23 @@ use crate::format::token::passphrase::passphrase;
 use crate::format::token::systemd_tpm2::Token;
 use crate::unseal::Unsealed;
 
-/// A volume key that opened the snapshot's digest, and the header from which it may be mapped.
+/// A volume key that matched the snapshot's digest, and the header to map the volume with.
 pub struct Verified {
     /// The key of the mapping.
     pub key: VolumeKey,
-    /// The canonical header with the one keyslot that opened.
+    /// The canonical header, with the one keyslot that opened.
     pub header: Vec<u8>,
     /// What the volume has proved.
     pub proven: Proven,
-    /// What the volume has not proved although the configuration lets it pass.
+    /// Proofs that are missing, but that the configuration does not require.
     pub warnings: Vec<Warning>,
 }
 
-/// Opens the keyslot of `unsealed` from the snapshot and checks the volume by `rules`.
+/// Opens the keyslot of `unsealed` in the snapshot and checks the volume by `rules`.
 ///
 /// # Errors
-/// `keyslot-not-opened`, `binding-missing`, `binding-violated`, `fence-ineffective`, `volume-unauthenticated`,
-/// `volume-key-not-pinned`, `owner-unknown`, `owner-signature-invalid`.
+/// `keyslot-not-opened`, `binding-missing`, `binding-violated`, `fence-ineffective`,
+/// `volume-unauthenticated`, `volume-key-not-pinned`, `owner-unknown`, `owner-signature-invalid`.
 pub fn verify(
     unsealed: &Unsealed,
     snapshot: &Snapshot,
@@ -46,8 +47,8 @@ pub fn verify(
     check(&opening, snapshot, area, rules)
 }
 
-/// The same for what a key broker delivered: that it did vouches for the volume. Its policy, not the token, decides
-/// whether the key is given out twice.
+/// As [`verify`], for a secret from a key broker. That the key broker released it vouches for the volume, and
+/// the key broker's policy, not the token, decides whether it releases the key again.
 ///
 /// # Errors
 /// `keyslot-not-opened`, `binding-missing`, `binding-violated`, `broker-names-another-volume`,
@@ -62,19 +63,19 @@ pub fn verify_delivered(
     check(&Opening::by_key_broker(token, delivered), snapshot, area, rules)
 }
 
-/// What shall open a keyslot, where it is from, and what the token claims.
+/// A secret to open a keyslot with, its origin, and the token's claims.
 pub(crate) struct Opening<'a> {
     keyslot: u32,
     proof: Option<&'a Claims>,
     passphrase: Secret,
-    /// The key of the binding, where there is one: a passphrase that a person chose is never a MAC key.
+    /// The key of the binding, if there is one. A passphrase that a person chose is never a MAC key.
     binding_key: Option<&'a Secret>,
     fence_effective: bool,
     origin: Origin,
 }
 
 impl<'a> Opening<'a> {
-    /// A token's secret. An enrolment's trial knows it without the TPM.
+    /// A secret sealed in a token. The trial of an enrolment knows it without the TPM.
     pub(crate) fn by_tpm(token: &'a Token, secret: &'a Secret, fence_effective: bool) -> Self {
         Self {
             keyslot: token.keyslot,
@@ -86,7 +87,7 @@ impl<'a> Opening<'a> {
         }
     }
 
-    /// What a key broker has for a token.
+    /// What a key broker delivered for a token.
     pub(crate) fn by_key_broker(token: &'a KeyBrokerToken, delivered: &'a Delivered) -> Self {
         Self {
             keyslot: token.keyslot,
@@ -99,7 +100,7 @@ impl<'a> Opening<'a> {
     }
 }
 
-/// Opens the keyslot and judges what the volume shows.
+/// Opens the keyslot and judges the volume.
 ///
 /// # Errors
 /// As [`verify`] and [`verify_delivered`].
@@ -130,7 +131,7 @@ pub(crate) fn check(
 /// # Errors
 /// `keyslot-not-opened`.
 pub fn open(header: &[u8], passphrase: &Secret, snapshot: &Snapshot) -> Result<VolumeKey, ProveError> {
-    // 32 or 64: fits every usize.
+    // 32 or 64, which fits every usize.
     let size = usize::try_from(snapshot.segment().cipher.key_size()).unwrap_or(0);
     Detached::load(header, None)
         .and_then(|mut volume| volume.volume_key(passphrase, size))

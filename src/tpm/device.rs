@@ -1,5 +1,4 @@
-//! Which TPM to talk to: text of the configuration or the command line comes in, a device or an emulator's address
-//! goes out.
+//! Which TPM to use: a device node, or the address of an emulator.
 
 use std::fmt;
 use std::io;
@@ -13,8 +12,9 @@ use crate::base::error::failures;
 /// A TPM to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Device {
-    /// `/dev/tpm0`, where our nine commands are nine at the chip; if somebody holds it, the kernel's resource manager, which
-    /// swaps our objects in and out around each and makes them 27 (measured: `vm: tpm-nodes`).
+    /// `/dev/tpm0`, on which our nine commands are nine at the chip. If it is busy, the kernel's resource
+    /// manager, which swaps our objects in and out around each command and makes them 27 (measured: `vm:
+    /// tpm-nodes`).
     #[default]
     Auto,
     /// A device node.
@@ -29,7 +29,7 @@ pub enum Device {
 }
 
 impl Device {
-    /// The device nodes to try, in this order; none for an emulator.
+    /// The device nodes to try, in order; none for an emulator.
     #[must_use]
     pub fn nodes(&self) -> Vec<PathBuf> {
         match self {
@@ -40,19 +40,19 @@ impl Device {
     }
 }
 
-/// What a failure to open a node tells.
+/// Why a node could not be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenFault {
-    /// Somebody else holds it: the next node may do.
+    /// Another process holds it; try the next node.
     Busy,
-    /// There is none.
+    /// It does not exist.
     Absent,
-    /// Something else is wrong.
+    /// Another error.
     Failed,
 }
 
 impl OpenFault {
-    /// What `error` tells.
+    /// Classifies `error`.
     #[must_use]
     pub fn of(error: &io::Error) -> Self {
         match error.kind() {
@@ -65,7 +65,8 @@ impl OpenFault {
     }
 }
 
-/// Whether the kernel's resource manager stands behind `node`: it keeps others' objects apart from ours.
+/// Whether `node` belongs to the kernel's resource manager, which keeps our objects apart from those of
+/// others.
 #[must_use]
 pub fn is_managed(node: &Path) -> bool {
     node.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"tpmrm"))
@@ -133,7 +134,7 @@ failures! { DeviceError:
 
 const RAW: &str = "/dev/tpm0";
 const RESOURCE_MANAGER: &str = "/dev/tpmrm0";
-/// swtpm's own defaults, as tpm2-tss' TCTI has them.
+/// swtpm's own defaults, which tpm2-tss's TCTI uses too.
 const DEFAULT_HOST: &str = "localhost";
 const DEFAULT_PORT: u16 = 2321;
 

@@ -1,4 +1,4 @@
-//! What can go wrong at the TPM: a verb and a return code come in, a failure with a class of its own goes out.
+//! TPM errors, classified by the command that failed and its return code.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use super::verb::Verb;
 use crate::base::error::failures;
 use crate::format::tpm2::rc::RcClass;
 
-/// Why the TPM did not do what we asked for.
+/// Why the TPM did not do what we asked.
 #[derive(Debug, Error)]
 pub enum TpmError {
     /// No device node.
@@ -16,15 +16,15 @@ pub enum TpmError {
     Absent {
         /// What we tried to open.
         device: String,
-        /// The operating system's word.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// `/dev/tpm0` can be open once only.
+    /// `/dev/tpm0` is in use: only one process can open it.
     #[error("TPM {device} is in use by another process")]
     Busy {
         /// What we tried to open.
         device: String,
-        /// The operating system's word.
+        /// The operating system's error.
         source: io::Error,
     },
     /// Any other failure to open it.
@@ -32,21 +32,21 @@ pub enum TpmError {
     Open {
         /// What we tried to open.
         device: String,
-        /// The operating system's word.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The connection to the TPM could not be made, or broke, or what came is no answer.
+    /// The connection to the TPM failed, or the answer was not a TPM's.
     #[error("{verb}: no proper answer from the TPM ({rc:#x})")]
     Transport {
-        /// What we asked for.
+        /// The command.
         verb: Verb,
         /// TSS return code.
         rc: u32,
     },
-    /// The TPM kept asking us to come back later.
+    /// The TPM kept asking us to retry later.
     #[error("{verb}: the TPM is still busy after {WAITED} s ({rc:#x})")]
     Transient {
-        /// What we asked for.
+        /// The command.
         verb: Verb,
         /// Return code.
         rc: u32,
@@ -54,24 +54,24 @@ pub enum TpmError {
     /// Dictionary attack lockout.
     #[error("{verb}: the TPM is in dictionary attack lockout")]
     Lockout {
-        /// What we asked for.
+        /// The command.
         verb: Verb,
     },
-    /// No room for an object or a session, even after strays were flushed.
+    /// No room for an object or a session, even after flushing strays.
     #[error("{verb}: the TPM has no room left ({rc:#x})")]
     Memory {
-        /// What we asked for.
+        /// The command.
         verb: Verb,
         /// Return code.
         rc: u32,
     },
-    /// The session's policy is not the object's: a PCR has another value than the one sealed to.
+    /// The session's policy is not the object's: a PCR differs from the value that was sealed to.
     #[error("PCR values are not the enrolled ones")]
     PcrMismatch,
-    /// PCRs were extended between the policy and its use, again and again.
+    /// PCRs were extended between a policy and its use, in every attempt.
     #[error("PCRs keep changing while the policy is evaluated")]
     PcrChanged,
-    /// A signed policy's signature is not its key's.
+    /// A signed policy's signature does not verify under its key.
     #[error("Signature of the policy is not by the token's key")]
     SignatureInvalid,
     /// The object was sealed by another TPM, or under another parent.
@@ -83,22 +83,22 @@ pub enum TpmError {
     /// The parent key's handle is empty, and the key cannot be derived again.
     #[error("Parent key is not in the TPM")]
     SrkAbsent,
-    /// There is a parent key, but it is not the one of the token.
+    /// There is a parent key, but not the token's.
     #[error("Parent key in the TPM is another than the enrolled one")]
     SrkOther,
     /// The owner hierarchy has a password.
     #[error("{verb}: the owner hierarchy of the TPM has a password")]
     OwnerAuth {
-        /// What we asked for.
+        /// The command.
         verb: Verb,
     },
     /// The endorsement hierarchy has a password.
     #[error("{verb}: the endorsement hierarchy of the TPM has a password")]
     EndorsementAuth {
-        /// What we asked for.
+        /// The command.
         verb: Verb,
     },
-    /// A PCR is not implemented in that bank.
+    /// The bank does not implement this PCR.
     #[error("PCR {pcr} of bank {bank} cannot be read")]
     PcrUnreadable {
         /// The PCR.
@@ -106,26 +106,26 @@ pub enum TpmError {
         /// The bank.
         bank: crate::base::pcr::Bank,
     },
-    /// The response does not carry the session's HMAC: somebody between us and the TPM wrote it.
+    /// The response lacks the session's HMAC: somebody between us and the TPM forged it.
     #[error("{verb}: the response of the TPM is not authentic")]
     Forged {
-        /// What we asked for.
+        /// The command.
         verb: Verb,
     },
     /// Any other return code.
     #[error("{verb}: the TPM refuses ({rc:#x})")]
     Refused {
-        /// What we asked for.
+        /// The command.
         verb: Verb,
         /// Return code.
         rc: u32,
     },
-    /// The library could not express what we asked for, or could not read the answer.
+    /// The library could not encode the request or decode the answer.
     #[error("{doing}: {what}")]
     Library {
         /// What we were doing.
         doing: &'static str,
-        /// The library's word.
+        /// The library's error.
         what: String,
     },
 }
@@ -133,16 +133,17 @@ pub enum TpmError {
 /// What a failure says about the TPM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It answered: not for this object, or not in this state. Another object may fare better.
+    /// It refused this object, or refused in this state. Another object may work.
     No,
-    /// It does not answer as a TPM does. It will open nothing, and it vouches for nothing.
+    /// It does not answer as a TPM does. It will open nothing, and nothing it says counts.
     None,
-    /// A defect of ours or of the library, which says nothing about the TPM.
+    /// A defect in our code or in the library, which says nothing about the TPM.
     Unknown,
 }
 
 impl TpmError {
-    /// What this failure says about the TPM. A lockout is an answer: our own objects are exempt from it.
+    /// What this failure says about the TPM. A lockout is an ordinary refusal: our own objects are exempt
+    /// from it.
     #[must_use]
     pub const fn answer(&self) -> Answer {
         match self {
@@ -168,7 +169,7 @@ impl TpmError {
         }
     }
 
-    /// The failure that `rc`, the answer to `verb`, stands for.
+    /// The failure for `rc`, the answer to `verb`.
     #[must_use]
     pub fn from_rc(verb: Verb, rc: u32) -> Self {
         match (RcClass::of(rc), verb) {
@@ -179,15 +180,17 @@ impl TpmError {
             (RcClass::PolicyFailed, Verb::Unseal) => Self::PcrMismatch,
             (RcClass::PcrChanged, _) => Self::PcrChanged,
             (RcClass::Integrity, Verb::Load | Verb::Import) => Self::ForeignTpm { rc },
-            // What was encrypted for the parent does not decrypt: RSA gives VALUE, or FAILURE by swtpm.
+            // What was encrypted for the parent does not decrypt: an RSA parent returns VALUE, or FAILURE in
+            // swtpm.
             (RcClass::Unsupported | RcClass::Failure, Verb::Import) => Self::ForeignTpm { rc },
             (RcClass::Signature, Verb::VerifySignature) => Self::SignatureInvalid,
-            // The session's digest is not the approved one, which was computed from values read before.
+            // The session's digest is not the approved one, which was computed from values read earlier.
             (RcClass::Unsupported, Verb::PolicyAuthorize) => Self::PcrChanged,
             (RcClass::Handle, Verb::Load | Verb::Import | Verb::StartAuthSession | Verb::ReadPublic) => {
                 Self::SrkAbsent
             }
-            // The parent has an auth value, or is no storage key; or the salt went to another key than the TPM's.
+            // The parent has an auth value, or is not a storage key; or the salt was encrypted to a key that
+            // the TPM does not have.
             (
                 RcClass::Auth | RcClass::Type,
                 Verb::Load | Verb::Import | Verb::StartAuthSession | Verb::Unseal,
@@ -228,7 +231,7 @@ failures! { TpmError:
     Self::Library { .. } => "tpm-library", Internal, "";
 }
 
-/// Seconds for which a transient answer is retried; the kernel waits two for its own long commands.
+/// Seconds for which a transient answer is retried. The kernel waits two for its own long commands.
 pub(super) const WAITED: u64 = 5;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! A TPM of plain memory for tests: PCRs that are extended for real, objects that unseal when their policy holds, and
-//! failures on demand.
+//! A TPM in memory for tests: its PCRs extend, its objects unseal when their policy holds, and it fails on
+//! demand.
 
 use std::collections::BTreeMap;
 
@@ -18,11 +18,11 @@ use crate::format::tpm2::step::PolicyStep;
 use crate::format::tpm2::template;
 use crate::format::tpm2::{policy_authorize, policy_pcr};
 
-/// The fake; every field may be set by a test.
+/// The fake TPM; a test may set every field.
 pub(crate) struct FakeTpm {
     pub(crate) banks: Banks,
     pub(crate) pcrs: BTreeMap<(Bank, Pcr), Vec<u8>>,
-    /// Return codes that the next commands give instead of doing anything, by verb.
+    /// Return codes with which the next commands fail, by verb.
     pub(crate) failures: Vec<(Verb, u32)>,
     pub(crate) log: Vec<Verb>,
     secrets: Vec<(Vec<u8>, Vec<u8>)>,
@@ -144,7 +144,7 @@ impl Tpm for FakeTpm {
         Ok((Sealed::new(private, public, None).unwrap(), Srk::new(template::SRK_HANDLE, parent).unwrap()))
     }
 
-    /// Plain memory signs nothing: quotes are tested with an emulator.
+    /// The fake cannot sign; quotes are tested with an emulator.
     fn attestation_key(&mut self) -> Result<AttestationKey, TpmError> {
         Err(TpmError::from_rc(Verb::CreatePrimary, 0x101))
     }

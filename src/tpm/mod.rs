@@ -1,6 +1,6 @@
-//! The TPM: its byte formats (pure, no C library) and, behind a trait, its verbs.
+//! The TPM, behind the trait [`Tpm`].
 //!
-//! The host can hide a TPM, or hand us one of its own: what answers here vouches for nothing by itself.
+//! The host can hide the TPM or present one of its own, so an answer proves nothing by itself.
 
 pub mod device;
 pub mod error;
@@ -25,23 +25,23 @@ use crate::format::tpm2::quote::Quote;
 use crate::format::tpm2::srk::Srk;
 use crate::format::tpm2::step::PolicyStep;
 
-/// The few things that we ask of a TPM. An implementation leaves nothing behind in the TPM, whatever the outcome; what
-/// [`Tpm::hold_attestation_key`] keeps there is its caller's to release.
+/// The operations that we need from a TPM. An implementation leaves nothing loaded in the TPM, whatever the
+/// outcome; the caller releases what [`Tpm::hold_attestation_key`] keeps there.
 pub trait Tpm {
-    /// Which banks the TPM extends.
+    /// The banks that the TPM extends.
     ///
     /// # Errors
     /// The TPM's.
     fn banks(&mut self) -> Result<Banks, TpmError>;
 
-    /// The values of all PCRs asked for, in the order of `selection`.
+    /// The values of all PCRs in `selection`, in its order.
     ///
     /// # Errors
-    /// The TPM's; [`TpmError::PcrUnreadable`] if the TPM leaves one out.
+    /// The TPM's; [`TpmError::PcrUnreadable`] if the TPM omits one.
     fn read_pcrs(&mut self, selection: &[(Bank, PcrMask)]) -> Result<Vec<PcrValues>, TpmError>;
 
-    /// The value of `pcr` in every bank that has it and that we know, with one command; and what of `also` the TPM gives
-    /// with the same command, which may be nothing. One item for each bank.
+    /// The value of `pcr` in every bank that has it and that we support, with one command; and what the same
+    /// command yields of `also`, which may be nothing. One item for each bank.
     ///
     /// # Errors
     /// The TPM's.
@@ -53,15 +53,16 @@ pub trait Tpm {
     /// The TPM's.
     fn extend(&mut self, pcr: Pcr, digests: &[(Bank, Vec<u8>)]) -> Result<(), TpmError>;
 
-    /// Loads `sealed` below `parent`, after importing it if it was made elsewhere, satisfies its policy by `steps`, and gives its secret: through a session salted
-    /// with the parent, the response encrypted.
+    /// Unseals `sealed`: loads it below `parent` (imports it first if it was made elsewhere), satisfies its
+    /// policy by `steps`, and returns its secret. The session is salted with the parent, and the response is
+    /// encrypted.
     ///
     /// # Errors
-    /// The TPM's, each class a variant of its own.
+    /// The TPM's, a variant for each class.
     fn unseal(&mut self, sealed: &Sealed, parent: &Parent, steps: &[PolicyStep]) -> Result<Secret, TpmError>;
 
-    /// Seals `secret` to a policy digest (SHA-256), below the persistent key `parent`; without one, below the storage root
-    /// key, which is created and made persistent if it is not there.
+    /// Seals `secret` to a policy digest (SHA-256), below the persistent key `parent`. Without one, below the
+    /// storage root key, which is created and made persistent if it does not exist.
     ///
     /// # Errors
     /// The TPM's.
@@ -72,14 +73,14 @@ pub trait Tpm {
         parent: Option<u32>,
     ) -> Result<(Sealed, Srk), TpmError>;
 
-    /// The key that quotes: the same at every boot, until the TPM's endorsement seed is changed.
+    /// The attestation key, which is the same at every boot until the TPM's endorsement seed changes.
     ///
     /// # Errors
     /// The TPM's.
     fn attestation_key(&mut self) -> Result<AttestationKey, TpmError>;
 
-    /// Derives the key that quotes and keeps it loaded for the quotes to come, until [`Tpm::release`]. A TPM that keeps nothing
-    /// derives it for each quote.
+    /// Derives the attestation key and keeps it loaded for later quotes, until [`Tpm::release`]. An
+    /// implementation that does not keep it derives it for each quote.
     ///
     /// # Errors
     /// The TPM's.
@@ -87,10 +88,10 @@ pub trait Tpm {
         Ok(())
     }
 
-    /// Flushes the key that quotes, if it is held.
+    /// Flushes the attestation key, if it is held.
     fn release(&mut self) {}
 
-    /// Signs `nonce` and the present values of PCRs by the attestation key.
+    /// Signs `nonce` and the present PCR values with the attestation key.
     ///
     /// # Errors
     /// The TPM's.
@@ -102,8 +103,8 @@ pub trait Tpm {
 pub struct Banks {
     /// Active banks that extend PCR 15, weakest first.
     pub active: Vec<Bank>,
-    /// Active banks (`TPM_ALG_ID`) for which we cannot compute a digest.
+    /// Active banks (`TPM_ALG_ID`) whose digests we cannot compute.
     pub unknown: Vec<u16>,
-    /// Active banks that leave PCR 15 out.
+    /// Active banks without PCR 15.
     pub without_fence: Vec<Bank>,
 }

@@ -1,5 +1,5 @@
-//! The PCR values that this run knows: what the TPM gave, or what an earlier run recorded. Values come in, and the ones
-//! that a policy needs go out; a TPM is asked only for what is not known yet, so that each PCR is read once.
+//! PCR values available to this run, read from the TPM or recorded by an earlier one. The TPM is asked only
+//! for unknown values, so each PCR is read once.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::base::pcr::{Bank, PcrMask, PcrValues};
 pub struct Readings(BTreeMap<Bank, PcrValues>);
 
 impl Readings {
-    /// Adds values; the newer ones count.
+    /// Adds values, replacing older ones.
     pub fn insert(&mut self, values: &PcrValues) {
         let known = self.0.entry(values.bank()).or_insert_with(|| PcrValues::new(values.bank()));
         for (pcr, value) in values.iter() {
@@ -31,7 +31,7 @@ impl Readings {
         Some(values)
     }
 
-    /// Drops the values of `mask`: they are to be read again.
+    /// Drops the values of `mask`, so that they are read again.
     pub fn forget(&mut self, bank: Bank, mask: PcrMask) {
         if let Some(known) = self.0.remove(&bank) {
             let mut kept = PcrValues::new(bank);
@@ -43,7 +43,7 @@ impl Readings {
         }
     }
 
-    /// Reads from `tpm` what of `mask` is not known yet, if anything.
+    /// Reads those of `mask` that are not known yet from `tpm`.
     ///
     /// # Errors
     /// The TPM's.

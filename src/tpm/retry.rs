@@ -1,5 +1,5 @@
-//! What to do after a TPM answered with a failure: its class and the history of the command come in, a decision goes
-//! out. Pure.
+//! Decides what to do after a TPM command failed, from the failure's class and the history of the command.
+//! Pure.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use crate::format::tpm2::rc::RcClass;
 /// What happened to one command so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct History {
-    /// Since the command was sent first.
+    /// Time since the command was first sent.
     pub elapsed: Duration,
-    /// How often it was sent after a transient answer.
+    /// How often it was repeated after a transient answer.
     pub retries: u32,
-    /// Strays were flushed for it.
+    /// Whether strays were flushed for it.
     pub flushed: bool,
-    /// The TPM was started for it.
+    /// Whether the TPM was started for it.
     pub started: bool,
-    /// Nobody manages the TPM's room for us: a raw device, or an emulator.
+    /// Whether there is no resource manager: a raw device, or an emulator.
     pub raw: bool,
-    /// Whether the TPM may be started: an emulator that nobody else starts.
+    /// Whether we may start the TPM: an emulator that nobody else starts.
     pub startable: bool,
 }
 
@@ -28,7 +28,7 @@ pub struct History {
 pub enum NextTry {
     /// Send the command again after this time.
     Again(Duration),
-    /// Flush what killed processes left behind in the TPM, then send the command again.
+    /// Flush what killed processes left in the TPM, then send the command again.
     FlushStrays,
     /// Start the TPM, then send the command again.
     Startup,
@@ -37,7 +37,7 @@ pub enum NextTry {
 }
 
 impl NextTry {
-    /// The decision.
+    /// Decides.
     #[must_use]
     pub fn after(class: RcClass, history: &History) -> Self {
         match class {
@@ -53,7 +53,7 @@ impl NextTry {
     }
 }
 
-/// The library sent the command a few times without a pause already.
+/// The library has already sent the command a few times without a pause.
 const FIRST_DELAY: Duration = Duration::from_millis(5);
 const LONGEST_DELAY: Duration = Duration::from_millis(500);
 

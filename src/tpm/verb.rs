@@ -1,4 +1,4 @@
-//! The TPM's commands by name, as errors name them.
+//! The TPM commands that we send, as errors name them.
 
 use std::fmt;
 

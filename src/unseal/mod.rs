@@ -1,7 +1,8 @@
-//! The stage that asks the TPM: the tokens of a snapshot, written by the host, and an open TPM come in; the secret of the
-//! first token that the rules allow and the TPM opens goes out, and for every other one the reason.
+//! Unseals a volume's secret: tries the tokens of a snapshot until the rules allow one and the TPM opens it.
+//! Every other token gets a reason. Tokens are untrusted.
 //!
-//! That a token unseals proves nothing about its volume: the host can seal a secret of its own. The next stage verifies.
+//! That a token unseals proves nothing about its volume, because the host can seal a secret of its own. The
+//! next stage verifies the volume.
 
 mod reason;
 
@@ -23,29 +24,29 @@ use crate::policy::{Plan, PolicyRefusal, State, TokenRules};
 use crate::tpm::{Tpm, TpmError};
 pub use reason::{NextToken, Reason, UnsealError};
 
-/// The tokens of a volume, tried one by one in ascending order; the TPM is opened once for all.
+/// The tokens of a volume, each tried once in ascending order.
 pub struct Tokens<'a> {
     left: btree_map::Iter<'a, u32, Value>,
     judge: Box<Judge<'a>>,
     skipped: Vec<Skipped>,
 }
 
-/// A secret that the TPM gave.
+/// A secret that the TPM released.
 pub struct Unsealed {
     token: Token,
     fenced: bool,
     secret: Secret,
 }
 
-/// A token that gave no secret.
+/// A token that released no secret.
 #[derive(Debug, Error)]
 #[error("{}", self.text())]
 pub struct Skipped {
     /// The token's number.
     pub token: u32,
-    /// Why not.
+    /// Why.
     pub reason: Reason,
-    /// If its policy does not hold: what is known about the PCRs.
+    /// If its policy fails: what is known about the PCRs.
     pub mismatch: Option<Mismatch>,
 }
 
@@ -62,7 +63,7 @@ impl Skipped {
 }
 
 impl<'a> Tokens<'a> {
-    /// The tokens of a snapshot, whose keyslots are judged before the TPM gives a secret for them.
+    /// The tokens of a snapshot. Their keyslots are checked before a secret is requested.
     #[must_use]
     pub fn of(snapshot: &'a Snapshot) -> Self {
         Self::among(snapshot.tokens(), snapshot)
@@ -78,10 +79,10 @@ impl<'a> Tokens<'a> {
         Self { left: tokens.iter(), judge: Box::new(judge), skipped: Vec::new() }
     }
 
-    /// Tries tokens until one gives its secret; `None` if no more will. May be called again, when what was unsealed did
+    /// Tries tokens until one releases its secret; `None` when none is left. Call it again if the secret did
     /// not open its keyslot. PCR values that a token needs are added to `state`.
     ///
-    /// `_unfenced` proves that PCR 15 was zero: only then does a policy that holds PCR 15 say that it is zero.
+    /// `_unfenced` proves that PCR 15 was zero: only then does a policy that binds PCR 15 require zero.
     pub fn unseal(
         &mut self,
         tpm: &mut dyn Tpm,
@@ -104,8 +105,8 @@ impl<'a> Tokens<'a> {
         None
     }
 
-    /// Tries tokens until the policy of one holds for the PCR values of `state`, and says which; `None` if no more
-    /// will. No TPM is asked: whether it would load the object, and what is in it, stays open.
+    /// Finds the first token whose policy holds for the PCR values in `state`; `None` when none is left. It
+    /// asks no TPM, so it does not show whether a TPM would load the object, or what the object contains.
     pub fn evaluate(&mut self, rules: &TokenRules, state: &mut State) -> Option<Token> {
         for (id, value) in self.left.by_ref() {
             match evaluation(*id, value, &self.judge, rules, state) {
@@ -116,7 +117,7 @@ impl<'a> Tokens<'a> {
         None
     }
 
-    /// What to tell when no token is left: the reason of the one that came nearest to opening.
+    /// The error when no token is left: the reason of the token that came closest to opening.
     #[must_use]
     pub fn into_error(self) -> UnsealError {
         let nearest = self.skipped.into_iter().rev().max_by_key(|skipped| match &skipped.reason {
@@ -124,7 +125,7 @@ impl<'a> Tokens<'a> {
             Reason::Token(_) => 1,
             Reason::Refused(_) => 2,
             Reason::Tpm(_) => 3,
-            // Says most: somebody edited the header, or this volume is not for us.
+            // The most telling reason: the header was edited, or the volume is not meant for us.
             Reason::Keyslot(_) => 4,
         });
         match nearest {
@@ -133,13 +134,13 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    /// Whether the TPM will not open any token, of whichever volume: it does not answer, or not as a TPM does.
+    /// Whether the TPM will open no token of any volume: it does not answer, or not as a TPM does.
     #[must_use]
     pub fn is_hopeless(&self) -> bool {
         self.skipped.iter().any(|skipped| NextToken::after(&skipped.reason) == NextToken::Stop)
     }
 
-    /// The tokens that gave no secret so far, and why.
+    /// The tokens that released no secret so far, and why.
     #[must_use]
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
@@ -153,19 +154,19 @@ impl Unsealed {
         &self.token
     }
 
-    /// Whether the fence will keep everybody from unsealing this token again in this boot.
+    /// Whether nobody can unseal this token again in this boot once the fence is raised.
     #[must_use]
     pub const fn fence_is_effective(&self) -> bool {
         self.fenced
     }
 
-    /// The secret itself: the key of the binding.
+    /// The secret itself, which is the key of the binding.
     #[must_use]
     pub const fn secret(&self) -> &Secret {
         &self.secret
     }
 
-    /// The passphrase of the keyslot: the secret in base64, padded, as systemd makes it.
+    /// The passphrase of the keyslot: the secret in padded base64, as systemd encodes it.
     #[must_use]
     pub fn passphrase(&self) -> Secret {
         passphrase(&self.secret)
@@ -175,9 +176,10 @@ impl Unsealed {
 type Failed = (Reason, Option<Mismatch>);
 type Judge<'a> = dyn Fn(u32) -> Result<(), HeaderError> + 'a;
 
-/// A plan for a signed policy is made from PCR values that were read before: if they changed meanwhile, once anew.
+/// Tries one token. Its keyslot is judged once its policy is one that we try, and before the TPM gives a secret for it.
 ///
-/// The keyslot is judged once the policy is ours to try, and before the TPM gives a secret for it.
+/// A plan for a signed policy uses PCR values read earlier; if they changed meanwhile, one more plan is made from fresh
+/// values.
 fn attempt(
     id: u32,
     value: &Value,
@@ -228,7 +230,7 @@ fn evaluation(
     }
 }
 
-/// What is known about the PCRs of a policy that does not hold; nothing if they cannot be read.
+/// What is known about the PCRs of a policy that fails; `None` if they cannot be read.
 fn explain(token: &Token, tpm: Option<&mut dyn Tpm>, state: &mut State) -> Option<Mismatch> {
     let (bank, _) = policy::concerns(token, &state.active);
     if let Some(tpm) = tpm {

@@ -1,5 +1,4 @@
-//! Why a token gave no secret: errors of parsing, of the plan and of the TPM come in; slugs, words, and whether another
-//! token may still open go out.
+//! Why a token released no secret, with slugs and messages, and whether to try another one.
 
 use thiserror::Error;
 
@@ -13,10 +12,10 @@ use crate::tpm::{Answer, TpmError};
 /// Why a volume's secret was not unsealed.
 #[derive(Debug, Error)]
 pub enum UnsealError {
-    /// No token for a TPM.
+    /// The volume has no token for a TPM.
     #[error("The volume has no token for a TPM")]
     NoToken,
-    /// None of them gave its secret; this one came nearest.
+    /// No token released its secret; this one came closest.
     #[error("Token {} does not open the volume", .0.token)]
     Refused(#[source] Skipped),
 }
@@ -26,19 +25,19 @@ failures! { UnsealError:
     Self::Refused(Skipped { reason, .. }) => from reason;
 }
 
-/// Why a token gave no secret.
+/// Why a token released no secret.
 #[derive(Debug, Error)]
 pub enum Reason {
-    /// It cannot be read.
+    /// The token is malformed.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// Its keyslot is not there, or not one that we try.
+    /// Its keyslot does not exist, or is not one that we try.
     #[error(transparent)]
     Keyslot(#[from] HeaderError),
-    /// We do not ask the TPM.
+    /// The TPM was not asked.
     #[error(transparent)]
     Refused(#[from] PolicyRefusal),
-    /// The TPM does not open it.
+    /// The TPM did not open it.
     #[error(transparent)]
     Tpm(#[from] TpmError),
 }

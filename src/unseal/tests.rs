@@ -1,4 +1,4 @@
-//! The stage against a fake TPM: which token is taken, what is said about the others.
+//! Tests the stage against a fake TPM: which token is used, and what is reported about the others.
 
 use base64ct::{Base64, Encoding};
 use serde_json::json;
@@ -68,7 +68,7 @@ fn the_first_token_that_opens_is_taken_and_the_others_have_their_reasons() {
         slugs(&tokens),
         [(0, "token-other-type"), (1, "token-keyslots"), (2, "pcr-mismatch"), (4, "tpm-foreign")]
     );
-    // The next call goes on behind the one that was taken.
+    // The next call continues after the token that was used.
     assert_eq!(
         tokens
             .unseal(&mut tpm, &unfenced, &STRICT, &mut State::at_entry(unfenced.banks()))
@@ -138,7 +138,8 @@ fn the_passphrase_is_systemds() {
     assert_eq!(passphrase(&Secret::copy_of(&SECRET)).expose(), golden.as_bytes());
 }
 
-/// A token for PCR 15 being zero and PCR 11 as the test key signs it, and the signatures of these values of PCR 11.
+/// A token bound to PCR 15 being zero and to PCR 11 as signed by the test key; also signatures of these
+/// values of PCR 11.
 fn signed(tpm: &mut FakeTpm, values_of_11: &[u8]) -> (Value, Signatures) {
     let key = PolicyKey::from_pem(key::PEM).unwrap();
     let mut fence = PcrValues::new(Bank::Sha256);
@@ -175,7 +176,7 @@ fn a_signed_policy_opens_where_its_state_is_signed_and_says_so_otherwise() {
         let unsealed = tokens.unseal(&mut tpm, &unfenced, &STRICT, &mut state);
         assert_eq!(unsealed.is_some(), slugs_expected.is_empty());
         assert_eq!(slugs(&tokens), slugs_expected);
-        // The same by computation alone.
+        // The same without a TPM.
         let mut tokens = Tokens::new(&all, |_| Ok(()));
         assert_eq!(tokens.evaluate(&STRICT, &mut state).is_some(), slugs_expected.is_empty());
         assert_eq!(slugs(&tokens), slugs_expected);

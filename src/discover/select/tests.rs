@@ -25,7 +25,7 @@ fn loader() -> LoaderPartition {
     LoaderPartition::Known(Guid::parse(ESP_UUID).unwrap())
 }
 
-/// A disk that the kernel sees just as its table says.
+/// A disk whose table and kernel view agree.
 fn facts(name: &str, parts: &[Part]) -> DiskFacts {
     let bytes = gpt_disk::write(512, 512, parts);
     let size = u64::try_from(bytes.len()).unwrap();

@@ -1,4 +1,4 @@
-//! The log in a scratch directory.
+//! Tests the log in a temporary directory.
 
 use super::*;
 use crate::base::error::Failure;

@@ -1,4 +1,4 @@
-//! Choices of PCRs, good and bad.
+//! Valid and invalid choices of PCRs.
 
 use super::*;
 use proptest::prelude::*;

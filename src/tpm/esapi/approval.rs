@@ -1,4 +1,5 @@
-//! Signed policies with a real TPM: approvals come in, tickets of the TPM for them go out, and sessions that took them.
+//! Signed policies on a real TPM: turns signatures into the TPM's tickets, and satisfies
+//! `TPM2_PolicyAuthorize` with them.
 
 use tss_esapi::handles::KeyHandle;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
@@ -14,13 +15,13 @@ use super::{EsapiTpm, library};
 use crate::format::tpm2::step::{Authorization, PolicyStep};
 use crate::tpm::{TpmError, Verb};
 
-/// A ticket that can be used again: the library's own type cannot be copied.
+/// A reusable ticket: the library's own type cannot be copied.
 #[derive(Clone, Copy)]
 pub(super) struct Ticket(TPMT_TK_VERIFIED);
 
 impl EsapiTpm {
-    /// The tickets for the authorisations among `steps`, in order. The keys are gone from the TPM before anything else is
-    /// loaded: some have room for three objects only.
+    /// The tickets for the authorisations among `steps`, in order. Each key is flushed before anything else
+    /// is loaded, since some TPMs have room for three objects only.
     pub(super) fn tickets(&mut self, steps: &[PolicyStep]) -> Result<Vec<Ticket>, TpmError> {
         let mut tickets = Vec::new();
         for step in steps {
@@ -31,7 +32,7 @@ impl EsapiTpm {
         Ok(tickets)
     }
 
-    /// The session takes what it came to so far for what the key approved.
+    /// Replaces the session's digest with that of the key, if the key approved the digest so far.
     pub(super) fn authorize(
         &mut self,
         session: PolicySession,
@@ -64,7 +65,7 @@ impl EsapiTpm {
         .map(Ticket)
     }
 
-    /// In the owner hierarchy: a ticket of the null hierarchy would be refused.
+    /// Loads the key into the owner hierarchy: a ticket of the null hierarchy would be refused.
     fn load_public(&mut self, authorization: &Authorization) -> Result<KeyHandle, TpmError> {
         let public = Public::unmarshall(&authorization.key).map_err(library("Reading a policy key"))?;
         let key = self.call(Verb::LoadExternal, None, |context| {

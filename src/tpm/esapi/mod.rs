@@ -1,11 +1,12 @@
-//! A real TPM through tpm2-tss' ESAPI: a device comes in, the verbs of [`Tpm`] go out, with the fewest commands.
+//! Implements [`Tpm`] on a real device through tpm2-tss's ESAPI, with as few commands as possible.
 //!
-//! Nothing stays loaded: whatever a verb loads is flushed before it returns, on every path. A process that was killed
-//! leaves its objects in a raw device; they are flushed when the TPM runs out of room.
+//! Every verb flushes what it loaded before it returns, on every path. A process that is killed leaves its
+//! objects in a raw device; they are flushed when the TPM runs out of room.
 //!
-//! Where a secret lies on its way: the response is decrypted inside ESAPI's context (overwritten by the next command,
-//! freed with the context) and copied once to the C heap, which the library frees without wiping. So the process
-//! locks its memory, dumps no core and ends soon; what reaches us is wiped on drop.
+//! Where copies of a secret exist: ESAPI decrypts the response inside its context (overwritten by the next
+//! command, freed with the context) and copies it once to the C heap, which the library frees without wiping.
+//! That is why the process locks its memory, dumps no core and exits soon. The copy that reaches us is wiped
+//! on drop.
 
 mod approval;
 mod object;
@@ -43,19 +44,20 @@ use crate::format::tpm2::step::PolicyStep;
 /// An open TPM.
 pub struct EsapiTpm {
     context: Context,
-    /// What this verb loaded and has to flush.
+    /// What the current verb loaded and has to flush.
     loaded: Vec<ObjectHandle>,
-    /// The key that quotes, while somebody holds it.
+    /// The attestation key, while it is held.
     held: Option<(KeyHandle, AttestationKey)>,
     raw: bool,
     startable: bool,
 }
 
 impl EsapiTpm {
-    /// Opens `device`. Sends no command of ours; the library's device TCTI probes the kernel with one `TPM2_GetRandom`.
+    /// Opens `device`. We send no command; the library's device TCTI probes the kernel with one
+    /// `TPM2_GetRandom`.
     ///
     /// # Errors
-    /// It is not there, somebody else holds it, or the operating system refuses.
+    /// The device does not exist, another process holds it, or the operating system refuses.
     pub fn open(device: &Device) -> Result<Self, TpmError> {
         if let Device::Swtpm { host, port } = device {
             let host = match host.parse::<IpAddr>() {
@@ -93,7 +95,7 @@ impl EsapiTpm {
         Ok(Self { context, loaded: Vec::new(), held: None, raw, startable })
     }
 
-    /// Sends one command, again where [`NextTry`] says so.
+    /// Sends one command, and repeats it where [`NextTry`] says so.
     fn call<T>(
         &mut self,
         verb: Verb,
@@ -120,7 +122,7 @@ impl EsapiTpm {
                 }
                 NextTry::Startup => {
                     history.started = true;
-                    // If this fails, the command that we send again says why.
+                    // If this fails, the repeated command returns the reason.
                     let _ = self.context.startup(StartupType::Clear);
                 }
                 NextTry::GiveUp => return Err(TpmError::from_rc(verb, rc)),
@@ -143,12 +145,12 @@ impl EsapiTpm {
         }
     }
 
-    /// Flushes the sessions and objects that processes killed before us left in a device that nobody manages.
+    /// Flushes the sessions and objects that killed processes left in a device without a resource manager.
     fn flush_strays(&mut self) {
         let mut own = self.loaded.clone();
         own.extend(self.held.iter().map(|(handle, _)| ObjectHandle::from(*handle)));
         let ours: Option<Vec<TpmHandle>> = own.into_iter().map(|own| self.tpm_handle(own)).collect();
-        // Rather no room than to flush what we are working with.
+        // Running out of room is better than flushing our own objects.
         let Some(ours) = ours else { return };
         for range in STRAYS {
             let Ok((CapabilityData::Handles(handles), _)) =
@@ -161,13 +163,13 @@ impl EsapiTpm {
                     .context
                     .execute_without_session(|context| context.tr_from_tpm_public(handle))
                     .and_then(|stray| self.context.flush_context(stray));
-                // The library takes policy sessions for something to close, and says so after it flushed them.
+                // The library tries to close policy sessions, and fails after it flushed them.
                 log::info!("Stray object in the TPM: {handle:?}, flushed: {flushed:?}");
             }
         }
     }
 
-    /// The TPM's handle behind one of the library's: a serialised handle starts with it.
+    /// The TPM's handle for one of the library's: a serialised object starts with it.
     fn tpm_handle(&mut self, handle: ObjectHandle) -> Option<TpmHandle> {
         let bytes = self.context.tr_serialize(handle).ok()?;
         let (first, _) = bytes.split_first_chunk()?;
@@ -228,7 +230,7 @@ impl Tpm for EsapiTpm {
     }
 }
 
-/// Opens and closes the node: the library's own error does not say why it could not.
+/// Opens and closes the node, since the library's error does not say why it could not.
 fn probe(node: &Path) -> Result<(), TpmError> {
     let device = node.display().to_string();
     match OpenOptions::new().read(true).write(true).open(node) {
@@ -245,12 +247,13 @@ fn no_node(device: &Device) -> TpmError {
     TpmError::Absent { device: device.to_string(), source: std::io::ErrorKind::NotFound.into() }
 }
 
-/// A failure of the library's own, or of a conversion.
+/// An error of the library itself, or of a conversion.
 fn library(doing: &'static str) -> impl FnOnce(Error) -> TpmError {
     move |error| TpmError::Library { doing, what: error.to_string() }
 }
 
-/// `TPM_HT_LOADED_SESSION` (it lists policy sessions as well) and `TPM_HT_TRANSIENT`, first handles (TPM 2.0 Part 2, 7.2).
+/// `TPM_HT_LOADED_SESSION` (which lists policy sessions as well) and `TPM_HT_TRANSIENT`: first handles (TPM
+/// 2.0 Part 2, 7.2).
 const STRAYS: [u32; 2] = [0x0200_0000, 0x8000_0000];
 /// More handles than a TPM can have loaded.
 const MANY: u32 = 64;

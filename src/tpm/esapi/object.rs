@@ -1,4 +1,4 @@
-//! Parents and sealed objects of a real TPM: bytes of a token come in, loaded handles go out.
+//! Loads parent keys and sealed objects into a real TPM.
 
 use tss_esapi::handles::{KeyHandle, ObjectHandle};
 use tss_esapi::interface_types::reserved_handles::Hierarchy;
@@ -14,10 +14,11 @@ use crate::format::tpm2::template::Primary;
 use crate::tpm::{TpmError, Verb};
 
 impl EsapiTpm {
-    /// Loads `sealed` below its parent: with one command where the token names a persistent key that is there.
+    /// Loads `sealed` below its parent, with one command if the token names a persistent key that exists.
     ///
-    /// Where it is not there, or is another, the same key may still be derived: the TPM was not cleared, only the
-    /// persistent copy is gone or was replaced. It is derived as a transient object; nothing is made persistent.
+    /// If that handle is empty or holds another key, deriving the token's key may still work: the TPM was not
+    /// cleared, only the persistent copy is gone or was replaced. The key is derived as a transient object;
+    /// nothing is made persistent.
     pub(super) fn load(
         &mut self,
         sealed: &Sealed,
@@ -41,7 +42,7 @@ impl EsapiTpm {
         }
     }
 
-    /// Creates a primary key as a transient object; gives its marshalled `TPMT_PUBLIC` too.
+    /// Creates a primary key as a transient object, and returns its marshalled `TPMT_PUBLIC` too.
     pub(super) fn create_primary(&mut self, primary: Primary) -> Result<(KeyHandle, Vec<u8>), TpmError> {
         let template = Public::unmarshall(&primary.public()).map_err(library("Writing a key template"))?;
         let made = self.call(Verb::CreatePrimary, Some(AuthSession::Password), |context| {
@@ -52,14 +53,14 @@ impl EsapiTpm {
         Ok((made.key_handle, public))
     }
 
-    /// The handle of a persistent key as the token describes it: no command.
+    /// The handle of a persistent key as the token describes it. Sends no command.
     fn deserialize(&mut self, srk: &Srk) -> Result<KeyHandle, TpmError> {
         let handle =
             self.context.tr_deserialize(&srk.to_bytes()).map_err(library("Reading the parent key"))?;
         Ok(handle.into())
     }
 
-    /// Derives the key that `srk` names. If this TPM gives another, or none, then `error` was right.
+    /// Derives the key that `srk` names. If this TPM derives another, or none, the result is `error`.
     fn derive(&mut self, srk: &Srk, error: TpmError) -> Result<KeyHandle, TpmError> {
         let Some(primary) = Primary::of(srk.public()) else { return Err(error) };
         match self.create_primary(primary) {

@@ -1,4 +1,4 @@
-//! PCRs of a real TPM: our masks and digests come in, the library's selections go to the TPM and back.
+//! Reads and extends PCRs of a real TPM, converting between our masks and the library's selections.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ impl EsapiTpm {
         Ok(banks)
     }
 
-    /// A TPM answers with at most eight digests at once, and says which: ask until all are there.
+    /// A TPM returns at most eight digests at once, and says which, so this asks until it has all.
     pub(super) fn pcr_values(&mut self, selection: &[(Bank, PcrMask)]) -> Result<Vec<PcrValues>, TpmError> {
         let mut missing: BTreeMap<Bank, PcrMask> = BTreeMap::new();
         for (bank, mask) in selection {
@@ -62,8 +62,8 @@ impl EsapiTpm {
         Ok(selection.iter().filter_map(|(bank, _)| values.get(bank).cloned()).collect())
     }
 
-    /// A TPM leaves out the banks that are not active, but refuses the name of one that it cannot have at all: then
-    /// ask for its banks first.
+    /// A TPM omits banks that are not active, but refuses a selection with a bank that it does not implement.
+    /// In that case this asks for its banks first.
     pub(super) fn pcr_everywhere(
         &mut self,
         pcr: Pcr,
@@ -88,7 +88,7 @@ impl EsapiTpm {
         Ok(values.into_values().collect())
     }
 
-    /// One command, and what it gave of `wanted`.
+    /// Sends one command, and returns those of `wanted` that it yielded.
     fn some_pcr_values(
         &mut self,
         wanted: impl Iterator<Item = (Bank, PcrMask)>,
@@ -110,7 +110,7 @@ impl EsapiTpm {
         Ok(found)
     }
 
-    /// A password session and no more: the digest is not secret, and PCR 15 has no authorisation.
+    /// A password session is enough: the digest is not secret, and PCR 15 has no authorisation.
     pub(super) fn extend_pcr(&mut self, pcr: Pcr, digests: &[(Bank, Vec<u8>)]) -> Result<(), TpmError> {
         let mut values = DigestValues::new();
         for (bank, digest) in digests {

@@ -1,4 +1,4 @@
-//! Quotes by a real TPM: a nonce and PCRs come in, a quote that verifies goes out.
+//! Quotes PCRs with a real TPM's attestation key.
 
 use tss_esapi::handles::KeyHandle;
 use tss_esapi::interface_types::reserved_handles::Hierarchy;
@@ -15,7 +15,7 @@ use crate::format::tpm2::template;
 use crate::tpm::{TpmError, Verb};
 
 impl EsapiTpm {
-    /// The attestation key: the one that is held, or else derived for this verb.
+    /// The attestation key: the held one, or else one derived for this verb.
     pub(super) fn attestation_key_pair(&mut self) -> Result<(KeyHandle, AttestationKey), TpmError> {
         match &self.held {
             Some(held) => Ok(held.clone()),
@@ -23,7 +23,7 @@ impl EsapiTpm {
         }
     }
 
-    /// Takes the attestation key out of what this verb flushes.
+    /// Excludes the attestation key from what this verb flushes.
     pub(super) fn keep_attestation_key(&mut self) -> Result<(), TpmError> {
         let (handle, key) = self.attestation_key_pair()?;
         self.loaded.retain(|loaded| *loaded != handle.into());

@@ -1,4 +1,4 @@
-//! Sealing with a real TPM: a secret and a policy digest come in, a sealed object and its parent go out.
+//! Seals secrets with a real TPM.
 
 use tss_esapi::constants::SessionType;
 use tss_esapi::handles::{KeyHandle, PersistentTpmHandle, TpmHandle};
@@ -43,7 +43,8 @@ impl EsapiTpm {
         Ok((sealed, srk))
     }
 
-    /// The storage root key: the persistent one, or else a new one, made persistent as systemd-cryptenroll does.
+    /// The storage root key: the persistent one, or else a new one, which is made persistent as
+    /// systemd-cryptenroll does.
     fn storage_root_key(&mut self) -> Result<(KeyHandle, Srk), TpmError> {
         let persistent = PersistentTpmHandle::new(SRK_HANDLE).map_err(library("Naming the parent key"))?;
         match self.persistent_key(persistent) {

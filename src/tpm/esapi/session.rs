@@ -1,5 +1,4 @@
-//! Sessions with a real TPM: a parent, an object and policy steps come in, the object's secret goes out, encrypted on
-//! its way.
+//! Policy sessions on a real TPM: unseals an object through a session that encrypts the response.
 
 use tss_esapi::attributes::SessionAttributesBuilder;
 use tss_esapi::constants::SessionType;
@@ -16,8 +15,8 @@ use crate::format::tpm2::step::PolicyStep;
 use crate::tpm::{TpmError, Verb};
 
 impl EsapiTpm {
-    /// Satisfies the policy in one session, salted with `parent`, and unseals through that very session: it
-    /// authorises, and it encrypts the response.
+    /// Satisfies the policy in one session, salted with `parent`, and unseals through the same session, which
+    /// authorises the command and encrypts the response.
     pub(super) fn unseal_by_policy(
         &mut self,
         parent: KeyHandle,
@@ -43,8 +42,10 @@ impl EsapiTpm {
         Ok(Secret::copy_of(secret.as_bytes()))
     }
 
-    /// Starts a session salted with `parent`: AES-128-CFB, SHA-256, responses encrypted; of an HMAC session the
-    /// commands too. The TPM ends it with the first command that it authorises, if that succeeds. What decrypts the salt is the TPM that has `parent`: as good as our knowledge of that key.
+    /// Starts a session salted with `parent`: AES-128-CFB, SHA-256. Responses are encrypted, and the commands
+    /// of an HMAC session too. The TPM ends it after the first command that it authorises successfully. Only
+    /// the TPM that has `parent` can decrypt the salt, so the session is as trustworthy as our knowledge of
+    /// that key.
     pub(super) fn start_session(
         &mut self,
         parent: KeyHandle,
@@ -66,15 +67,15 @@ impl EsapiTpm {
         Ok(session)
     }
 
-    /// Forgets a session that the TPM ended after its use: no command. The library expects a flush, removes its entry
-    /// nevertheless, and returns an error that says so.
+    /// Forgets a session that the TPM ended after its use. Sends no command. The library expects a flush; it
+    /// removes its entry nevertheless, and returns an error.
     pub(super) fn forget(&mut self, session: AuthSession) {
         let mut handle = ObjectHandle::from(SessionHandle::from(session));
         self.loaded.retain(|loaded| *loaded != handle);
         let _ = self.context.tr_close(&mut handle);
     }
 
-    /// `tickets` are those of the authorisations among `steps`, in order.
+    /// Runs `steps`. `tickets` are those of the authorisations among them, in order.
     fn satisfy(
         &mut self,
         policy: PolicySession,
@@ -84,7 +85,7 @@ impl EsapiTpm {
         let mut tickets = tickets.iter();
         for step in steps {
             match step {
-                // No digest given: the TPM takes the PCRs as they are, and the unseal tells whether that will do.
+                // No digest given: the TPM uses the present PCRs, and the unseal shows whether they match.
                 PolicyStep::Pcr(bank, mask) => {
                     let selection = selection_list(std::iter::once((*bank, *mask)))?;
                     self.call(Verb::PolicyPcr, None, |context| {
@@ -104,5 +105,5 @@ impl EsapiTpm {
     }
 }
 
-/// How often a policy is evaluated anew because PCRs changed meanwhile; systemd does it 30 times.
+/// How often a policy is restarted because PCRs changed meanwhile; systemd does so 30 times.
 const RESTARTS: u32 = 10;
