@@ -1,4 +1,4 @@
-//! The executable: arguments in, exit code out. Everything else is in the library.
+//! The executable. Everything is in the library.
 
 use std::process::ExitCode;
 
