@@ -46,7 +46,7 @@ fn promises(text: &str) -> Vec<Promise<'_>> {
 }
 
 /// Whether `PATH::NAME` is a test of a Rust file or a function of a script.
-fn exists(test: &str) -> bool {
+pub(super) fn exists(test: &str) -> bool {
     let Some((path, name)) = test.split_once("::") else { return false };
     let source = read(path);
     if !path.ends_with(".rs") {
