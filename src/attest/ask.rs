@@ -1,4 +1,4 @@
-//! Asking the key brokers of the configuration: settings and evidence come in, a key or a verdict goes out.
+//! Asks the configured key brokers for a key, or for a verdict on the evidence.
 
 use std::time::Instant;
 
@@ -14,10 +14,10 @@ use super::server::Server;
 use super::settings::Settings;
 use super::{Key, Provenance};
 
-/// Gets the key at `path` from the first server that releases it, before `until`.
+/// Gets the key at `path` from the first key broker that releases it, before `until`.
 ///
 /// # Errors
-/// A denial, which is final; else the last fault before the deadline.
+/// A denial, which is final; otherwise the last fault before the deadline.
 pub fn fetch_key(
     settings: &Settings,
     attester: &mut Attester<'_>,
@@ -32,7 +32,7 @@ pub fn fetch_key(
     })
 }
 
-/// Has the evidence judged by the first server that answers before `until`, and fetches nothing.
+/// Has the first key broker that answers before `until` judge the evidence. Fetches no key.
 ///
 /// # Errors
 /// As [`fetch_key`].

@@ -1,11 +1,11 @@
-//! A server's certificate, as far as a pinned key needs it: DER that a stranger sent comes in, the public key and the validity
-//! go out. What a chain of certificates proves is `rustls-webpki`'s to say.
+//! Parses the parts of an untrusted certificate that a pinned key needs: public key and validity.
+//! `rustls-webpki` judges chains of certificates.
 
 use der::asn1::{GeneralizedTime, UtcTime};
 use der::{Decode, Reader, SliceReader, Tag, TagNumber};
 use sha2::{Digest, Sha256};
 
-/// A certificate's fields (RFC 5280, 4.1); slices of its bytes.
+/// A certificate's fields (RFC 5280, 4.1), as slices of its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Certificate<'a> {
     spki: &'a [u8],
@@ -22,7 +22,8 @@ impl<'a> Certificate<'a> {
         let certificate = outer
             .sequence(|reader| {
                 let certificate = reader.sequence(to_be_signed)?;
-                // signatureAlgorithm, signatureValue: the handshake shows that the server has the key.
+                // signatureAlgorithm, signatureValue: unused, since the handshake shows that the server has
+                // the key.
                 reader.tlv_bytes()?;
                 reader.tlv_bytes()?;
                 Ok::<_, der::Error>(certificate)
@@ -38,13 +39,13 @@ impl<'a> Certificate<'a> {
         self.spki
     }
 
-    /// What a pin is compared with.
+    /// The digest to compare with a pin.
     #[must_use]
     pub fn spki_digest(&self) -> [u8; 32] {
         Sha256::digest(self.spki).into()
     }
 
-    /// Whether it is valid at a time, in seconds since 1970; both ends are inside.
+    /// Whether it is valid at `time` (seconds since 1970), both ends included.
     #[must_use]
     pub const fn is_valid_at(&self, time: u64) -> bool {
         self.not_before <= time && time <= self.not_after
@@ -88,7 +89,8 @@ pub(crate) mod tests {
     use der::Document;
     use proptest::prelude::*;
 
-    // openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=kbs.example -days 365 -set_serial 1
+    // openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=kbs.example -days 365
+    //   -set_serial 1
     pub(crate) const PEM: &str = "\
 -----BEGIN CERTIFICATE-----
 MIIBbjCCARSgAwIBAgIBATAKBggqhkjOPQQDAjAWMRQwEgYDVQQDDAtrYnMuZXhh
@@ -102,7 +104,7 @@ IQCwgOrJfWMgjZsFobnwYMFdkCrG18mk6/fPoM7U43qqgQ==
 -----END CERTIFICATE-----";
     // openssl x509 -pubkey -noout | openssl pkey -pubin -outform DER | sha256sum
     const SPKI: &str = "180165cd4f8fd921e48b2edc87f0bed9dceecf063d33fb2f7f92188c1e3d8e10";
-    // openssl x509 -noout -startdate -enddate, in seconds by date.
+    // openssl x509 -noout -startdate -enddate, converted to seconds with date.
     const VALIDITY: (u64, u64) = (1_795_393_916, 1_826_929_916);
 
     fn golden() -> Vec<u8> {

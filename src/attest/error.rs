@@ -1,4 +1,4 @@
-//! Why there is no key from any key broker: the last fault comes in, what the world sees of it goes out.
+//! Why no key broker released the key: the last fault, and what is reported of it.
 
 use thiserror::Error;
 
@@ -11,7 +11,7 @@ pub enum AttestError {
     /// The configuration has no member `kbs`.
     #[error("The configuration names no key broker")]
     NotConfigured,
-    /// The last server that was asked.
+    /// The fault at the key broker that was asked last.
     #[error("Key broker {server}")]
     AtServer {
         /// Its address.
@@ -20,7 +20,7 @@ pub enum AttestError {
         #[source]
         fault: Fault,
     },
-    /// No server could be asked before the deadline.
+    /// The deadline passed before any key broker could be asked.
     #[error("There was no time to ask a key broker")]
     NoTime,
 }

@@ -1,5 +1,4 @@
-//! What went wrong at one key broker: an exchange that failed comes in; what to try next, and what the world sees of it, goes
-//! out.
+//! What went wrong at one key broker, and what to try next.
 
 use thiserror::Error;
 
@@ -8,19 +7,19 @@ use super::http::HttpError;
 use super::protocol::ProtocolError;
 use crate::base::error::failures;
 
-/// What went wrong at one server.
+/// What went wrong at one key broker.
 #[derive(Debug, Error)]
 pub enum Fault {
-    /// No answer.
+    /// There was no answer.
     #[error("{step}")]
     Http {
         /// What we were doing.
         step: Exchange,
-        /// What happened.
+        /// The error.
         #[source]
         source: HttpError,
     },
-    /// An answer that is not the protocol's.
+    /// The answer does not follow the protocol.
     #[error("{step}: the answer makes no sense")]
     Answer {
         /// What we were doing.
@@ -29,7 +28,7 @@ pub enum Fault {
         #[source]
         source: ProtocolError,
     },
-    /// A status that says that the server is in trouble.
+    /// A status of a server in trouble.
     #[error("{step}: the server is in trouble (status {status})")]
     Trouble {
         /// What we were doing.
@@ -37,7 +36,7 @@ pub enum Fault {
         /// HTTP status code.
         status: u16,
     },
-    /// A refusal by somebody who does not speak the protocol.
+    /// A refusal by a server that does not speak the protocol.
     #[error("{step}: refused without an explanation (status {status})")]
     NotAKeyBroker {
         /// What we were doing.
@@ -48,40 +47,40 @@ pub enum Fault {
     /// Protocol 0.1.
     #[error("The server speaks protocol {0}, which does not authenticate what it sends")]
     TooOld(String),
-    /// A protocol that we do not speak.
+    /// A protocol version that we do not support.
     #[error("The server speaks protocol {0}, which this version does not")]
     Version(String),
-    /// The server cannot challenge, or keeps changing its mind about the version: it is starting up, or one of several behind a
-    /// balancer is of another version.
+    /// The key broker cannot issue a challenge, or keeps naming other versions: it is starting up, or a load
+    /// balancer mixes versions.
     #[error("The server gives no challenge: {detail}")]
     NoChallenge {
-        /// The server's words.
+        /// The key broker's words.
         detail: String,
     },
-    /// The server does not know the platform.
+    /// The key broker does not know the platform.
     #[error("The server does not offer attestation to {tee}: {detail}")]
     Platform {
         /// The platform.
         tee: &'static str,
-        /// The server's words.
+        /// The key broker's words.
         detail: String,
     },
-    /// No evidence could be made.
+    /// Collecting evidence failed.
     #[error("Collecting evidence")]
     Evidence(#[source] EvidenceError),
     /// The kernel has no random numbers.
     #[error("Making a key for the session")]
     Random,
-    /// The evidence is not accepted.
+    /// The evidence was not accepted.
     #[error("The server does not accept the evidence: {detail}")]
     EvidenceRefused {
-        /// The server's words.
+        /// The key broker's words.
         detail: String,
     },
-    /// The evidence is accepted, and the policy says no.
+    /// The evidence was accepted, but the policy denies the key.
     #[error("The server's policy denies the key to this machine in its present state: {detail}")]
     Denied {
-        /// The server's words.
+        /// The key broker's words.
         detail: String,
     },
     /// No such resource.
@@ -89,7 +88,7 @@ pub enum Fault {
     Missing {
         /// Its path.
         path: String,
-        /// The server's words.
+        /// The key broker's words.
         detail: String,
     },
     /// Any other refusal.
@@ -99,7 +98,7 @@ pub enum Fault {
         step: Exchange,
         /// The last part of the error's type.
         kind: String,
-        /// The server's words.
+        /// The key broker's words.
         detail: String,
     },
     /// An empty resource.
@@ -110,7 +109,7 @@ pub enum Fault {
     },
 }
 
-/// What a handshake does at a server.
+/// A step of the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exchange {
     /// `POST /auth`
@@ -131,19 +130,19 @@ impl std::fmt::Display for Exchange {
     }
 }
 
-/// What a fault means for what comes next.
+/// What to do after a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextServer {
-    /// It is the answer: nobody else is asked.
+    /// Stop: the answer is final, and nobody else is asked.
     GiveUp,
-    /// This server is of no use; another may be.
+    /// Try another key broker; this one cannot help.
     OtherServer,
-    /// It may pass: this server is asked again until the deadline.
+    /// Ask this one again until the deadline; the fault may pass.
     Retry,
 }
 
 impl Fault {
-    /// What to do about it.
+    /// What to do next.
     #[must_use]
     pub const fn next(&self) -> NextServer {
         match self {
@@ -157,7 +156,7 @@ impl Fault {
             | Self::TooOld(_)
             | Self::Version(_)
             | Self::Platform { .. }
-            // A verifier in trouble says the same as one that does not believe us.
+            // A verifier in trouble reports the same as one that rejects the evidence.
             | Self::EvidenceRefused { .. }
             | Self::Missing { .. }
             | Self::Refused { .. }
@@ -167,13 +166,13 @@ impl Fault {
 }
 
 impl Fault {
-    /// Whether it is an answer, and says something about this key alone: another one may be given.
+    /// Whether it is an answer about this key alone; another key may still be released.
     #[must_use]
     pub const fn is_about_the_key(&self) -> bool {
         matches!(self, Self::Denied { .. } | Self::Missing { .. } | Self::Empty { .. })
     }
 
-    /// Whether the time ran out.
+    /// Whether a timeout caused it.
     #[must_use]
     pub const fn is_timeout(&self) -> bool {
         matches!(self, Self::Http { source: HttpError::TimedOut(_), .. })

@@ -1,5 +1,5 @@
-//! The handshake with one server: challenge, evidence, key. Each step consumes the one before, so that none can be left out, and
-//! each is tried once: a refusal does not become another answer by asking again.
+//! The handshake with one key broker: challenge, evidence, key. Each step consumes the one before, so that
+//! none can be left out. Each is tried once, because repeating it does not change a refusal.
 
 use serde_json::{Map, Value};
 
@@ -15,7 +15,7 @@ use super::protocol::{
 };
 use crate::base::secret::Secret;
 
-/// A server that challenged us.
+/// A key broker that has challenged us.
 #[derive(Debug)]
 pub(super) struct Challenged {
     version: Version,
@@ -23,17 +23,18 @@ pub(super) struct Challenged {
     cookie: SessionCookie,
 }
 
-/// A server that accepted our evidence.
+/// A key broker that has accepted our evidence.
 pub(super) struct Attested {
-    /// The version that the server speaks.
+    /// The protocol version in use.
     pub(super) version: Version,
     cookie: SessionCookie,
     key: TeeKey,
 }
 
 impl Challenged {
-    /// Asks for a challenge: in the newest version and by the newest name of the platform, then as the server says. What of the
-    /// evidence does not need the challenge is made before: the server's session runs from there on.
+    /// Requests a challenge: first with the newest version and the platform's newest name, then as the key
+    /// broker demands. Prepares the evidence before, because the key broker's session starts with the
+    /// challenge.
     pub(super) fn ask(http: &mut dyn Http, attester: &mut Attester<'_>) -> Result<Self, Fault> {
         let step = Exchange::Challenge;
         attester.prepare().map_err(Fault::Evidence)?;
@@ -67,7 +68,7 @@ impl Challenged {
                 }
                 Some(Expected::TooOld(number)) => return Err(Fault::TooOld(number)),
                 Some(Expected::Unknown(number)) => return Err(Fault::Version(number)),
-                // It is not the version: perhaps the name.
+                // It is not the version; perhaps it is the name.
                 None if refusal.detail.contains(UNREADABLE) => {}
                 Some(Expected::Spoken(_)) | None => {
                     return Err(Fault::NoChallenge { detail: refusal.detail });
@@ -81,7 +82,7 @@ impl Challenged {
         Err(Fault::NoChallenge { detail: "it accepts neither of two versions".to_owned() })
     }
 
-    /// Collects evidence and has it judged.
+    /// Collects evidence and submits it.
     pub(super) fn attest(self, http: &mut dyn Http, attester: &mut Attester<'_>) -> Result<Attested, Fault> {
         let step = Exchange::Attest;
         let key = TeeKey::generate().ok_or(Fault::Random)?;
@@ -92,7 +93,7 @@ impl Challenged {
                 let report_data = ReportData::primary(nonce, key.public(), &additional);
                 (additional, report_data)
             }
-            // There is one evidence, and it is bound to less.
+            // There is only one kind of evidence, and it is bound to less.
             Version::V0_2_0 => (String::new(), ReportData::alone(nonce, key.public())),
         };
         let primary = attester.primary.collect(&report_data).map_err(Fault::Evidence)?;
@@ -124,7 +125,7 @@ impl Challenged {
 }
 
 impl Attested {
-    /// Fetches one resource: its key is used once.
+    /// Fetches one resource. The session's key is used once.
     pub(super) fn fetch(self, http: &mut dyn Http, path: &ResourcePath) -> Result<Secret, Fault> {
         let step = Exchange::Fetch;
         let call = Call {
@@ -149,7 +150,8 @@ impl Attested {
     }
 }
 
-/// The evidence of other devices as one text: it is hashed into the primary's report data, and sent, in this form.
+/// The evidence of other devices as one text, hashed into the primary's report data and sent in the same
+/// form.
 fn additional_evidence(attester: &mut Attester<'_>, report_data: &ReportData) -> Result<String, Fault> {
     let mut devices = Map::new();
     for evidence in &mut attester.additional {
@@ -159,12 +161,12 @@ fn additional_evidence(attester: &mut Attester<'_>, report_data: &ReportData) ->
     Ok(if devices.is_empty() { String::new() } else { Value::Object(devices).to_string() })
 }
 
-/// Whether the answer is one, or a refusal that explains itself.
+/// Whether the answer is a success, or a refusal with an explanation.
 fn accepted(step: Exchange, answer: &Answer) -> Result<Result<(), ServerRefusal>, Fault> {
     match (answer.status, ServerRefusal::parse(&answer.body)) {
         (200, _) => Ok(Ok(())),
         (_, Some(refusal)) => Ok(Err(refusal)),
-        // 408 and 429 come from proxies, and pass.
+        // 408 and 429 come from proxies and are temporary.
         (status @ (408 | 429 | 500..=599), None) => Err(Fault::Trouble { step, status }),
         (status, None) => Err(Fault::NotAKeyBroker { step, status }),
     }
@@ -181,13 +183,15 @@ fn other(step: Exchange, refusal: ServerRefusal) -> Fault {
     Fault::Refused { step, kind, detail: refusal.detail }
 }
 
-/// In the detail of a refusal by a server that does not know the platform's name (Trustee, `kbs/src/attestation/backend.rs`).
+/// In the detail of a refusal by a key broker that does not know the platform's name (Trustee,
+/// `kbs/src/attestation/backend.rs`).
 const UNREADABLE: &str = "deserialize Request";
-/// Bytes. A challenge has about 80; `se`, which is not ours, has 10 KiB.
+/// Bytes. A challenge has about 80; for `se`, which we do not support, 10 KiB.
 const CHALLENGE_LIMIT: u64 = 16 << 10;
-/// Bytes. A token carries all claims about the platform: 5 KiB for a TPM, some hundred for composite evidence.
+/// Bytes. A token carries all claims about the platform: 5 KiB for a TPM, a few hundred for composite
+/// evidence.
 const TOKEN_LIMIT: u64 = 1 << 20;
-/// Bytes. A key, encrypted and in base64.
+/// Bytes. An encrypted key in base64.
 const RESOURCE_LIMIT: u64 = 64 << 10;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! One exchange with a server, as the handshake sees it: a call comes in, an answer of bounded size goes out. Behind it is TLS,
-//! or a recording in tests.
+//! One HTTP exchange as the handshake sees it, with a bounded answer. The implementation is TLS, or a
+//! recording in tests.
 
 use std::io;
 
@@ -7,25 +7,25 @@ use thiserror::Error;
 
 use super::protocol::SessionCookie;
 
-/// A connection to one server.
+/// A connection to one key broker.
 pub trait Http {
     /// Sends `call` and waits for its answer.
     ///
     /// # Errors
-    /// There is none, it comes from somebody else, or it is too large.
+    /// There is no answer, the server is not the pinned one, or the answer is too large.
     fn send(&mut self, call: &Call<'_>) -> Result<Answer, HttpError>;
 }
 
 /// A request.
 #[derive(Clone, Debug)]
 pub struct Call<'a> {
-    /// Begins with a slash; of characters that need no escape.
+    /// Starts with a slash, and needs no escapes.
     pub path: String,
-    /// JSON for a `POST`; without it, it is a `GET`.
+    /// JSON for a `POST`; `None` means `GET`.
     pub body: Option<String>,
-    /// The session.
+    /// The session cookie.
     pub cookie: Option<&'a SessionCookie>,
-    /// Bytes that the answer's body may have.
+    /// Limit for the answer's body, in bytes.
     pub limit: u64,
 }
 
@@ -43,10 +43,10 @@ pub struct Answer {
 /// Why there is no answer.
 #[derive(Debug, Error)]
 pub enum HttpError {
-    /// No such name, no route, nobody listens, or the connection broke.
+    /// The name does not exist, there is no route, nobody listens, or the connection broke.
     #[error("The server cannot be reached")]
     Unreachable(#[source] io::Error),
-    /// Not in time.
+    /// A timeout.
     #[error("The server does not answer in time ({0})")]
     TimedOut(String),
     /// The certificate is not the pinned one, not signed by the pinned authority, or not valid now.
@@ -55,13 +55,13 @@ pub enum HttpError {
     /// TLS failed for another reason.
     #[error("TLS failed: {0}")]
     Tls(String),
-    /// The server sends us elsewhere: nobody that the configuration names.
+    /// The server redirects us, to a server that the configuration does not name.
     #[error("The server redirects to elsewhere (status {0})")]
     Redirect(u16),
-    /// More than the call allows.
+    /// The answer exceeds the call's limit.
     #[error("The answer is larger than {0} bytes")]
     TooLarge(u64),
-    /// Not HTTP.
+    /// The answer is not HTTP.
     #[error("The answer is not HTTP that we understand: {0}")]
     Malformed(String),
 }

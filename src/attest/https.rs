@@ -1,7 +1,8 @@
-//! HTTP/1.1 over pinned TLS: `ureq` speaks HTTP, `rustls` TLS, and this is what joins and bounds them. A server and a deadline
-//! come in; calls go out over one connection that is kept.
+//! HTTP/1.1 over pinned TLS, on one connection that is kept open. `ureq` implements HTTP and `rustls` TLS;
+//! this file joins and bounds them.
 //!
-//! No redirect is followed, no proxy of the environment used, nothing decompressed; sizes and times are capped.
+//! It follows no redirect, uses no proxy from the environment and decompresses nothing. Sizes and times are
+//! limited.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -23,7 +24,7 @@ use super::server::{Pin, Server};
 use super::settings::Settings;
 use super::tls;
 
-/// One server.
+/// A connection to one key broker.
 pub(super) struct Https {
     agent: Agent,
     base: String,
@@ -31,7 +32,7 @@ pub(super) struct Https {
 }
 
 impl Https {
-    /// Prepares a connection; nothing is sent.
+    /// Prepares a connection; sends nothing yet.
     pub(super) fn new(server: &Server, settings: &Settings, deadline: Instant) -> Result<Self, HttpError> {
         let config = Config::builder()
             .http_status_as_error(false)
@@ -39,7 +40,7 @@ impl Https {
             .proxy(None)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            // A TPM may take its time for the quote between two calls.
+            // A TPM may need time for the quote between two calls.
             .max_idle_age(settings.deadline_seconds.duration())
             .max_response_header_size(HEADER_LIMIT)
             .user_agent(concat!("cvm-unlock/", env!("CARGO_PKG_VERSION")))
@@ -101,7 +102,7 @@ fn answer(mut response: ureq::http::Response<Body>, limit: u64) -> Result<Answer
     Ok(Answer { status, cookies, body })
 }
 
-/// ureq's errors in our words.
+/// Converts ureq's errors.
 fn classify(error: ureq::Error) -> HttpError {
     match error {
         ureq::Error::Timeout(which) => HttpError::TimedOut(which.to_string()),
@@ -130,10 +131,10 @@ const fn is_tls(pin: &Pin) -> bool {
     }
 }
 
-/// Puts TLS on a TCP connection.
+/// Runs TLS on a TCP connection.
 struct TlsConnector {
     tls: Option<Arc<ClientConfig>>,
-    /// What the server's certificate has to say.
+    /// The name that the server's certificate must carry.
     name: ServerName<'static>,
 }
 
@@ -156,7 +157,7 @@ impl<In: Transport> Connector<In> for TlsConnector {
         let tcp: Box<dyn Transport> = Box::new(tcp);
         let mut socket = TransportAdapter::new(tcp, details.current_time.clone());
         socket.set_timeout(left_to_connect(details));
-        // The whole handshake now, so that it falls under the time for connecting.
+        // Completes the handshake here, so that the timeout for connecting covers it.
         connection.complete_io(&mut socket)?;
         let buffers =
             LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
@@ -164,7 +165,7 @@ impl<In: Transport> Connector<In> for TlsConnector {
     }
 }
 
-/// What TCP left of the time for connecting: a server that is slow at both must not take it twice.
+/// What TCP left of the timeout for connecting: a server that is slow at both must not take it twice.
 fn left_to_connect(details: &ConnectionDetails<'_>) -> NextTimeout {
     let mut timeout = details.timeout;
     if let (time::Instant::Exact(started), time::Instant::Exact(now), time::Duration::Exact(limit)) =
@@ -176,7 +177,7 @@ fn left_to_connect(details: &ConnectionDetails<'_>) -> NextTimeout {
     timeout
 }
 
-/// Without TLS nothing is sent.
+/// Refuses to send anything without TLS.
 #[cfg(not(feature = "test-double"))]
 fn plain<In: Transport>(_tcp: In) -> Result<Option<Either<In, TlsTransport>>, ureq::Error> {
     Err(ureq::Error::TlsRequired)
@@ -193,7 +194,7 @@ impl fmt::Debug for TlsConnector {
     }
 }
 
-/// A TLS connection as ureq reads and writes it.
+/// A TLS connection in ureq's form.
 struct TlsTransport {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,

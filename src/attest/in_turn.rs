@@ -1,5 +1,5 @@
-//! Servers in turn, until one gives what we want, one says no, or the time is over. The order, the pauses and the end are
-//! decided here; what is asked is not known here.
+//! Asks the key brokers in turn, until one releases the key, one denies it, or the time runs out. Decides the
+//! order, the pauses and the end; knows nothing about the request.
 
 use std::time::{Duration, Instant};
 
@@ -8,15 +8,15 @@ use super::fault::{Fault, NextServer};
 use super::server::Server;
 use crate::base::error::{Failure, chain};
 
-/// The time that is left.
+/// The remaining time.
 pub(super) trait Clock {
-    /// Until the deadline; zero after it.
+    /// Time until the deadline; zero after it.
     fn left(&self) -> Duration;
     /// Waits.
     fn sleep(&mut self, pause: Duration);
 }
 
-/// The machine's own clock.
+/// The system's clock.
 pub(super) struct Until(pub(super) Instant);
 
 impl Clock for Until {
@@ -29,11 +29,11 @@ impl Clock for Until {
     }
 }
 
-/// Asks `servers` in their order, round after round. Each is given its share of the time that is left, so that one that accepts a
-/// connection and says nothing does not use up the others'.
+/// Asks `servers` in order, round after round. Each gets a share of the remaining time, so that one that
+/// accepts a connection and stays silent does not use up the time of the others.
 ///
 /// # Errors
-/// The answer that is final, or the last fault.
+/// The answer that is final, or else the last fault.
 pub(super) fn in_turn<T>(
     servers: &[Server],
     clock: &mut dyn Clock,
@@ -51,7 +51,7 @@ pub(super) fn in_turn<T>(
             if share.is_zero() {
                 return Err(last);
             }
-            // The last one is the caller's to report.
+            // The caller reports the last one.
             if let AttestError::AtServer { fault, .. } = &last {
                 log::warn!("{} [{}]", chain(&last), fault.slug());
             }
@@ -79,8 +79,8 @@ pub(super) fn in_turn<T>(
     }
 }
 
-/// Whether a fault is worth more to the caller than the last one. That the time ran out (`over`) says less than what went wrong
-/// before; that another server is out of reach says less than an answer about the key.
+/// Whether a fault tells the caller more than the last one. A timeout (`over`) says less than the fault
+/// before it; an unreachable key broker says less than an answer about the key.
 fn says_more(fault: &Fault, over: bool, last: &AttestError) -> bool {
     match last {
         AttestError::AtServer { fault: last, .. } if last.is_about_the_key() => {

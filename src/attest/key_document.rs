@@ -1,12 +1,13 @@
-//! What a key broker delivers: the bytes of a resource come in, what opens a keyslot goes out. Who holds the server's keys wrote
-//! them; they are parsed as hostile nevertheless.
+//! Parses what a key broker delivers: a key document, or a bare passphrase. The bytes are parsed as
+//! untrusted, although the pinned key broker sent them.
 //!
-//! A resource that begins with `{` is a key document, which carries a random secret and may pin the volume key, or it is
-//! refused. Anything else is a passphrase, byte for byte: it opens its keyslot, but it cannot bind anything.
+//! A resource that starts with `{` must be a key document, which carries a random secret and may pin the
+//! volume key. Anything else is a passphrase, byte for byte: it opens its keyslot but cannot bind anything.
 //!
-//! What is wiped: the resource (the caller's), and everything that goes out. The members of the document are borrowed from the
-//! resource, and a text with escapes, which a JSON parser would have to copy, is refused before it is parsed. Not wiped is what
-//! the parser's error says, which may quote a piece of a document that is refused; it is dropped at once and never shown.
+//! The caller wipes the resource, and all results are wiped. The document's members are borrowed from the
+//! resource; a text with escapes, which a JSON parser would have to copy, is refused before parsing. Not
+//! wiped is the parser's error, which may quote a piece of a refused document; it is dropped at once and
+//! never shown.
 
 use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Deserializer};
@@ -21,17 +22,17 @@ use crate::format::token::passphrase::passphrase;
 pub struct Delivered {
     /// The keyslot's passphrase.
     pub passphrase: Secret,
-    /// The key of the binding; `None` for a bare passphrase, of which a MAC would be a fast oracle.
+    /// The key of the binding; `None` for a bare passphrase, since a MAC would make guessing it fast.
     pub binding_key: Option<Secret>,
-    /// Which volume key it is for.
+    /// The volume key that it is for.
     pub volume_key: Option<VolumeKeyDigest>,
 }
 
 impl Delivered {
-    /// Reads what a server delivered.
+    /// Parses a delivered resource.
     ///
     /// # Errors
-    /// It is empty, or begins as a key document and is none.
+    /// It is empty, or starts like a key document but is not a valid one.
     pub fn parse(resource: &Secret) -> Result<Self, KeyDocumentError> {
         match resource.expose() {
             [] => Err(KeyDocumentError::Empty),
@@ -47,7 +48,7 @@ impl Delivered {
             return Err(KeyDocumentError::Escape);
         }
         let document: Document<'_> = serde_json::from_slice(text).map_err(|error| {
-            // Not its text: that may quote the secret.
+            // The error's text may quote the secret, so only its place is kept.
             KeyDocumentError::Malformed { line: error.line(), column: error.column() }
         })?;
         if document.version != VERSION {
@@ -62,7 +63,7 @@ impl Delivered {
     }
 }
 
-/// The key document of a secret of 32 bytes.
+/// The key document for a secret of 32 bytes.
 #[must_use]
 pub fn write(secret: &Secret, volume_key: &VolumeKeyDigest) -> Secret {
     let (passphrase, pin) = (passphrase(secret), volume_key.to_string());
@@ -73,7 +74,7 @@ pub fn write(secret: &Secret, volume_key: &VolumeKeyDigest) -> Secret {
         pin.as_bytes(),
         b"\"}\n",
     ]
-    // One allocation of the right size: growing would leave copies.
+    // One allocation of the right size: growing would leave copies behind.
     .concat();
     Secret::new(pieces)
 }
@@ -99,10 +100,10 @@ pub enum KeyDocumentError {
     /// No bytes.
     #[error("The key broker's resource is empty")]
     Empty,
-    /// An escape in a string: none of ours needs one.
+    /// A string contains an escape; our documents need none.
     #[error("Key document has a backslash")]
     Escape,
-    /// Not JSON, or not the members that a key document has.
+    /// Not JSON, or not the members of a key document.
     #[error("Key document is malformed at line {line}, column {column}")]
     Malformed {
         /// Counted from 1.
@@ -110,10 +111,10 @@ pub enum KeyDocumentError {
         /// Counted from 1.
         column: usize,
     },
-    /// Of another version.
+    /// Another version.
     #[error("Key document is of version {0}, not {VERSION}")]
     Version(u32),
-    /// Not the secret of an enrolment.
+    /// Not a secret from an enrolment.
     #[error("Key document's secret is not {SECRET_SIZE} bytes in base64")]
     Secret,
     /// Not a digest.
@@ -133,7 +134,7 @@ failures! { KeyDocumentError:
 
 /// The version of key documents.
 const VERSION: u32 = 1;
-/// Bytes of a secret, as enrolments draw it.
+/// Bytes of a secret that an enrolment generates.
 const SECRET_SIZE: usize = 32;
 
 #[cfg(test)]

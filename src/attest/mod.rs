@@ -1,8 +1,8 @@
-//! Remote attestation: when the TPM will not unseal, a key broker decides. The measured configuration and this machine's
-//! evidence come in, a key with its provenance goes out.
+//! Remote attestation: a key broker decides about the key when the TPM does not unseal it.
 //!
-//! Trust: the server is who the configuration pins, and nobody else vouches for it. What it sends is parsed as hostile. What
-//! we send proves the machine's state to the server; that the server's policy asks for enough is the owner's to arrange.
+//! Trust: the configuration pins the key brokers, and nobody else vouches for them. Their answers are parsed
+//! as untrusted. Our evidence proves the machine's state to the key broker; the owner must make sure that the
+//! key broker's policy demands enough.
 //!
 //! ```text
 //!   settings ─▶ in_turn ─▶ handshake ─▶ Key
@@ -46,22 +46,22 @@ pub use settings::Settings;
 
 use crate::base::secret::Secret;
 
-/// A key from a key broker, and where it is from.
+/// A key from a key broker, with its origin.
 pub struct Key {
-    /// What the resource contains.
+    /// The content of the resource.
     pub secret: Secret,
-    /// Who gave it, and for what.
+    /// Who released it, and for what.
     pub provenance: Provenance,
 }
 
 /// Who accepted our evidence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Provenance {
-    /// The server's address.
+    /// The key broker's address.
     pub server: String,
-    /// What it was recognised by.
+    /// What identified it.
     pub pin: String,
-    /// The protocol's version.
+    /// The protocol version.
     pub protocol: &'static str,
     /// The platform whose evidence it accepted.
     pub tee: &'static str,

@@ -1,6 +1,6 @@
-//! Where a server is: its host comes in, the addresses that the system's resolver gives for it go out, in time.
+//! Resolves a key broker's host with the system's resolver, within a timeout.
 //!
-//! Names prove nothing: whoever answers has to be the pinned server.
+//! Names prove nothing: the server must still be the pinned one.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -15,7 +15,7 @@ use ureq::unversioned::transport::NextTimeout;
 
 use super::server_url::ServerUrl;
 
-/// Resolves one host, once: the calls of a handshake go to the same addresses.
+/// Resolves one host, once, so that all calls of a handshake use the same addresses.
 pub(super) struct ServerResolver {
     host: String,
     port: u16,
@@ -27,7 +27,8 @@ impl ServerResolver {
         Self { host: url.host().to_owned(), port: url.port(), found: Mutex::new(Vec::new()) }
     }
 
-    /// In a thread of its own, since the system's resolver cannot be told when to stop. It is left behind at the deadline.
+    /// Runs in a thread of its own, which is abandoned at the deadline: the system's resolver cannot be
+    /// interrupted.
     fn look_up(&self, timeout: &NextTimeout) -> Result<Vec<SocketAddr>, ureq::Error> {
         if let Ok(address) = self.host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, self.port)]);
@@ -35,7 +36,7 @@ impl ServerResolver {
         let (sender, receiver) = sync_channel(1);
         let target = (self.host.clone(), self.port);
         let resolve = move || {
-            // Nobody may be waiting any more.
+            // The receiver may be gone.
             let _late = sender.send(target.to_socket_addrs().map(Iterator::collect));
         };
         thread::Builder::new().stack_size(STACK).spawn(resolve)?;
@@ -70,7 +71,7 @@ impl fmt::Debug for ServerResolver {
     }
 }
 
-/// Addresses that are tried: as many as ureq takes.
+/// Addresses to try, as many as ureq accepts.
 const LIMIT: usize = 16;
-/// Bytes: the resolver of the C library works with buffers of some 10 KiB on its stack.
+/// Bytes: the C library's resolver has buffers of some 10 KiB on its stack.
 const STACK: usize = 512 << 10;

@@ -1,5 +1,5 @@
-//! A key broker: its address and what it is recognised by, as the measured configuration names them. That is the only trust:
-//! no certificate authority of a distribution counts.
+//! A key broker in the measured configuration: its address, and the pin that identifies it. Only the pin is
+//! trusted; certificate authorities of a distribution are not.
 
 use std::fmt;
 
@@ -10,20 +10,21 @@ use super::certificate::Certificate;
 use super::server_url::ServerUrl;
 use crate::base::hex;
 
-/// A server of the configuration.
+/// A configured key broker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Text", into = "Text")]
 pub struct Server {
-    /// Where it is.
+    /// Its address.
     pub url: ServerUrl,
-    /// What it is recognised by.
+    /// What identifies it.
     pub pin: Pin,
 }
 
-/// What a server is recognised by.
+/// What identifies a key broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pin {
-    /// Certificate authorities: the server's certificate chain ends at one of them and carries the server's name.
+    /// Certificate authorities. The server's certificate chain must end at one of them and carry the server's
+    /// name.
     Ca(Authorities),
     /// SHA-256 of the `SubjectPublicKeyInfo` of the server's own certificate.
     Spki([u8; 32]),
@@ -40,7 +41,7 @@ pub struct Authorities {
 }
 
 impl Authorities {
-    /// Parses PEM text with nothing but certificates.
+    /// Parses PEM text that contains only certificates.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -61,7 +62,7 @@ impl Authorities {
         }
     }
 
-    /// Each in DER.
+    /// The certificates in DER.
     #[must_use]
     pub fn certificates(&self) -> &[Vec<u8>] {
         &self.certificates
@@ -85,7 +86,7 @@ impl fmt::Display for Pin {
     }
 }
 
-/// As the configuration spells it.
+/// In the configuration's form.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Text {

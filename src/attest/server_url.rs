@@ -1,4 +1,4 @@
-//! The address of a server: text of the measured configuration comes in, a scheme, a host and perhaps a port go out.
+//! Parses the address of a key broker from the measured configuration.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -12,7 +12,7 @@ pub struct ServerUrl {
 }
 
 impl ServerUrl {
-    /// Parses the address of a server; `None` for anything else: paths, queries, user names.
+    /// Parses an address; `None` for anything else, including paths, queries and user names.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let authority = Self::scheme(text)?;
@@ -48,7 +48,7 @@ impl ServerUrl {
         self.port
     }
 
-    /// As it was written: no slash at the end.
+    /// As written, without a slash at the end.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -73,7 +73,7 @@ impl fmt::Display for ServerUrl {
     }
 }
 
-/// What can be looked for in a certificate, too. A name that ends in a number is an address in one of its old forms (`1.2`,
+/// A name that a certificate can carry. A name that ends in a number is an address in an old form (`1.2`,
 /// `0x7f.1`).
 fn is_name(text: &str) -> bool {
     let plain = |label: &str| {

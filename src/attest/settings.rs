@@ -1,5 +1,5 @@
-//! The part of the measured configuration that is about key brokers: which servers, what they are recognised by, where the key
-//! lies, how long to wait. What is out of range does not parse.
+//! The measured configuration of key brokers: which ones, what identifies them, where keys lie, how long to
+//! wait. Values out of range are refused.
 
 use std::time::{Duration, Instant};
 
@@ -13,43 +13,44 @@ use crate::network::Endpoint;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Asked in this order.
+    /// The key brokers, asked in this order.
     pub servers: Servers,
-    /// Where the key of a volume lies.
+    /// Where a volume's key lies.
     pub resource: ResourceTemplate,
     /// What proves the state of this machine.
     #[serde(default)]
     pub evidence: EvidenceKind,
-    /// How long one server may take to be reached, TLS included.
+    /// How long connecting to one key broker may take, TLS included.
     #[serde(default)]
     pub connect_timeout_seconds: ConnectTimeout,
-    /// How long all of it may take.
+    /// How long the whole attestation may take.
     #[serde(default)]
     pub deadline_seconds: Deadline,
-    /// When the image was built. The clock is the host's; certificates are judged at the later of the two.
+    /// When the image was built. The clock is untrusted, so certificates are judged at the later of the two.
     #[serde(default)]
     pub not_before: ImageTime,
-    /// Init-data (TOML) whose digest the platform's evidence carries: sent along so that policies can read it. A TPM's quote
-    /// carries none, so that beside it init-data would prove nothing and is refused.
+    /// Init-data (TOML), sent along so that policies can read it; the platform's evidence carries its digest.
+    /// A TPM's quote does not, so with it init-data would prove nothing and is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_data: Option<String>,
 }
 
 impl Settings {
-    /// When an attestation that begins now has to be over.
+    /// The deadline of an attestation that starts now.
     #[must_use]
     pub fn until(&self) -> Instant {
         Instant::now() + self.deadline_seconds.duration()
     }
 
-    /// The earliest time that we believe, in seconds since 1970.
+    /// The earliest time that we accept, in seconds since 1970.
     #[must_use]
     pub fn earliest(&self) -> u64 {
         self.not_before.0.max(RELEASED)
     }
 }
 
-/// Seconds since 1970, up to the year 2100. Milliseconds, taken for seconds, would make every certificate an expired one.
+/// Seconds since 1970, up to the year 2100. Milliseconds taken for seconds would make every certificate
+/// expired.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u64", into = "u64")]
 pub struct ImageTime(u64);
@@ -72,19 +73,19 @@ impl From<ImageTime> for u64 {
     }
 }
 
-/// One to eight servers.
+/// One to eight key brokers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Server>", into = "Vec<Server>")]
 pub struct Servers(Vec<Server>);
 
 impl Servers {
-    /// In their order; never empty.
+    /// In order; never empty.
     #[must_use]
     pub fn as_slice(&self) -> &[Server] {
         &self.0
     }
 
-    /// Where they are.
+    /// Their addresses.
     #[must_use]
     pub fn endpoints(&self) -> Vec<Endpoint> {
         let endpoint =
@@ -111,20 +112,20 @@ impl From<Servers> for Vec<Server> {
     }
 }
 
-/// What makes the evidence.
+/// The source of evidence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EvidenceKind {
-    /// A quote of the TPM.
+    /// A quote by the TPM.
     #[default]
     Tpm,
-    /// None at all.
+    /// Trustee's test evidence, which proves nothing.
     #[cfg(feature = "test-double")]
     Sample,
 }
 
 impl EvidenceKind {
-    /// Whether there is none without a TPM.
+    /// Whether it requires a TPM.
     #[must_use]
     pub const fn needs_tpm(self) -> bool {
         match self {
@@ -183,23 +184,23 @@ macro_rules! seconds {
 }
 
 seconds!(
-    /// Seconds to reach a server: 1 to 60.
+    /// Seconds to connect to a key broker: 1 to 60.
     ConnectTimeout,
     5,
     (1..=60),
     "kbs.connect_timeout_seconds is 1 to 60"
 );
 seconds!(
-    /// Seconds for the whole attestation, all servers and attempts: 1 to 200. With a disk's 240, below
-    /// the unit's own limit of 480.
+    /// Seconds for the whole attestation, all key brokers and attempts: 1 to 200. Together with the 240 for a
+    /// disk, this stays below the unit's own limit of 480.
     Deadline,
     60,
     (1..=200),
     "kbs.deadline_seconds is 1 to 200"
 );
 
-/// 2026-11-01: no clock of a machine that runs this version is earlier. To be raised with every release; a constant, so that the
-/// executable stays reproducible.
+/// 2026-11-01: no machine that runs this version has an earlier clock. Raise it with every release. A
+/// constant, so that the executable stays reproducible.
 const RELEASED: u64 = 1_793_491_200;
 /// 2100-01-01.
 const LATEST: u64 = 4_102_444_800;

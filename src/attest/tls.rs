@@ -1,7 +1,8 @@
-//! TLS with a pin as its only trust: a pin and the earliest time that we believe come in, rustls' configuration goes out.
+//! Builds a TLS configuration that trusts only a pin.
 //!
-//! TLS 1.3 only, by ring; no client certificate, no resumption, no key log. The clock is the host's: one that was set back must
-//! not make an expired certificate valid again, so that validity is judged at the later of the clock and the image's own time.
+//! TLS 1.3 only, with ring; no client certificate, no resumption, no key log. The clock is untrusted: setting
+//! it back must not revive an expired certificate, so validity is judged at the later of the clock and the
+//! image's own time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,8 +40,8 @@ pub(super) fn client_config(pin: &Pin, earliest: u64) -> Result<ClientConfig, Er
     Ok(config)
 }
 
-/// What every server of TLS 1.3 has (RFC 8446, 9.1), by algorithms that we need anyway; named one by one, so that the others stay
-/// out of the executable.
+/// What every TLS 1.3 server supports (RFC 8446, 9.1), limited to algorithms that we need anyway. They are
+/// named one by one, so that the others stay out of the executable.
 fn provider() -> CryptoProvider {
     CryptoProvider {
         cipher_suites: vec![
@@ -64,7 +65,7 @@ impl SecureRandom for Random {
     }
 }
 
-/// We authenticate by evidence, never by a client certificate.
+/// We authenticate by evidence, never with a client certificate.
 #[derive(Debug)]
 struct NoClientKey;
 
@@ -147,7 +148,8 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// Whether a leaf has the pinned key and is valid. Its name does not matter: nobody else has that key.
+/// Whether a leaf certificate has the pinned key and is valid. Its name does not matter: nobody else has that
+/// key.
 fn judge(leaf: &[u8], pin: &[u8; 32], now: u64) -> Result<(), CertificateError> {
     let certificate = Certificate::parse(leaf).ok_or(CertificateError::BadEncoding)?;
     if certificate.spki_digest() != *pin {
@@ -159,12 +161,12 @@ fn judge(leaf: &[u8], pin: &[u8; 32], now: u64) -> Result<(), CertificateError> 
     }
 }
 
-/// Signatures of certificates, and of the handshake.
+/// Algorithms for signatures of certificates and of the handshake.
 const SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
     all: &[
         webpki::ring::ECDSA_P256_SHA256,
         webpki::ring::ECDSA_P256_SHA384,
-        // What `openssl x509 -req` makes with an authority on P-384, unless it is told otherwise.
+        // The default of `openssl x509 -req` with an authority on P-384.
         webpki::ring::ECDSA_P384_SHA256,
         webpki::ring::ECDSA_P384_SHA384,
         webpki::ring::ED25519,

@@ -1,5 +1,5 @@
-//! The kernel's messages about links, addresses and routes: the moments at which it is worth looking again go out. What the
-//! messages say is not read.
+//! Waits for changes of links, addresses and routes. The kernel's messages only trigger another look; their
+//! content is not used.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -11,12 +11,12 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
 };
 
-/// A subscription.
+/// A subscription to the kernel's messages.
 #[derive(Debug)]
 pub(super) struct Changes(OwnedFd);
 
 impl Changes {
-    /// Subscribes; messages are kept from now on.
+    /// Subscribes. Messages are queued from now on.
     pub(super) fn open() -> io::Result<Self> {
         let socket = socket(
             AddressFamily::Netlink,
@@ -28,7 +28,7 @@ impl Changes {
         Ok(Self(socket))
     }
 
-    /// Returns when something has changed, or when `timeout` has passed, or sooner.
+    /// Returns when something has changed or `timeout` has passed; may return early.
     pub(super) fn wait(&self, timeout: Duration) -> io::Result<()> {
         let mut sockets = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
         match poll(&mut sockets, PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX)) {
@@ -38,12 +38,12 @@ impl Changes {
         }
     }
 
-    /// Takes the waiting messages.
+    /// Takes the queued messages.
     fn drain(&self) -> io::Result<()> {
         let mut buffer = [0; MESSAGE_LIMIT];
         for _ in 0..BURST {
             match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-                // The kernel could not keep up, and dropped messages: as good as any message.
+                // The kernel could not keep up and dropped messages, which also means that something changed.
                 Ok(_) | Err(Errno::EINTR | Errno::ENOBUFS) => {}
                 Err(Errno::EAGAIN) => break,
                 Err(error) => return Err(error.into()),
@@ -53,9 +53,10 @@ impl Changes {
     }
 }
 
-/// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV4_ROUTE`, `RTMGRP_IPV6_IFADDR`, `RTMGRP_IPV6_ROUTE` (linux/rtnetlink.h).
+/// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV4_ROUTE`, `RTMGRP_IPV6_IFADDR`, `RTMGRP_IPV6_ROUTE`
+/// (linux/rtnetlink.h).
 const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
-/// What is longer is cut; nobody reads it.
+/// Longer messages are truncated, which does no harm: their content is not used.
 const MESSAGE_LIMIT: usize = 512;
 /// Messages taken at a time, so that a flood cannot outlast a deadline.
 const BURST: usize = 1024;
@@ -70,7 +71,7 @@ mod tests {
         let changes = Changes::open().unwrap();
         let started = Instant::now();
         let timeout = Duration::from_millis(50);
-        // Other tests, and other processes, may change something meanwhile.
+        // Other tests and processes may change something meanwhile.
         while started.elapsed() < timeout {
             changes.wait(timeout.saturating_sub(started.elapsed())).unwrap();
         }

@@ -1,4 +1,4 @@
-//! Whom somebody wants to reach.
+//! A host and port to reach.
 
 /// A host by name or address, and a TCP port.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,4 @@
-//! Why there is no network: what is missing at the deadline, or what the system refused, comes in; its name, class and hint go
-//! out.
+//! Why there is no network: what was missing at the deadline, or what the system refused.
 
 use std::io;
 
@@ -14,16 +13,16 @@ pub enum NetworkError {
     /// It did not come up in time.
     #[error("The network did not come up in time: there is {0}")]
     Unavailable(Missing),
-    /// Writing the wish.
+    /// Requesting the network failed.
     #[error("Asking for the network")]
     Ask(#[source] io::Error),
-    /// The kernel's messages about addresses and routes.
+    /// Listening to the kernel's messages about addresses and routes failed.
     #[error("Listening for addresses and routes")]
     Listen(#[source] io::Error),
-    /// Handing name servers on.
+    /// Passing name servers on failed.
     #[error("Writing the name servers down")]
     NameServers(#[source] io::Error),
-    /// Taking the network down.
+    /// Taking the network down failed.
     #[error("Taking the network down")]
     TearDown(#[source] io::Error),
 }

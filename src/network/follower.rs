@@ -1,5 +1,6 @@
-//! Name servers that come after the route: while somebody uses the network, what systemd-networkd learns goes on to the
-//! resolver. A server with an address can be reached before any name server is known, and the next server may have a name.
+//! Passes name servers that systemd-networkd learns later on to the resolver, while the network is in use. A
+//! key broker with an address can be reached before any name server is known, but the next one may have a
+//! name.
 
 use std::io;
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use super::name_servers;
 
-/// A thread that looks again and again, until it is dropped.
+/// A thread that looks repeatedly, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Follower {
     stop: Option<Sender<()>>,
@@ -22,7 +23,7 @@ impl Follower {
         let (stop, stopped) = channel();
         let follow = move || {
             while stopped.recv_timeout(GLANCE) == Err(RecvTimeoutError::Timeout) {
-                // Where it cannot be written, the resolver finds nobody and says so.
+                // If the file cannot be written, the resolver fails and reports it.
                 let _unwritten = name_servers::known(&root);
             }
         };
@@ -35,14 +36,14 @@ impl Drop for Follower {
     fn drop(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
-            // It has nothing to say.
+            // It returns nothing.
             let _nothing = thread.join();
         }
     }
 }
 
-/// Bytes: it reads small files.
+/// Bytes; the thread only reads small files.
 const STACK: usize = 64 << 10;
 
-/// Name servers come by a file, of which the kernel's messages say nothing: this often it is read.
+/// How often to read the files with name servers, which the kernel's messages do not announce.
 pub(super) const GLANCE: Duration = Duration::from_millis(250);

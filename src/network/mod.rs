@@ -1,8 +1,8 @@
-//! The network, on demand.
+//! Brings the network up on demand.
 //!
-//! In an initramfs we write a file, for which a path unit starts the network; nothing of the network runs before. Whether an
-//! endpoint can be reached is the kernel's routing decision, taken without sending a packet. Addresses, routes and name
-//! servers are untrusted: they decide only where packets go.
+//! In an initramfs we write a file, upon which a path unit starts the network; no network service runs
+//! before. The kernel's routing decision shows whether an endpoint can be reached, without sending a packet.
+//! Addresses, routes and name servers are untrusted: they only decide where packets go.
 
 mod changes;
 mod endpoint;
@@ -29,14 +29,15 @@ use follower::GLANCE;
 use route::Targets;
 use wish::Wish;
 
-/// The network, as long as somebody needs it: dropping it withdraws the wish. It is taken down before the root is switched.
+/// The network while it is needed. Dropping this withdraws the request; the network is taken down before the
+/// root is switched.
 #[derive(Debug)]
 pub struct Network {
     _follower: Option<Follower>,
     _wish: Option<Wish>,
 }
 
-/// A network that was asked for and may not be there yet.
+/// A network that was requested and may not be up yet.
 #[derive(Debug)]
 pub struct Asked {
     root: PathBuf,
@@ -48,14 +49,15 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Looks whether one of `endpoints` can be reached. If not, an initramfs is asked for its network. `root` stands for `/`.
+    /// Checks whether one of `endpoints` can be reached, and requests the network if not, in an initramfs.
+    /// `root` stands for `/`.
     ///
     /// # Errors
-    /// `network-failed` where the system refuses.
+    /// `network-failed` if the system refuses.
     pub fn for_one_of(root: &Path, endpoints: &[Endpoint]) -> Result<Self, NetworkError> {
         let started = Instant::now();
         let targets = Targets::of(root, endpoints);
-        // Before the first look, so that nothing falls between the two.
+        // Subscribed before the first look, so that no change is missed between the two.
         let changes = Changes::open().map_err(NetworkError::Listen)?;
         let ready = targets.facts()?.outlook() == Outlook::Ready;
         let wish = if ready { None } else { Wish::write(root).map_err(NetworkError::Ask)? };
@@ -68,7 +70,7 @@ impl Asked {
         Ok(Self { root: root.to_owned(), targets, changes, wish, ready, started })
     }
 
-    /// Whether nobody has to wait.
+    /// Whether there is no need to wait.
     #[must_use]
     pub const fn is_ready(&self) -> bool {
         self.ready
@@ -77,7 +79,7 @@ impl Asked {
     /// Waits for the network, at most until `until`.
     ///
     /// # Errors
-    /// `network-unavailable` at the deadline, `network-failed` where the system refuses.
+    /// `network-unavailable` at the deadline, `network-failed` if the system refuses.
     pub fn wait(self, until: Instant) -> Result<Network, NetworkError> {
         let Self { root, targets, changes, wish, ready, started } = self;
         if ready {
@@ -96,7 +98,8 @@ impl Asked {
     }
 }
 
-/// Whether the network is wanted and none of `endpoints` can be reached yet: whether another attempt at it makes sense.
+/// Whether the network was requested but none of `endpoints` can be reached yet, so that another attempt to
+/// start it makes sense.
 ///
 /// # Errors
 /// `network-failed`

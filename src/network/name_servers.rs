@@ -1,7 +1,8 @@
-//! Name servers: what systemd-networkd or NetworkManager left in files comes in, addresses go out.
+//! Finds name servers in the files of systemd-networkd and NetworkManager.
 //!
-//! networkd hands name servers to systemd-resolved, which is not in the initramfs: so we take them from its state and write
-//! `run/cvm-unlock/resolv.conf`, where `/etc/resolv.conf` of the initramfs points. NetworkManager writes a file of its own.
+//! networkd passes name servers to systemd-resolved, which is not in the initramfs. So we take them from its
+//! state file and write `run/cvm-unlock/resolv.conf`, to which the initramfs's `/etc/resolv.conf` points.
+//! NetworkManager writes a file of its own.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -11,7 +12,7 @@ use std::path::Path;
 
 use super::wish::FOLDER;
 
-/// A name server: an address, and for a link-local one its link.
+/// A name server: an address, with its link if it is link-local.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameServer {
     address: IpAddr,
@@ -19,7 +20,7 @@ pub struct NameServer {
 }
 
 impl NameServer {
-    /// Parses an address, with `%` and a link for a link-local one.
+    /// Parses an address, with `%` and a link if it is link-local.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (address, scope) = match text.split_once('%') {
@@ -41,8 +42,8 @@ impl NameServer {
         }
     }
 
-    /// As networkd writes it: perhaps with port 53, which goes without saying, and the name of a certificate. `link` is where a
-    /// link-local one is.
+    /// Parses networkd's form, which may have port 53 (the default) and the name of a certificate. `link` is
+    /// the link of a link-local address.
     fn of_networkd(text: &str, link: u32) -> Option<Self> {
         let (text, _name) = text.split_once('#').unwrap_or((text, ""));
         let server = Self::parse(text).or_else(|| {
@@ -54,7 +55,7 @@ impl NameServer {
         Some(Self { address: server.address, scope })
     }
 
-    /// Where it listens; `None` for one on a link that is not there.
+    /// The socket address; `None` if its link does not exist.
     pub(super) fn socket_address(&self, index: impl Fn(&str) -> Option<u32>) -> Option<SocketAddr> {
         match (self.address, &self.scope) {
             (IpAddr::V6(v6), Some(scope)) => Some(SocketAddrV6::new(v6, 53, 0, index(scope)?).into()),
@@ -70,7 +71,7 @@ impl fmt::Display for NameServer {
     }
 }
 
-/// The name servers of link number `link`, from networkd's state of it (`DNS=`, separated by spaces).
+/// The name servers of link number `link`, from networkd's state file (`DNS=`, separated by spaces).
 #[must_use]
 pub fn of_networkd(state: &str, link: u32) -> Vec<NameServer> {
     let lines = state.lines().filter_map(|line| line.strip_prefix("DNS="));
@@ -81,7 +82,7 @@ pub fn of_networkd(state: &str, link: u32) -> Vec<NameServer> {
         .collect()
 }
 
-/// The name servers of a resolver's configuration, resolv.conf(5).
+/// The name servers in a resolver's configuration, resolv.conf(5).
 #[must_use]
 pub fn of_resolv_conf(text: &str) -> Vec<NameServer> {
     let words = text.lines().map(str::split_ascii_whitespace);
@@ -92,14 +93,14 @@ pub fn of_resolv_conf(text: &str) -> Vec<NameServer> {
         .collect()
 }
 
-/// A resolver's configuration with these. A server that does not answer is given up sooner than the default of 5 s, which is
-/// all the time that connecting has.
+/// A resolver's configuration with these name servers. Its timeout is shorter than the default of 5 s, which
+/// is all the time that connecting has.
 fn resolv_conf(servers: &[NameServer]) -> String {
     let lines = servers.iter().map(|server| format!("nameserver {server}\n"));
     lines.chain([OPTIONS.to_owned()]).collect()
 }
 
-/// The name servers that the resolver will use. Those of networkd, if there are any, are handed to it first.
+/// The name servers that the resolver will use. Passes networkd's on to it first, if there are any.
 pub(super) fn known(root: &Path) -> io::Result<Vec<NameServer>> {
     let own = root.join(FOLDER);
     let found = networkds(&root.join("run/systemd/netif/links"));
@@ -115,7 +116,7 @@ pub(super) fn known(root: &Path) -> io::Result<Vec<NameServer>> {
     Ok(of_resolv_conf(&read(&root.join("etc/resolv.conf")).unwrap_or_default()))
 }
 
-/// All links' name servers, in the order of the links.
+/// The name servers of all links, in the order of the links.
 fn networkds(folder: &Path) -> Vec<NameServer> {
     let entries = folder.read_dir().into_iter().flatten().flatten().take(LINKS);
     let mut links: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
@@ -131,14 +132,14 @@ fn read(path: &Path) -> Option<String> {
     Some(text)
 }
 
-/// Beside the wish.
+/// In the folder of the request.
 pub(super) const NAME: &str = "resolv.conf";
 const OPTIONS: &str = "options timeout:2 attempts:2\n";
-/// Name servers: as many as a resolver looks at (`MAXNS`).
+/// Name servers: as many as a resolver uses (`MAXNS`).
 const LIMIT: usize = 3;
-/// Links that are looked at.
+/// Limit of links to check.
 const LINKS: usize = 256;
-/// Bytes of a file that are read.
+/// Limit of bytes to read from a file.
 const SIZE: u64 = 64 << 10;
 
 #[cfg(test)]

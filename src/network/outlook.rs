@@ -1,44 +1,44 @@
-//! Whether a server can be reached: facts come in, a verdict goes out. Nothing is looked at here.
+//! Decides whether a key broker can be reached. Pure.
 
 use std::fmt;
 
-/// What was found at one look.
+/// The facts found in one look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// There is a network card.
     pub card: bool,
-    /// The address of a server can be routed to.
+    /// The address of a key broker can be routed to.
     pub server: bool,
-    /// A server has a name that is to be resolved.
+    /// A key broker has a name that must be resolved.
     pub named: bool,
     /// There is a name server.
     pub name_server: bool,
-    /// One can be routed to.
+    /// A name server can be routed to.
     pub resolver: bool,
 }
 
-/// Whether to go on.
+/// Whether connecting can work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outlook {
-    /// It is worth trying to connect.
+    /// Connecting is worth a try.
     Ready,
-    /// It is not.
+    /// It is not yet: something is missing.
     Missing(Missing),
 }
 
 /// What is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// Any network card.
+    /// A network card.
     Card,
-    /// An address and a route to a server, or to a name server.
+    /// An address and a route, to a key broker or to a name server.
     Route,
-    /// A name server, where there are servers with names only.
+    /// A name server, if the key brokers have names only.
     NameServer,
 }
 
 impl Facts {
-    /// The verdict.
+    /// Decides.
     #[must_use]
     pub const fn outlook(self) -> Outlook {
         match self {

@@ -1,5 +1,5 @@
-//! Looking: the servers come in, the facts of this moment go out. A `connect(2)` of a UDP socket is the kernel's routing
-//! decision, source address included; no packet is sent.
+//! Checks which key brokers and name servers the kernel can route to. A `connect(2)` of a UDP socket takes
+//! the kernel's routing decision, source address included, without sending a packet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::name_servers;
 use super::name_servers::NameServer;
 use super::outlook::Facts;
 
-/// Whom somebody wants to reach.
+/// The endpoints to reach.
 #[derive(Debug)]
 pub(super) struct Targets {
     root: PathBuf,
@@ -34,7 +34,7 @@ impl Targets {
         self.named
     }
 
-    /// Looks.
+    /// Collects the facts of this moment.
     pub(super) fn facts(&self) -> Result<Facts, NetworkError> {
         let name_servers = if self.named {
             name_servers::known(&self.root).map_err(NetworkError::NameServers)?
@@ -54,7 +54,7 @@ impl Targets {
     }
 }
 
-/// Whether the kernel would send a packet there, and has an address to send it from.
+/// Whether the kernel has a route to `address` and a source address for it.
 fn can_route(address: SocketAddr) -> bool {
     let any = match address {
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
@@ -63,18 +63,18 @@ fn can_route(address: SocketAddr) -> bool {
     UdpSocket::bind(any).and_then(|socket| socket.connect(address)).is_ok()
 }
 
-/// The number of an interface, by its name or by itself.
+/// The number of an interface, from its name or its number.
 fn index(scope: &str) -> Option<u32> {
     scope.parse().ok().or_else(|| if_nametoindex(scope).ok())
 }
 
-/// Whether there is a card: an interface with a device behind it.
+/// Whether there is a network card: an interface with a device behind it.
 fn has_card(root: &Path) -> bool {
     let entries = root.join("sys/class/net").read_dir();
     entries.into_iter().flatten().flatten().take(LIMIT).any(|entry| entry.path().join("device").exists())
 }
 
-/// Interfaces that are looked at.
+/// Limit of interfaces to check.
 const LIMIT: usize = 256;
 
 #[cfg(test)]
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn the_kernel_routes_to_this_machine_and_not_to_nowhere() {
         assert!(can_route(SocketAddr::from((Ipv4Addr::LOCALHOST, 443))));
-        // A link-local address needs the number of a link; there is none with this one.
+        // A link-local address needs the number of a link, and no link has this one.
         assert!(!can_route("[fe80::1%2147483646]:443".parse().unwrap()));
     }
 

@@ -1,5 +1,5 @@
-//! Taking the network down before the root is switched: the interfaces that are there come in, none of them has an address or
-//! is up afterwards, and no file of ours or of the network's services is left.
+//! Takes the network down before the root is switched. Afterwards no interface has an address or is up, and
+//! no file of ours or of the network's services is left.
 
 use std::path::Path;
 use std::{fs, io};
@@ -12,8 +12,8 @@ use super::wish::FOLDER;
 use super::{name_servers, wish};
 use crate::sys::interface;
 
-/// Removes all IPv4 addresses and takes all interfaces down, loopback excepted: with that the kernel removes routes and IPv6
-/// addresses. All is tried, whatever fails.
+/// Removes all IPv4 addresses and takes all interfaces down except loopback, upon which the kernel removes
+/// routes and IPv6 addresses. A failed step does not stop the others.
 ///
 /// # Errors
 /// The first step that failed.
@@ -28,7 +28,8 @@ fn interfaces() -> io::Result<()> {
     set_down().and(cleared)
 }
 
-/// Removes one IPv4 address after the other: those of an interface are known by their label only, and the first goes first.
+/// Removes IPv4 addresses one by one. An interface's addresses share its label, and each call removes the
+/// first.
 fn addresses() -> io::Result<()> {
     for _ in 0..ADDRESSES {
         let Some(label) = labels()?.into_iter().next() else { break };
@@ -60,7 +61,7 @@ fn others() -> io::Result<impl Iterator<Item = nix::ifaddrs::InterfaceAddress>> 
     Ok(getifaddrs()?.filter(|interface| !interface.flags.contains(InterfaceFlags::IFF_LOOPBACK)))
 }
 
-/// Files below `/run`, which the booted system would see.
+/// Removes the files below `/run` that the booted system would see.
 fn files(root: &Path) -> io::Result<()> {
     let own = [wish::NAME, name_servers::NAME].map(|name| fs::remove_file(root.join(FOLDER).join(name)));
     let services = SERVICES.map(|folder| fs::remove_dir_all(root.join(folder)));
@@ -70,9 +71,9 @@ fn files(root: &Path) -> io::Result<()> {
     own.into_iter().chain(services).find(failed).unwrap_or(Ok(()))
 }
 
-/// Addresses that are removed at most.
+/// Limit of addresses to remove.
 const ADDRESSES: usize = 1024;
-/// What systemd-networkd and NetworkManager keep of leases and connections.
+/// Where systemd-networkd and NetworkManager keep leases and connections.
 const SERVICES: [&str; 2] = ["run/systemd/netif", "run/NetworkManager"];
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
-//! The wish for a network: a file that a path unit of the initramfs waits for. It is there as long as the value is.
+//! The request for a network: a file that a path unit of the initramfs waits for. It exists while the value
+//! does.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-/// A wish that stands.
+/// A pending request.
 #[derive(Debug)]
 pub(super) struct Wish(PathBuf);
 
 impl Wish {
-    /// Writes the wish down; `None` in a running system, whose network is not ours to start.
+    /// Writes the file; `None` in a running system, whose network is not ours to start.
     pub(super) fn write(root: &Path) -> io::Result<Option<Self>> {
         if !root.join("etc/initrd-release").exists() {
             return Ok(None);
@@ -22,12 +23,12 @@ impl Wish {
 
 impl Drop for Wish {
     fn drop(&mut self) {
-        // What is still there, or already gone, is removed when the network is taken down.
+        // If this fails, taking the network down removes the file.
         let _gone = fs::remove_file(&self.0);
     }
 }
 
-/// Where we leave things of this boot.
+/// The folder for our files of this boot.
 pub(super) const FOLDER: &str = "run/cvm-unlock";
 /// `PathExists=` of cvm-unlock-network.path.
 pub(super) const NAME: &str = "network-wanted";

@@ -1,6 +1,6 @@
-//! What proves the state of this machine: report data comes in, a platform's evidence as Trustee wants it goes out.
+//! Evidence of this machine's state, bound to report data, in Trustee's format.
 //!
-//! This is the seam at which SEV-SNP, TDX and Azure's paravisor follow: each is one more implementation of [`Evidence`].
+//! To support SEV-SNP, TDX or Azure's paravisor, implement [`Evidence`] once for each.
 
 #[cfg(feature = "test-double")]
 pub mod sample;
@@ -16,11 +16,11 @@ use crate::tpm::{Tpm, TpmError};
 
 /// A platform that can prove its state.
 pub trait Evidence {
-    /// Its name in the protocol.
+    /// The platform's name in the protocol.
     fn tee(&self) -> Tee;
 
-    /// Does what takes long and does not need a challenge. Called before each challenge: the second time, there is nothing left
-    /// to do.
+    /// Does the slow work that does not need a challenge. Called before each challenge; all calls but the
+    /// first do nothing.
     ///
     /// # Errors
     /// The platform's.
@@ -28,39 +28,40 @@ pub trait Evidence {
         Ok(())
     }
 
-    /// Evidence bound to `report_data`, in the JSON of Trustee's verifier for this platform. Certificates (`cert_chain`, `vcek`)
-    /// and event logs (`cc_eventlog`) have their places inside it.
+    /// Evidence bound to `report_data`, in the JSON of Trustee's verifier for this platform. Certificates
+    /// (`cert_chain`, `vcek`) and event logs (`cc_eventlog`) belong inside it.
     ///
     /// # Errors
     /// The platform's.
     fn collect(&mut self, report_data: &ReportData) -> Result<Value, EvidenceError>;
 }
 
-/// All that proves the state of this machine.
+/// All evidence of this machine's state.
 pub struct Attester<'a> {
-    /// What decides which verifier is asked.
+    /// The platform that decides which verifier is used.
     pub primary: Box<dyn Evidence + 'a>,
-    /// Other devices, a TPM beside a TEE for instance: their evidence is hashed into the report data of the primary.
+    /// Other devices, such as a TPM beside a TEE. Their evidence is hashed into the report data of the
+    /// primary.
     pub additional: Vec<Box<dyn Evidence + 'a>>,
     /// Init-data whose digest the primary's evidence carries.
     pub init_data: Option<&'a str>,
 }
 
 impl<'a> Attester<'a> {
-    /// With one evidence only.
+    /// With a single platform.
     #[must_use]
     pub fn new(primary: impl Evidence + 'a) -> Self {
         Self { primary: Box::new(primary), additional: Vec::new(), init_data: None }
     }
 
-    /// With the evidence that `settings` name, by way of `tpm` where they need one; `None` where that is missing.
+    /// With the evidence that `settings` name, using `tpm` if they need one; `None` if it is missing.
     #[must_use]
     pub fn configured(settings: &'a Settings, tpm: Option<&'a mut dyn Tpm>) -> Option<Self> {
         let attester = Self::by(settings.evidence, tpm)?;
         Some(Self { init_data: settings.init_data.as_deref(), ..attester })
     }
 
-    /// The same for a kind of evidence alone.
+    /// The same, for a kind of evidence alone.
     #[must_use]
     pub fn by(kind: EvidenceKind, tpm: Option<&'a mut dyn Tpm>) -> Option<Self> {
         match kind {
@@ -89,7 +90,7 @@ impl<'a> Attester<'a> {
 /// Why there is no evidence.
 #[derive(Debug, Error)]
 pub enum EvidenceError {
-    /// The TPM's.
+    /// The TPM failed.
     #[error("Quoting the PCRs")]
     Tpm(#[source] TpmError),
 }

@@ -1,4 +1,4 @@
-//! Trustee's test evidence: it proves nothing. Exists in test builds only.
+//! Trustee's test evidence, which proves nothing. In test builds only.
 
 use base64ct::{Base64, Encoding};
 use serde_json::{Value, json};

@@ -1,6 +1,7 @@
-//! Evidence `tpm`: a quote over all 24 PCRs of the SHA-256 bank. Report data comes in, Trustee's JSON goes out.
+//! Evidence `tpm`: a quote over all 24 PCRs of the SHA-256 bank.
 //!
-//! A TPM that the host emulates quotes whatever the host likes: it is the server's policy that has to know the attestation key.
+//! A TPM that the host emulates quotes whatever the host likes, so the key broker's policy must know the
+//! attestation key.
 
 use base64ct::{Base64, Encoding};
 use serde_json::{Value, json};
@@ -12,18 +13,18 @@ use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use crate::format::tpm2::quote::Quote;
 use crate::tpm::{Tpm, TpmError};
 
-/// The TPM as a platform. Once prepared, the attestation key stays in the TPM until this is dropped.
+/// The TPM as a platform. Once prepared, the attestation key stays loaded until this is dropped.
 pub struct TpmEvidence<'a> {
     tpm: &'a mut dyn Tpm,
 }
 
 impl<'a> TpmEvidence<'a> {
-    /// Quotes by this TPM.
+    /// Quotes with this TPM.
     pub fn new(tpm: &'a mut dyn Tpm) -> Self {
         Self { tpm }
     }
 
-    /// Values and a quote that belong together: PCRs may be extended between the two.
+    /// PCR values and a quote that match: PCRs may be extended between the two.
     fn quoted(&mut self, nonce: &[u8; 32]) -> Result<(PcrValues, Quote), TpmError> {
         let all: PcrMask = (0..24).filter_map(Pcr::new).collect();
         for _ in 0..ATTEMPTS {
@@ -48,7 +49,7 @@ impl Evidence for TpmEvidence<'_> {
         Tee::Tpm
     }
 
-    /// An RSA key takes a discrete TPM seconds.
+    /// A discrete TPM takes seconds to derive an RSA key.
     fn prepare(&mut self) -> Result<(), EvidenceError> {
         self.tpm.hold_attestation_key().map_err(EvidenceError::Tpm)
     }
@@ -67,5 +68,5 @@ impl Evidence for TpmEvidence<'_> {
     }
 }
 
-/// PCRs rarely change while a machine boots; a host that emulates the TPM may let them change for ever.
+/// PCRs rarely change during boot, but a host that emulates the TPM could change them for ever.
 const ATTEMPTS: u32 = 3;

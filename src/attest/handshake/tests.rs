@@ -1,4 +1,4 @@
-//! The handshake against recordings and made-up answers.
+//! Tests the handshake against recorded and invented answers.
 
 use std::collections::VecDeque;
 
@@ -19,7 +19,7 @@ const DENY: &str =
 const NO_SESSION: &str =
     include_str!("../../../tests/data/kbs/sample-affirming/03-get-resource_default_disk_root2.response.txt");
 
-/// Gives prepared answers and keeps what was sent.
+/// Returns prepared answers and records what was sent.
 struct Script {
     answers: VecDeque<Answer>,
     sent: Vec<(String, Option<Value>, Option<String>)>,
@@ -59,7 +59,7 @@ fn mismatch(expected: &str) -> String {
     )
 }
 
-/// Evidence that is the report data itself.
+/// Evidence that is just the report data.
 struct Plain(Tee);
 
 impl Evidence for Plain {
@@ -91,7 +91,7 @@ fn refused(answers: &[&str], slug: &str) -> Script {
 
 #[test]
 fn three_calls_in_one_session_are_a_handshake() {
-    // The recorded envelope is for the recorded key: ours does not open it.
+    // The recorded envelope is encrypted to the recorded key, so ours does not open it.
     let script = refused(&[CHALLENGE, TOKEN, ENVELOPE], "kbs-envelope");
     let paths: Vec<_> = script.sent.iter().map(|(path, _, _)| path.as_str()).collect();
     assert_eq!(paths, ["/kbs/v0/auth", "/kbs/v0/attest", "/kbs/v0/resource/default/disk/root"]);
@@ -198,7 +198,7 @@ fn evidence_is_prepared_before_the_challenge_is_asked_for() {
         }
     }
     let prepared = std::cell::Cell::new(0);
-    // That of other devices, too.
+    // The evidence of other devices, too.
     let mut attester = attester(Tee::Snp);
     attester.additional.push(Box::new(Slow(&prepared)));
     let mut script = Script::new([CHALLENGE]);

@@ -1,10 +1,10 @@
-//! Canonical JSON (RFC 8785) of what the protocol hashes: strings and objects. A value comes in, its one text goes out.
+//! Writes canonical JSON (RFC 8785), as far as the protocol hashes it: strings and objects.
 //!
-//! Numbers, whose canonical form is the hard part, do not occur in runtime data; a value that has one has no text here.
+//! Numbers, whose canonical form is the hard part, do not occur in runtime data; a value with one is refused.
 
 use serde_json::Value;
 
-/// The canonical text; `None` if something other than strings and objects is in the value.
+/// The canonical text; `None` if the value contains anything but strings and objects.
 #[must_use]
 pub fn text(value: &Value) -> Option<String> {
     let mut out = String::new();
@@ -17,7 +17,8 @@ fn write(value: &Value, out: &mut String) -> Option<()> {
         Value::String(text) => push_string(text, out),
         Value::Object(members) => {
             let mut members: Vec<_> = members.iter().collect();
-            // By UTF-16 code units (RFC 8785, 3.2.3): not the order of UTF-8 where surrogates come in.
+            // By UTF-16 code units (RFC 8785, 3.2.3), which differs from the order of UTF-8 if there are
+            // surrogates.
             members.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
             out.push('{');
             for (position, (name, value)) in members.into_iter().enumerate() {
@@ -35,7 +36,7 @@ fn write(value: &Value, out: &mut String) -> Option<()> {
     Some(())
 }
 
-/// RFC 8785, 3.2.2.2.
+/// Appends a string (RFC 8785, 3.2.2.2).
 fn push_string(text: &str, out: &mut String) {
     out.push('"');
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! The server's challenge: bytes of an answer come in, a nonce goes out.
+//! Parses the key broker's challenge.
 
 use base64ct::{Base64, Encoding};
 use serde_json::Value;
@@ -6,14 +6,14 @@ use serde_json::Value;
 use super::error::{ProtocolError, excerpt};
 use super::object::Object;
 
-/// What evidence has to be bound to.
+/// What evidence must be bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
-    /// The server's random number.
+    /// The key broker's random number.
     pub nonce: Nonce,
 }
 
-/// A nonce as the server wrote it: the text itself is hashed and sent back.
+/// A nonce as the key broker wrote it: the text itself is hashed and sent back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nonce(String);
 
@@ -21,7 +21,7 @@ impl Challenge {
     /// Parses the body of the answer to `POST /auth`.
     ///
     /// # Errors
-    /// It is no challenge, or asks for another hash than SHA-384.
+    /// It is not a challenge, or demands a hash other than SHA-384.
     pub fn parse(body: &[u8]) -> Result<Self, ProtocolError> {
         let mut object = Object::parse(WHAT, body)?;
         let text = object.text("nonce")?;
@@ -39,15 +39,15 @@ impl Challenge {
 }
 
 impl Nonce {
-    /// Takes base64 of 16 to 64 bytes. Trustee sends 32.
+    /// Parses base64 of 16 to 64 bytes. Trustee sends 32.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        // Before decoding, so that nothing large is allocated.
+        // Checked before decoding, so that nothing large is allocated.
         let decoded = if text.len() <= 88 { Base64::decode_vec(text).ok()? } else { return None };
         (16..=64).contains(&decoded.len()).then(|| Self(text.to_owned()))
     }
 
-    /// A nonce of our own, for evidence that no server asked for.
+    /// A nonce of our own, for evidence that no key broker requested.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; 32]) -> Self {
         Self(Base64::encode_string(bytes))

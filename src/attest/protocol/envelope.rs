@@ -1,7 +1,8 @@
-//! The envelope in which a resource comes: a flattened JWE (RFC 7516, 7.2.2) with ECDH-ES+A256KW on P-256 and A256GCM. Bytes of
-//! an answer come in; with the session's key, the secret goes out.
+//! Opens the envelope around a resource: a flattened JWE (RFC 7516, 7.2.2) with ECDH-ES+A256KW on P-256 and
+//! A256GCM.
 //!
-//! Whoever knows our public key can make one: that it opens says nothing about who sent it. The pinned certificate does.
+//! Anybody who knows our public key can make one, so an envelope that opens does not show who sent it. The
+//! pinned certificate does.
 
 use aes_kw::{KeyInit, KwAes256};
 use base64ct::{Base64UrlUnpadded, Encoding};
@@ -14,14 +15,14 @@ use super::object::Object;
 use super::tee_key::{ALGORITHM, Point, SharedSecret, TeeKey};
 use crate::base::secret::Secret;
 
-/// An envelope of the one kind that we open.
+/// An envelope of the one kind that we support.
 pub struct Envelope {
-    /// As it was sent: it is authenticated in this form (RFC 7516, 5.1, step 14).
+    /// As sent: it is authenticated in this form (RFC 7516, 5.1, step 14).
     protected: String,
     peer: Point,
     encrypted_key: [u8; WRAPPED_KEY],
     iv: [u8; NONCE_LEN],
-    /// With the tag behind it.
+    /// With the tag appended.
     ciphertext: Vec<u8>,
 }
 
@@ -29,7 +30,7 @@ impl Envelope {
     /// Parses the body of the answer to `GET /resource/…`.
     ///
     /// # Errors
-    /// It is something else, or uses algorithms or headers that we do not know.
+    /// It is malformed, or uses algorithms or headers that we do not support.
     pub fn parse(body: &[u8]) -> Result<Self, ProtocolError> {
         let mut object = Object::parse("The envelope", body)?;
         let protected = object.text("protected")?;
@@ -43,7 +44,7 @@ impl Envelope {
             .map_err(|_| object.wrong("ciphertext", "is not base64url"))?;
         let tag: [u8; TAG] = bytes(&mut object, "tag", "is not base64url of 16 bytes")?;
         ciphertext.extend_from_slice(&tag);
-        // `aad`, `header`, `unprotected` and `recipients` would change what the others mean.
+        // `aad`, `header`, `unprotected` and `recipients` would change the meaning of the others.
         object.finish()?;
         Ok(Self { protected, peer, encrypted_key, iv, ciphertext })
     }
@@ -51,7 +52,7 @@ impl Envelope {
     /// Opens it.
     ///
     /// # Errors
-    /// It was made for another key, or changed.
+    /// It was made for another key, or was changed.
     pub fn open(self, key: TeeKey) -> Result<Secret, ProtocolError> {
         let shared = key.agree(&self.peer).ok_or(ProtocolError::Sealed)?;
         self.open_with(&shared)
@@ -101,7 +102,8 @@ fn bytes<const N: usize>(
     }
 }
 
-/// The key-wrapping key (RFC 7518, 4.6.2): one round of the Concat KDF suffices for 256 bits; `apu` and `apv` are empty.
+/// The key-wrapping key (RFC 7518, 4.6.2). One round of the Concat KDF is enough for 256 bits; `apu` and
+/// `apv` are empty.
 fn concat_kdf(shared: &SharedSecret) -> Zeroizing<[u8; KEY]> {
     let mut hash = Sha256::new();
     hash.update(1_u32.to_be_bytes());
@@ -130,7 +132,8 @@ mod tests {
 
     const RECORDED: &str =
         include_str!("../../../tests/data/kbs/tpm-affirming/03-get-resource_default_disk_root.response.txt");
-    // openssl pkeyutl -derive -inkey tee-key.pem -peerkey epk.pem | xxd -p, `epk.pem` being the point of the recorded header.
+    // openssl pkeyutl -derive -inkey tee-key.pem -peerkey epk.pem | xxd -p
+    // (`epk.pem` is the point of the recorded header.)
     const SHARED: &str = "6a9d15257bc5060d24a478c7bded51a96c0953c208a764e4047777bb740d4b5d";
 
     fn shared() -> SharedSecret {
@@ -176,7 +179,7 @@ mod tests {
                 "{name}"
             );
         }
-        // The same header in other words.
+        // The same header, spelt differently.
         let reordered = with_header(|header| header["enc"] = json!("A256GCM"));
         let mut spaced = reordered.clone();
         let text = Base64UrlUnpadded::decode_vec(reordered["protected"].as_str().unwrap()).unwrap();

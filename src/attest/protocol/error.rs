@@ -1,4 +1,4 @@
-//! Why an answer is not one of the protocol's.
+//! Why an answer does not follow the protocol.
 
 use thiserror::Error;
 
@@ -16,10 +16,10 @@ pub enum ProtocolError {
         #[source]
         source: JsonError,
     },
-    /// The message is no object.
+    /// The message is not an object.
     #[error("{0} is not an object")]
     NotAnObject(&'static str),
-    /// A member is missing or has a wrong form.
+    /// A member is missing or malformed.
     #[error("{what} has a member {name} that {problem}")]
     Member {
         /// Which message.
@@ -29,7 +29,7 @@ pub enum ProtocolError {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// A member where none may be added: it could change the meaning of the others.
+    /// An unknown member where none is allowed, since it could change the meaning of the others.
     #[error("{what} has the unknown member {name:?}")]
     Unknown {
         /// Which message.
@@ -37,18 +37,18 @@ pub enum ProtocolError {
         /// The member's name, as far as it is printable.
         name: String,
     },
-    /// The challenge came without a session.
+    /// The challenge came without a session cookie.
     #[error("The challenge sets no session cookie")]
     NoSession,
-    /// The server wants report data by another hash.
+    /// The key broker demands report data with another hash.
     #[error("The server selects the hash algorithm {0:?}, not sha384")]
     Hash(String),
-    /// Not encrypted to our key, or changed on its way.
+    /// Not encrypted to our key, or changed in transit.
     #[error("The envelope does not open with the key of this session")]
     Sealed,
 }
 
-/// The beginning of a text that a server wrote, fit for a log: printable ASCII, at most 160 characters.
+/// The beginning of an untrusted text for a log: printable ASCII, at most 160 characters.
 pub(super) fn excerpt(text: &str) -> String {
     text.chars().take(160).map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect()
 }

@@ -1,4 +1,4 @@
-//! What we send: typed values come in, JSON for the wire goes out, members in the order of Trustee's own client.
+//! The messages that we send, with members in the order of Trustee's own client.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use super::challenge::Nonce;
 use super::object::Object;
 use super::{ProtocolError, PublicJwk, Version};
 
-/// The body of `POST /auth`: the platform by one of its names.
+/// The body of `POST /auth`, with one of the platform's names.
 #[must_use]
 pub fn request(version: Version, tee: &str) -> String {
     let request = Request {
@@ -21,23 +21,23 @@ pub fn request(version: Version, tee: &str) -> String {
     text(&request)
 }
 
-/// The body of `POST /attest`. Evidence is bound to the nonce and the key by its report data.
+/// The body of `POST /attest`. The report data binds evidence to the nonce and the key.
 #[derive(Clone, Copy)]
 pub struct Attestation<'a> {
-    /// The challenge's.
+    /// The nonce of the challenge.
     pub nonce: &'a Nonce,
-    /// The key that the answer shall be encrypted to.
+    /// The key to encrypt the answer to.
     pub key: &'a PublicJwk,
     /// The platform's evidence.
     pub primary: &'a Value,
-    /// The text of other devices' evidence, empty if there is none; 0.4.0 only.
+    /// The text of other devices' evidence; empty if there is none. 0.4.0 only.
     pub additional: &'a str,
-    /// Init-data in TOML, whose digest the evidence carries; 0.4.0 only.
+    /// Init-data in TOML, whose digest the evidence carries. 0.4.0 only.
     pub init_data: Option<&'a str>,
 }
 
 impl Attestation<'_> {
-    /// As `version` has it.
+    /// The body in the form of `version`.
     #[must_use]
     pub fn body(&self, version: Version) -> String {
         match version {
@@ -54,17 +54,17 @@ impl Attestation<'_> {
     }
 }
 
-/// Checks the body of the answer to `POST /attest`. The token is of no use to us, the session is attested.
+/// Checks the body of the answer to `POST /attest`. We do not use its token: the session is attested.
 ///
 /// # Errors
-/// It carries no token.
+/// It contains no token.
 pub fn check_token(body: &[u8]) -> Result<(), ProtocolError> {
     let mut object = Object::parse("The attestation's answer", body)?;
     if object.text("token")?.is_empty() { Err(object.wrong("token", "is empty")) } else { Ok(()) }
 }
 
 fn text(message: &impl Serialize) -> String {
-    // Structures of strings and trees of JSON: there is nothing that could not be written.
+    // Structures of strings and JSON trees can always be written.
     serde_json::to_string(message).unwrap_or_default()
 }
 
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn an_attestation_with_a_tpm_means_what_the_recorded_one_means() {
-        // That client wrote spaces and left the empty init-data out.
+        // That client wrote spaces and omitted the empty init-data.
         let recording = include_str!("../../../tests/data/kbs/tpm-affirming/02-post-attest.request.txt");
         let mut value: Value = serde_json::from_str(body(recording)).unwrap();
         let runtime = value["runtime-data"].clone();

@@ -1,8 +1,8 @@
-//! The messages of the KBS attestation protocol, pure: typed values come in and bytes for the wire go out, and the reverse.
-//! Whoever answers is a stranger until its certificate is the pinned one, and its bytes are hostile even then.
+//! The messages of the KBS attestation protocol. Pure. Answers are untrusted, even from a server with the
+//! pinned certificate.
 //!
-//! Sources: `kbs/docs/kbs_attestation_protocol.md` of Trustee, RFC 7516 (JWE), RFC 7518 (its algorithms), RFC 7517 (JWK),
-//! RFC 8785 (canonical JSON).
+//! Sources: `kbs/docs/kbs_attestation_protocol.md` of Trustee, RFC 7516 (JWE), RFC 7518 (its algorithms), RFC
+//! 7517 (JWK), RFC 8785 (canonical JSON).
 
 pub mod canonical;
 pub mod challenge;
@@ -29,7 +29,7 @@ pub use tee::Tee;
 pub use tee_key::{PublicJwk, TeeKey};
 pub use version::Version;
 
-/// What every path begins with (Trustee, `kbs/docs/kbs.yaml`).
+/// The prefix of every path (Trustee, `kbs/docs/kbs.yaml`).
 pub const PREFIX: &str = "/kbs/v0";
 
 /// The body of a recorded message.

@@ -1,4 +1,4 @@
-//! Members of a JSON object that a server sent: strict bytes come in, texts go out.
+//! Typed access to the members of a JSON object in an answer.
 
 use serde_json::{Map, Value};
 
@@ -25,7 +25,7 @@ impl Object {
         }
     }
 
-    /// The error of the member `name`.
+    /// The error for the member `name`.
     pub(super) const fn wrong(&self, name: &'static str, problem: &'static str) -> ProtocolError {
         ProtocolError::Member { what: self.what, name, problem }
     }
@@ -44,7 +44,7 @@ impl Object {
         }
     }
 
-    /// Takes a text that can only be `expected`.
+    /// Takes a text that must be `expected`.
     pub(super) fn exactly(
         &mut self,
         name: &'static str,
@@ -60,7 +60,7 @@ impl Object {
         Self::of(name, value)
     }
 
-    /// Ends: no member may be left.
+    /// Checks that every member was taken.
     pub(super) fn finish(self) -> Result<(), ProtocolError> {
         match self.members.keys().next() {
             None => Ok(()),

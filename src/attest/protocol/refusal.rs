@@ -1,35 +1,35 @@
-//! A server's refusal: the body of an answer comes in, what is refused and why goes out. The `type` decides, never the status:
-//! Trustee answers 401 to almost everything.
+//! Parses a key broker's refusal. The `type` decides, never the status: Trustee answers 401 to almost
+//! everything.
 
 use super::error::excerpt;
 use super::object::Object;
 
-/// A refusal that a server explained.
+/// A refusal with an explanation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerRefusal {
     /// What is refused.
     pub kind: Kind,
-    /// The server's words, as far as they are printable.
+    /// The key broker's words, as far as they are printable.
     pub detail: String,
 }
 
 /// The last segment of the error's `type` (Trustee, `kbs/src/error.rs`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `PolicyDeny`: the resource policy does not release to this evidence.
+    /// `PolicyDeny`: the resource policy denies the resource for this evidence.
     PolicyDeny,
-    /// `AttestationError`: the request or the evidence is not accepted.
+    /// `AttestationError`: the request or the evidence was not accepted.
     Attestation,
     /// `TokenNotFound`: there is no attested session.
     NoSession,
-    /// `PluginInternalError` and its like: no such resource, or a path that the server does not take.
+    /// `PluginInternalError` and similar: no such resource, or an invalid path.
     Resource,
     /// Any other.
     Other(String),
 }
 
 impl ServerRefusal {
-    /// Parses an error's body; `None` if it is something else, from a proxy for instance.
+    /// Parses an error's body; `None` if it is something else, such as a proxy's error page.
     #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
         let mut object = Object::parse("The error", body).ok()?;
@@ -47,7 +47,7 @@ impl ServerRefusal {
     }
 }
 
-/// Enough for a version mismatch at the end of a chain of causes.
+/// Long enough to keep a version mismatch at the end of a chain of causes.
 fn excerpt_of_detail(detail: &str) -> String {
     detail.chars().take(512).map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect()
 }

@@ -1,5 +1,5 @@
-//! Report data: what evidence is bound to. The session's nonce, our key and the evidence of other devices come in, 64 bytes go
-//! out, of which each platform takes as many as it has room for.
+//! Report data, which binds evidence to the session's nonce, our key and the evidence of other devices: 64
+//! bytes, of which each platform uses as many as fit.
 
 use serde_json::json;
 use sha2::{Digest, Sha384};
@@ -13,14 +13,14 @@ use super::tee_key::PublicJwk;
 pub struct ReportData([u8; FIELD]);
 
 impl ReportData {
-    /// What the primary evidence is bound to in protocol 0.4.0. `additional` is the text of the other devices' evidence as it
-    /// is sent, empty if there is none.
+    /// For the primary evidence in protocol 0.4.0. `additional` is the text of the other devices' evidence as
+    /// sent; empty if there is none.
     #[must_use]
     pub fn primary(nonce: &Nonce, key: &PublicJwk, additional: &str) -> Self {
         Self::of(&json!({"additional-evidence": additional, "nonce": nonce.as_str(), "tee-pubkey": key}))
     }
 
-    /// What the evidence of another device is bound to; and the only evidence of protocol 0.2.0.
+    /// For the evidence of another device, and for the only evidence of protocol 0.2.0.
     #[must_use]
     pub fn alone(nonce: &Nonce, key: &PublicJwk) -> Self {
         Self::of(&json!({"nonce": nonce.as_str(), "tee-pubkey": key}))
@@ -32,13 +32,14 @@ impl ReportData {
         &self.0
     }
 
-    /// The digest: what a vTPM of Azure quotes over.
+    /// The digest, over which Azure's vTPM quotes.
     #[must_use]
     pub fn digest(&self) -> &[u8] {
         self.0.split_at(DIGEST).0
     }
 
-    /// The first 32 bytes: what the `tpm` evidence quotes over (a TPM's `qualifyingData` holds no more than a digest).
+    /// The first 32 bytes, over which the `tpm` evidence quotes (a TPM's `qualifyingData` holds at most a
+    /// digest).
     #[must_use]
     pub fn qualifying_data(&self) -> [u8; 32] {
         // 64 is more than 32.
@@ -46,7 +47,7 @@ impl ReportData {
     }
 
     fn of(runtime_data: &serde_json::Value) -> Self {
-        // Built above of strings and objects only, so that there is a text.
+        // Built above from strings and objects only, so there always is a text.
         let text = canonical::text(runtime_data).unwrap_or_default();
         debug_assert!(!text.is_empty());
         let mut field = [0; FIELD];
@@ -84,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_tpm_quotes_its_first_32_bytes() {
-        // tests/data/kbs/tpm-affirming/02: report_data in the token that answered.
+        // tests/data/kbs/tpm-affirming/02: `report_data` in the token of the answer.
         let key = PublicJwk::from_coordinates(
             "fr6H06FcCchkIfW7svGUsB0d1HAQUGewi70DQpKEfFM",
             "xvrxjzptvBXsLgI-fUqdhWg5wHN79o7p--RXCWQvRhk",

@@ -1,6 +1,6 @@
-//! Where the key lies at the server: a template of the measured configuration and the volume's UUID come in, a path goes out.
-//! A path that a disk names is accepted only inside the template's repository and type, and only where the template does not name
-//! one key for all volumes.
+//! Where a volume's key lies at the key broker: the path, from a template of the measured configuration and
+//! the volume's UUID. A path in an untrusted token is accepted only in the template's repository and type,
+//! and only if the template does not name one key for all volumes.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::uuid::Uuid;
 
-/// `repository/type/tag`, where the tag may contain `{uuid}`: the volume's LUKS UUID.
+/// `repository/type/tag`. The tag may contain `{uuid}`, which stands for the volume's LUKS UUID.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ResourceTemplate {
@@ -37,8 +37,8 @@ impl ResourceTemplate {
         Some(ResourcePath { repository: self.repository.clone(), kind: self.kind.clone(), tag })
     }
 
-    /// A path that a token names, if it lies where this template's paths lie: in the same repository and type and, where the
-    /// template names one key for all volumes, at that key.
+    /// Accepts a path in a token if it is in this template's repository and type. If the template names one
+    /// key for all volumes, the path must be that key's.
     #[must_use]
     pub fn accept(&self, path: &str) -> Option<ResourcePath> {
         let path = ResourcePath::parse(path)?;
@@ -59,7 +59,7 @@ impl TryFrom<String> for ResourceTemplate {
                 kind: Segment::new(kind)?,
                 tag: tag.to_owned(),
             };
-            // Whatever the UUID: all are of one length and of the same characters.
+            // Any UUID will do: all have the same length and characters.
             template.path(&Uuid::new([0; 16]))?;
             segments.next().is_none().then_some(template)
         };

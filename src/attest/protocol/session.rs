@@ -1,12 +1,12 @@
-//! The session cookie: the text of `Set-Cookie` comes in, what we send back as `Cookie` goes out.
+//! The session cookie: found in `Set-Cookie`, sent back as `Cookie`.
 
-/// A session at a server.
+/// A session at a key broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionCookie(String);
 
 impl SessionCookie {
-    /// Finds the session among the values of all `Set-Cookie` headers. Attributes are of no use to us: there is one server and
-    /// one minute.
+    /// Finds the session among the values of all `Set-Cookie` headers. Attributes are ignored: the session
+    /// lasts a minute, with one server.
     #[must_use]
     pub fn find<'a>(headers: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         headers.into_iter().find_map(|header| {

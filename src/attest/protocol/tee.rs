@@ -1,13 +1,13 @@
-//! The names of platforms in the protocol.
+//! Names of platforms in the protocol.
 
 use std::fmt;
 
 use super::Version;
 
-/// A platform that makes evidence.
+/// A platform that produces evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tee {
-    /// A TPM, whoever's it is.
+    /// A TPM, whoever provides it.
     Tpm,
     /// AMD SEV-SNP under Azure's paravisor, with its vTPM.
     AzureSnp,
@@ -17,13 +17,13 @@ pub enum Tee {
     Snp,
     /// Intel TDX.
     Tdx,
-    /// Nothing at all: Trustee's test evidence.
+    /// No platform: Trustee's test evidence.
     #[cfg(feature = "test-double")]
     Sample,
 }
 
 impl Tee {
-    /// The names under which servers of `version` know it, the newest first: within 0.4.0 the names of Azure's changed.
+    /// Its names at key brokers of `version`, newest first: Azure's names changed within 0.4.0.
     #[must_use]
     pub const fn names(self, version: Version) -> &'static [&'static str] {
         match (self, version) {
@@ -39,7 +39,7 @@ impl Tee {
         }
     }
 
-    /// The present name.
+    /// The current name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,5 +1,4 @@
-//! The key to which a server encrypts its answer: made for one session, used once. Its public half goes out as a JWK; a
-//! server's point comes in, the shared secret goes out.
+//! The key to which a key broker encrypts its answer: generated for one session, used once.
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use ring::agreement::{ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
@@ -7,7 +6,7 @@ use ring::rand::SystemRandom;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-/// A private key on P-256 that agrees with one peer and is gone.
+/// A private key on P-256, consumed by one key agreement.
 pub struct TeeKey {
     private: EphemeralPrivateKey,
     public: PublicJwk,
@@ -29,7 +28,7 @@ impl TeeKey {
         &self.public
     }
 
-    /// The secret shared with the owner of `peer`; `None` if that is no point of the curve.
+    /// The secret shared with the owner of `peer`; `None` if `peer` is not on the curve.
     #[must_use]
     pub fn agree(self, peer: &Point) -> Option<SharedSecret> {
         let peer = UnparsedPublicKey::new(&ECDH_P256, peer.0);
@@ -37,10 +36,10 @@ impl TeeKey {
     }
 }
 
-/// The x coordinate of the point that both sides come to (RFC 7518, 4.6.2: `Z`).
+/// The x coordinate of the shared point (RFC 7518, 4.6.2: `Z`).
 pub type SharedSecret = Zeroizing<[u8; COORDINATE]>;
 
-/// An uncompressed point that may or may not lie on P-256 (SEC 1, 2.3.3).
+/// An uncompressed point, not yet checked to be on P-256 (SEC 1, 2.3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Point([u8; POINT]);
 
@@ -64,7 +63,7 @@ impl Point {
     }
 }
 
-/// The public half as a JWK, members in the order in which Trustee's own client sends them.
+/// The public half as a JWK, with members in the order of Trustee's own client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PublicJwk {
     kty: &'static str,
@@ -82,7 +81,7 @@ impl PublicJwk {
         Self { kty: "EC", crv: "P-256", alg: ALGORITHM, x, y }
     }
 
-    /// A recorded one.
+    /// A recorded key.
     #[cfg(test)]
     pub(crate) fn from_coordinates(x: &str, y: &str) -> Self {
         Self::of(Point::from_coordinates(x, y).unwrap())

@@ -1,11 +1,10 @@
-//! Versions of the protocol. A server accepts exactly one and says which when it refuses another: its words come in, what to
-//! do goes out.
+//! Versions of the protocol. A key broker accepts exactly one, and names it when it refuses another.
 
 use std::fmt;
 
 use super::error::excerpt;
 
-/// A version that we speak.
+/// A version that we support.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// Trustee v0.14 and later.
@@ -14,19 +13,19 @@ pub enum Version {
     V0_2_0,
 }
 
-/// What a server that refuses our version speaks itself.
+/// The version that a key broker demands when it refuses ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// One that we speak, too.
+    /// One that we support, too.
     Spoken(Version),
-    /// 0.1.1 or before: RSA with PKCS#1 v1.5 padding, and the header of the envelope is not authenticated.
+    /// 0.1.1 or older: RSA with PKCS#1 v1.5 padding, and the envelope's header is not authenticated.
     TooOld(String),
-    /// Another one.
+    /// Another version.
     Unknown(String),
 }
 
 impl Version {
-    /// As it is sent.
+    /// As sent.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -43,7 +42,7 @@ impl fmt::Display for Version {
 }
 
 impl Expected {
-    /// Reads a refusal's detail; `None` if it is not about versions.
+    /// Parses a refusal's detail; `None` if it is not about versions.
     #[must_use]
     pub fn read(detail: &str) -> Option<Self> {
         let (_, rest) = detail.split_once(MISMATCH)?;
@@ -68,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_server_says_which_version_it_speaks() {
-        // As a server of 0.4.0 answered to 0.2.0; the others by changing the number.
+        // The answer of a 0.4.0 server to 0.2.0; the others have the number changed.
         let said = |expect: &str, ours: &str| {
             Expected::read(&format!(
                 "RCAR handshake Auth failed: KBS Client Protocol Version Mismatch: expect {expect} while the request is {ours}"
