@@ -17,7 +17,7 @@ use cvm_unlock::format::gpt::sector::SectorSize;
 use cvm_unlock::format::luks::{Flag, FlagSet, Segment, SegmentSize, Snapshot, emit};
 use cvm_unlock::format::owner_key::PublicKey;
 use cvm_unlock::format::pcr_signature::Signatures;
-use cvm_unlock::format::token::key_broker::KbsToken;
+use cvm_unlock::format::token::key_broker::KeyBrokerToken;
 use cvm_unlock::format::token::systemd_tpm2::Token;
 use cvm_unlock::format::tpm2::blob::Sealed;
 use cvm_unlock::format::tpm2::srk::Srk;
@@ -149,7 +149,7 @@ fn header(input: &[u8]) -> bool {
     let Ok(snapshot) = Snapshot::read(&volume, VOLUME, sector, &allowed) else { return false };
     canonical(&snapshot, &volume, &allowed);
     for (id, value) in snapshot.tokens() {
-        let _any = (Token::parse(*id, value), KbsToken::parse(*id, value));
+        let _any = (Token::parse(*id, value), KeyBrokerToken::parse(*id, value));
     }
     true
 }
@@ -203,8 +203,8 @@ fn token(input: &[u8]) -> bool {
 /// the order of members.
 fn kbs_token(input: &[u8]) -> bool {
     let Ok(value) = parse_json(input) else { return false };
-    let Ok(token) = KbsToken::parse(0, &value) else { return false };
-    let again = KbsToken::parse(0, &token.to_json()).expect("our own form is accepted");
+    let Ok(token) = KeyBrokerToken::parse(0, &value) else { return false };
+    let again = KeyBrokerToken::parse(0, &token.to_json()).expect("our own form is accepted");
     assert_eq!((again.keyslot, &again.path), (token.keyslot, &token.path));
     assert_eq!(again.to_json(), token.to_json(), "written twice, read twice");
     true

@@ -7,7 +7,7 @@ mod table;
 use std::io;
 use std::path::Path;
 
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 use crate::cryptsetup::{CryptError, Detached};
 use crate::discover::Candidate;
 use crate::fence::Fenced;
@@ -69,30 +69,12 @@ pub enum ActivateError {
     Publish(#[source] io::Error),
 }
 
-impl Failure for ActivateError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Map(_) => "mapping-failed",
-            Self::ReadBack(_) => "mapping-unreadable",
-            Self::Differs(_) => "mapping-differs",
-            Self::Remove(_) => "mapping-not-removed",
-            Self::Publish(_) => "publish-failed",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Differs(_) => Class::Data,
-            _ => Class::Os,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Map(_) => "Are the modules dm_mod, dm_crypt, xts and aes in the initramfs?",
-            _ => "",
-        }
-    }
+failures! { ActivateError:
+    Self::Map(_) => "mapping-failed", Os, "Are the modules dm_mod, dm_crypt, xts and aes in the initramfs?";
+    Self::ReadBack(_) => "mapping-unreadable", Os, "";
+    Self::Differs(_) => "mapping-differs", Data, "";
+    Self::Remove(_) => "mapping-not-removed", Os, "";
+    Self::Publish(_) => "publish-failed", Os, "";
 }
 
 /// The name of the mapping, the same as systemd's: `/dev/mapper/root`, measured as `cryptsetup:root:…`.

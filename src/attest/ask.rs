@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::error::AttestError;
 use super::evidence::Attester;
-use super::fault::{Fault, Step};
+use super::fault::{Exchange, Fault};
 use super::handshake::{Attested, Challenged};
 use super::http::Http;
 use super::https::Https;
@@ -55,7 +55,7 @@ fn with_servers<T>(
     let mut clock = Until(until);
     in_turn(settings.servers.as_slice(), &mut clock, |server, share| {
         let mut https = Https::new(server, settings, Instant::now() + share)
-            .map_err(|source| Fault::Http { step: Step::Challenge, source })?;
+            .map_err(|source| Fault::Http { step: Exchange::Challenge, source })?;
         ask(server, &mut https)
     })
 }

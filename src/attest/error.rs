@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::fault::Fault;
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 
 /// Why there is no key.
 #[derive(Debug, Error)]
@@ -25,28 +25,9 @@ pub enum AttestError {
     NoTime,
 }
 
-impl Failure for AttestError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::NotConfigured => "kbs-not-configured",
-            Self::AtServer { fault, .. } => fault.slug(),
-            Self::NoTime => "kbs-timeout",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::NotConfigured => Class::Config,
-            Self::AtServer { fault, .. } => fault.class(),
-            Self::NoTime => Class::Unavailable,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::NotConfigured => "add kbs.servers and kbs.resource: cvm-unlock config --help",
-            Self::AtServer { fault, .. } => fault.hint(),
-            Self::NoTime => "",
-        }
-    }
+failures! { AttestError:
+    Self::NotConfigured => "kbs-not-configured", Config,
+        "add kbs.servers and kbs.resource: cvm-unlock config --help";
+    Self::AtServer { fault, .. } => from fault;
+    Self::NoTime => "kbs-timeout", Unavailable, "";
 }

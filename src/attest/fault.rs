@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::evidence::EvidenceError;
 use super::http::HttpError;
 use super::protocol::ProtocolError;
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 
 /// What went wrong at one key broker.
 #[derive(Debug, Error)]
@@ -14,7 +14,7 @@ pub enum Fault {
     #[error("{step}")]
     Http {
         /// What we were doing.
-        step: Step,
+        step: Exchange,
         /// The error.
         #[source]
         source: HttpError,
@@ -23,7 +23,7 @@ pub enum Fault {
     #[error("{step}: the answer makes no sense")]
     Answer {
         /// What we were doing.
-        step: Step,
+        step: Exchange,
         /// What is wrong with it.
         #[source]
         source: ProtocolError,
@@ -32,7 +32,7 @@ pub enum Fault {
     #[error("{step}: the server is in trouble (status {status})")]
     Trouble {
         /// What we were doing.
-        step: Step,
+        step: Exchange,
         /// HTTP status code.
         status: u16,
     },
@@ -40,7 +40,7 @@ pub enum Fault {
     #[error("{step}: refused without an explanation (status {status})")]
     NotAKeyBroker {
         /// What we were doing.
-        step: Step,
+        step: Exchange,
         /// HTTP status code.
         status: u16,
     },
@@ -95,7 +95,7 @@ pub enum Fault {
     #[error("{step}: the server refuses with {kind}: {detail}")]
     Refused {
         /// What we were doing.
-        step: Step,
+        step: Exchange,
         /// The last part of the error's type.
         kind: String,
         /// The key broker's words.
@@ -111,7 +111,7 @@ pub enum Fault {
 
 /// A step of the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum Exchange {
     /// `POST /auth`
     Challenge,
     /// `POST /attest`
@@ -120,7 +120,7 @@ pub enum Step {
     Fetch,
 }
 
-impl std::fmt::Display for Step {
+impl std::fmt::Display for Exchange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Challenge => "Asking for a challenge",
@@ -132,7 +132,7 @@ impl std::fmt::Display for Step {
 
 /// What to do after a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum NextServer {
     /// Stop: the answer is final, and nobody else is asked.
     GiveUp,
     /// Try another key broker; this one cannot help.
@@ -144,12 +144,12 @@ pub enum Next {
 impl Fault {
     /// What to do next.
     #[must_use]
-    pub const fn next(&self) -> Next {
+    pub const fn next(&self) -> NextServer {
         match self {
-            Self::Denied { .. } | Self::Evidence(_) | Self::Random => Next::GiveUp,
+            Self::Denied { .. } | Self::Evidence(_) | Self::Random => NextServer::GiveUp,
             Self::Trouble { .. }
             | Self::NoChallenge { .. }
-            | Self::Http { source: HttpError::Unreachable(_) | HttpError::TimedOut(_), .. } => Next::Retry,
+            | Self::Http { source: HttpError::Unreachable(_) | HttpError::TimedOut(_), .. } => NextServer::Retry,
             Self::Http { .. }
             | Self::Answer { .. }
             | Self::NotAKeyBroker { .. }
@@ -160,7 +160,7 @@ impl Fault {
             | Self::EvidenceRefused { .. }
             | Self::Missing { .. }
             | Self::Refused { .. }
-            | Self::Empty { .. } => Next::OtherServer,
+            | Self::Empty { .. } => NextServer::OtherServer,
         }
     }
 }
@@ -179,73 +179,30 @@ impl Fault {
     }
 }
 
-impl Failure for Fault {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Http { source, .. } => match source {
-                HttpError::Unreachable(_) => "kbs-unreachable",
-                HttpError::TimedOut(_) => "kbs-timeout",
-                HttpError::Certificate(_) => "kbs-certificate",
-                HttpError::Tls(_) => "kbs-tls",
-                HttpError::Redirect(_) => "kbs-redirect",
-                HttpError::TooLarge(_) => "kbs-answer-too-large",
-                HttpError::Malformed(_) => "kbs-answer",
-            },
-            Self::Answer { source: ProtocolError::Sealed, .. } => "kbs-envelope",
-            Self::Answer { .. } => "kbs-answer",
-            Self::Trouble { .. } => "kbs-trouble",
-            Self::NotAKeyBroker { .. } => "kbs-not-a-key-broker",
-            Self::TooOld(_) => "kbs-too-old",
-            Self::Version(_) => "kbs-version",
-            Self::NoChallenge { .. } => "kbs-no-challenge",
-            Self::Platform { .. } => "kbs-platform",
-            Self::Evidence(error) => error.slug(),
-            Self::Random => "random-failed",
-            Self::EvidenceRefused { .. } => "kbs-evidence-refused",
-            Self::Denied { .. } => "kbs-denied",
-            Self::Missing { .. } => "kbs-resource-missing",
-            Self::Refused { .. } => "kbs-refused",
-            Self::Empty { .. } => "kbs-resource-empty",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Http { source: HttpError::Unreachable(_) | HttpError::TimedOut(_), .. }
-            | Self::Trouble { .. }
-            | Self::NoChallenge { .. } => Class::Unavailable,
-            Self::Http { .. } | Self::Answer { .. } | Self::NotAKeyBroker { .. } | Self::Empty { .. } => {
-                Class::Data
-            }
-            Self::Evidence(error) => error.class(),
-            Self::Random => Class::Os,
-            Self::TooOld(_)
-            | Self::Version(_)
-            | Self::Platform { .. }
-            | Self::EvidenceRefused { .. }
-            | Self::Denied { .. }
-            | Self::Missing { .. }
-            | Self::Refused { .. } => Class::Refused,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Http { source: HttpError::Certificate(_), .. } => {
-                "kbs.servers pins the CA (not a self-signed leaf) or the leaf's key: openssl x509 -pubkey -noout -in \
-                 leaf.pem | openssl pkey -pubin -outform DER | sha256sum"
-            }
-            Self::Http { source: HttpError::Tls(_), .. } => "the server has to offer TLS 1.3",
-            Self::NoChallenge { .. } => {
-                "the server's log says why; its attestation service may not be running"
-            }
-            Self::TooOld(_) => "use a Trustee of v0.12 or later",
-            Self::Denied { .. } => {
-                "compare `cvm-unlock attest` with the server's reference values and resource policy"
-            }
-            Self::EvidenceRefused { .. } => "the server's log says why",
-            Self::Evidence(error) => error.hint(),
-            _ => "",
-        }
-    }
+failures! { Fault:
+    Self::Http { source: HttpError::Unreachable(_), .. } => "kbs-unreachable", Unavailable, "";
+    Self::Http { source: HttpError::TimedOut(_), .. } => "kbs-timeout", Unavailable, "";
+    Self::Http { source: HttpError::Certificate(_), .. } => "kbs-certificate", Data,
+        "kbs.servers pins the CA (not a self-signed leaf) or the leaf's key: openssl x509 -pubkey -noout -in \
+         leaf.pem | openssl pkey -pubin -outform DER | sha256sum";
+    Self::Http { source: HttpError::Tls(_), .. } => "kbs-tls", Data, "the server has to offer TLS 1.3";
+    Self::Http { source: HttpError::Redirect(_), .. } => "kbs-redirect", Data, "";
+    Self::Http { source: HttpError::TooLarge(_), .. } => "kbs-answer-too-large", Data, "";
+    Self::Answer { source: ProtocolError::Sealed, .. } => "kbs-envelope", Data, "";
+    Self::Http { source: HttpError::Malformed(_), .. } | Self::Answer { .. } => "kbs-answer", Data, "";
+    Self::Trouble { .. } => "kbs-trouble", Unavailable, "";
+    Self::NotAKeyBroker { .. } => "kbs-not-a-key-broker", Data, "";
+    Self::TooOld(_) => "kbs-too-old", Refused, "use a Trustee of v0.12 or later";
+    Self::Version(_) => "kbs-version", Refused, "";
+    Self::NoChallenge { .. } => "kbs-no-challenge", Unavailable,
+        "the server's log says why; its attestation service may not be running";
+    Self::Platform { .. } => "kbs-platform", Refused, "";
+    Self::Evidence(error) => from error;
+    Self::Random => "random-failed", Os, "";
+    Self::EvidenceRefused { .. } => "kbs-evidence-refused", Refused, "the server's log says why";
+    Self::Denied { .. } => "kbs-denied", Refused,
+        "compare `cvm-unlock attest` with the server's reference values and resource policy";
+    Self::Missing { .. } => "kbs-resource-missing", Refused, "";
+    Self::Refused { .. } => "kbs-refused", Refused, "";
+    Self::Empty { .. } => "kbs-resource-empty", Data, "";
 }

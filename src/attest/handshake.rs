@@ -4,13 +4,13 @@
 use serde_json::{Map, Value};
 
 use super::evidence::Attester;
-use super::fault::{Fault, Step};
+use super::fault::{Exchange, Fault};
 use super::http::{Answer, Call, Http};
 use super::protocol::messages;
 use super::protocol::messages::Attestation;
 use super::protocol::version::Expected;
 use super::protocol::{
-    Challenge, Envelope, Kind, PREFIX, ProtocolError, Refusal, ReportData, ResourcePath, SessionCookie,
+    Challenge, Envelope, Kind, PREFIX, ProtocolError, ReportData, ResourcePath, ServerRefusal, SessionCookie,
     TeeKey, Version,
 };
 use crate::base::secret::Secret;
@@ -36,7 +36,7 @@ impl Challenged {
     /// broker demands. Prepares the evidence before, because the key broker's session starts with the
     /// challenge.
     pub(super) fn ask(http: &mut dyn Http, attester: &mut Attester<'_>) -> Result<Self, Fault> {
-        let step = Step::Challenge;
+        let step = Exchange::Challenge;
         attester.prepare().map_err(Fault::Evidence)?;
         let mut version = Version::V0_4_0;
         let mut names = attester.tee().names(version).iter();
@@ -84,7 +84,7 @@ impl Challenged {
 
     /// Collects evidence and submits it.
     pub(super) fn attest(self, http: &mut dyn Http, attester: &mut Attester<'_>) -> Result<Attested, Fault> {
-        let step = Step::Attest;
+        let step = Exchange::Attest;
         let key = TeeKey::generate().ok_or(Fault::Random)?;
         let nonce = &self.challenge.nonce;
         let (additional, report_data) = match self.version {
@@ -113,10 +113,10 @@ impl Challenged {
         let answer = http.send(&call).map_err(|source| Fault::Http { step, source })?;
         match accepted(step, &answer)? {
             Ok(()) => {}
-            Err(Refusal { kind: Kind::Attestation, detail }) => {
+            Err(ServerRefusal { kind: Kind::Attestation, detail }) => {
                 return Err(Fault::EvidenceRefused { detail });
             }
-            Err(Refusal { kind: Kind::PolicyDeny, detail }) => return Err(Fault::Denied { detail }),
+            Err(ServerRefusal { kind: Kind::PolicyDeny, detail }) => return Err(Fault::Denied { detail }),
             Err(refusal) => return Err(other(step, refusal)),
         }
         messages::check_token(&answer.body).map_err(|source| Fault::Answer { step, source })?;
@@ -127,7 +127,7 @@ impl Challenged {
 impl Attested {
     /// Fetches one resource. The session's key is used once.
     pub(super) fn fetch(self, http: &mut dyn Http, path: &ResourcePath) -> Result<Secret, Fault> {
-        let step = Step::Fetch;
+        let step = Exchange::Fetch;
         let call = Call {
             path: format!("{PREFIX}/resource/{path}"),
             body: None,
@@ -137,8 +137,8 @@ impl Attested {
         let answer = http.send(&call).map_err(|source| Fault::Http { step, source })?;
         match accepted(step, &answer)? {
             Ok(()) => {}
-            Err(Refusal { kind: Kind::PolicyDeny, detail }) => return Err(Fault::Denied { detail }),
-            Err(Refusal { kind: Kind::Resource, detail }) => {
+            Err(ServerRefusal { kind: Kind::PolicyDeny, detail }) => return Err(Fault::Denied { detail }),
+            Err(ServerRefusal { kind: Kind::Resource, detail }) => {
                 return Err(Fault::Missing { path: path.to_string(), detail });
             }
             Err(refusal) => return Err(other(step, refusal)),
@@ -162,8 +162,8 @@ fn additional_evidence(attester: &mut Attester<'_>, report_data: &ReportData) ->
 }
 
 /// Whether the answer is a success, or a refusal with an explanation.
-fn accepted(step: Step, answer: &Answer) -> Result<Result<(), Refusal>, Fault> {
-    match (answer.status, Refusal::parse(&answer.body)) {
+fn accepted(step: Exchange, answer: &Answer) -> Result<Result<(), ServerRefusal>, Fault> {
+    match (answer.status, ServerRefusal::parse(&answer.body)) {
         (200, _) => Ok(Ok(())),
         (_, Some(refusal)) => Ok(Err(refusal)),
         // 408 and 429 come from proxies and are temporary.
@@ -172,7 +172,7 @@ fn accepted(step: Step, answer: &Answer) -> Result<Result<(), Refusal>, Fault> {
     }
 }
 
-fn other(step: Step, refusal: Refusal) -> Fault {
+fn other(step: Exchange, refusal: ServerRefusal) -> Fault {
     let kind = match refusal.kind {
         Kind::PolicyDeny => "PolicyDeny".to_owned(),
         Kind::Attestation => "AttestationError".to_owned(),

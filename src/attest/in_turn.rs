@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::error::AttestError;
-use super::fault::{Fault, Next};
+use super::fault::{Fault, NextServer};
 use super::server::Server;
 use crate::base::error::{Failure, chain};
 
@@ -65,9 +65,9 @@ pub(super) fn in_turn<T>(
                 last = AttestError::AtServer { server: server.url.to_string(), fault };
             }
             match next {
-                Next::GiveUp => return Err(last),
-                Next::OtherServer => {}
-                Next::Retry => again.push(server),
+                NextServer::GiveUp => return Err(last),
+                NextServer::OtherServer => {}
+                NextServer::Retry => again.push(server),
             }
         }
         if again.is_empty() || clock.left() <= pause {
@@ -84,7 +84,7 @@ pub(super) fn in_turn<T>(
 fn says_more(fault: &Fault, over: bool, last: &AttestError) -> bool {
     match last {
         AttestError::AtServer { fault: last, .. } if last.is_about_the_key() => {
-            !over && fault.next() != Next::Retry
+            !over && fault.next() != NextServer::Retry
         }
         AttestError::AtServer { .. } => !over,
         AttestError::NotConfigured | AttestError::NoTime => true,
@@ -97,7 +97,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attest::fault::Step;
+    use crate::attest::fault::Exchange;
     use crate::attest::http::HttpError;
     use serde_json::json;
 
@@ -124,7 +124,7 @@ mod tests {
 
     fn unreachable() -> Fault {
         let source = HttpError::Unreachable(std::io::ErrorKind::ConnectionRefused.into());
-        Fault::Http { step: Step::Challenge, source }
+        Fault::Http { step: Exchange::Challenge, source }
     }
 
     fn denied() -> Fault {
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_server_that_lies_is_not_asked_twice() {
-        let redirect = || Fault::Http { step: Step::Challenge, source: HttpError::Redirect(302) };
+        let redirect = || Fault::Http { step: Exchange::Challenge, source: HttpError::Redirect(302) };
         let (outcome, asked, _) = run(1, 60, |_, _| Err(redirect()));
         assert_eq!((outcome.unwrap_err().slug(), asked.len()), ("kbs-redirect", 1));
         let (_, asked, _) =
@@ -198,7 +198,7 @@ mod tests {
                 return Ok(share);
             }
             *clock.borrow_mut() -= share;
-            Err(Fault::Http { step: Step::Attest, source: HttpError::TimedOut(String::new()) })
+            Err(Fault::Http { step: Exchange::Attest, source: HttpError::TimedOut(String::new()) })
         });
         assert_eq!(outcome.unwrap(), Duration::from_secs(30));
     }

@@ -13,7 +13,7 @@ use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 use crate::base::secret::Secret;
 use crate::format::luks::binding::VolumeKeyDigest;
 use crate::format::token::passphrase::passphrase;
@@ -122,21 +122,14 @@ pub enum KeyDocumentError {
     VolumeKey,
 }
 
-impl Failure for KeyDocumentError {
-    fn slug(&self) -> &'static str {
-        "kbs-key-document"
-    }
-
-    fn class(&self) -> Class {
-        Class::Data
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Version(_) => "a newer version of cvm-unlock wrote it",
-            _ => "upload the file that `cvm-unlock enroll --kbs=FILE` wrote, as it is",
-        }
-    }
+failures! { KeyDocumentError:
+    Self::Empty
+    | Self::Escape
+    | Self::Malformed { .. }
+    | Self::Secret
+    | Self::VolumeKey => "kbs-key-document", Data,
+        "upload the file that `cvm-unlock enroll --kbs=FILE` wrote, as it is";
+    Self::Version(_) => "kbs-key-document", Data, "a newer version of cvm-unlock wrote it";
 }
 
 /// The version of key documents.
@@ -147,6 +140,7 @@ const SECRET_SIZE: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::error::Failure;
     use crate::base::json::parse_json;
     use crate::base::secret::VolumeKey;
     use proptest::prelude::*;

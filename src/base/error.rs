@@ -1,8 +1,7 @@
-//! What the world sees of a failure: a stable slug, an exit code and a hint. Stage errors come in, nothing else
-//! goes out.
+//! What the world sees of a failure: a stable slug, an exit code and a hint.
 //!
-//! Each stage has its own error enum whose variants say what we were doing. Here they only get the vocabulary
-//! that scripts and fleet dashboards may rely on.
+//! Each stage has its own error enum whose variants say what we were doing. One table per enum, `failures!`, gives
+//! them the vocabulary that scripts and fleet dashboards may rely on.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -49,10 +48,57 @@ pub trait Failure: StdError + Send + Sync + 'static {
     /// Who is at fault.
     fn class(&self) -> Class;
     /// What the operator can do about it; empty where the message says it all.
-    fn hint(&self) -> &'static str {
-        ""
-    }
+    fn hint(&self) -> &'static str;
 }
+
+/// Implements [`Failure`] for an error by one table: a row for each variant, with its slug, class and hint.
+///
+/// ```text
+/// failures! { VolumeError:
+///     Self::Open { .. } => "volume-not-opened", Os, "";
+///     Self::Busy | Self::Locked => "volume-in-use", Os, "Another program holds it; try again";
+///     Self::Header(source) => from source;
+///     Self::Untried { source, .. } => from source, "Give the key of another keyslot";
+/// }
+/// ```
+///
+/// `from` leaves all three to an inner failure, or all but the hint. Write no `_` row, so that a variant without a row
+/// does not compile. `docs/slugs.md` lists all slugs; `tests/house/slugs.rs` reads these tables to check it.
+macro_rules! failures {
+    ($error:ident: $(
+        $pattern:pat => $($slug:literal, $class:ident, $hint:literal)? $(from $inner:ident $(, $other:literal)?)?;
+    )+) => {
+        impl $crate::base::error::Failure for $error {
+            fn slug(&self) -> &'static str {
+                match self {$(
+                    $pattern => { $($slug)? $($crate::base::error::Failure::slug($inner))? }
+                )+}
+            }
+
+            fn class(&self) -> $crate::base::error::Class {
+                match self {$(
+                    $pattern => {
+                        $($crate::base::error::Class::$class)? $($crate::base::error::Failure::class($inner))?
+                    }
+                )+}
+            }
+
+            fn hint(&self) -> &'static str {
+                match self {$(
+                    $pattern => {
+                        $($hint)? $($crate::base::error::failures!(@hint $inner $($other)?))?
+                    }
+                )+}
+            }
+        }
+    };
+    (@hint $inner:ident) => { $crate::base::error::Failure::hint($inner) };
+    (@hint $inner:ident $other:literal) => {{
+        let _: &dyn $crate::base::error::Failure = $inner;
+        $other
+    }};
+}
+pub(crate) use failures;
 
 /// Any stage's failure on its way to the report and the exit code.
 #[derive(Debug)]

@@ -12,10 +12,10 @@ use super::fallback::Scope;
 use super::given::{Given, Unproven};
 use super::tpm_keys::OpenTpm;
 use crate::attest::{AttestError, Attester, Delivered, Key, ResourcePath, Settings};
-use crate::base::error::{Class, Error, Failure};
+use crate::base::error::{Error, Failure, failures};
 use crate::format::luks::Snapshot;
 use crate::format::token::TokenError;
-use crate::format::token::key_broker::KbsToken;
+use crate::format::token::key_broker::KeyBrokerToken;
 use crate::network::{Asked, Network};
 use crate::report::Account;
 use crate::tpm::Tpm;
@@ -59,12 +59,12 @@ pub(super) struct BrokerKeys<'t, 'a, 's> {
     pub(super) budget: &'t mut Budget,
     pub(super) snapshot: &'s Snapshot,
     /// The tokens not tried yet.
-    pub(super) tokens: VecDeque<(u32, Result<KbsToken, Error>)>,
+    pub(super) tokens: VecDeque<(u32, Result<KeyBrokerToken, Error>)>,
 }
 
 /// The tokens to try, and an error for each one beyond the limit.
-pub(super) fn admitted(snapshot: &Snapshot) -> VecDeque<(u32, Result<KbsToken, Error>)> {
-    let admit = |(position, (id, token)): (usize, (u32, Result<KbsToken, TokenError>))| {
+pub(super) fn admitted(snapshot: &Snapshot) -> VecDeque<(u32, Result<KeyBrokerToken, Error>)> {
+    let admit = |(position, (id, token)): (usize, (u32, Result<KeyBrokerToken, TokenError>))| {
         let admitted = if position < KEYS_OF_A_VOLUME {
             token.map_err(Error::from)
         } else {
@@ -94,7 +94,7 @@ impl BrokerKeys<'_, '_, '_> {
         refusal.unwrap_or_else(|| BrokerError::NoToken.into())
     }
 
-    fn deliver(&mut self, token: &KbsToken, account: &mut Account) -> Result<Delivered, Error> {
+    fn deliver(&mut self, token: &KeyBrokerToken, account: &mut Account) -> Result<Delivered, Error> {
         let path = match &token.path {
             None => self.settings.resource.path(self.snapshot.uuid()),
             Some(path) => self.settings.resource.accept(path),
@@ -162,8 +162,8 @@ fn prepare(attester: &mut Attester<'_>) {
 }
 
 /// The tokens for key brokers, in ascending order.
-fn tokens(snapshot: &Snapshot) -> impl Iterator<Item = (u32, Result<KbsToken, TokenError>)> {
-    let parsed = snapshot.tokens().iter().map(|(id, value)| (*id, KbsToken::parse(*id, value)));
+fn tokens(snapshot: &Snapshot) -> impl Iterator<Item = (u32, Result<KeyBrokerToken, TokenError>)> {
+    let parsed = snapshot.tokens().iter().map(|(id, value)| (*id, KeyBrokerToken::parse(*id, value)));
     parsed.filter(|(_, token)| !matches!(token, Err(TokenError::OtherType)))
 }
 
@@ -184,31 +184,11 @@ pub enum BrokerError {
     TooManyKeys,
 }
 
-impl Failure for BrokerError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::NoToken => "kbs-token-none",
-            Self::Waived => "tpm-waived",
-            Self::Path => "kbs-path-refused",
-            Self::TooManyKeys => "kbs-keys-too-many",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::NoToken | Self::Path | Self::TooManyKeys => Class::Data,
-            Self::Waived => Class::Config,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::NoToken => "Enrol the volume: cvm-unlock enroll --kbs=FILE",
-            Self::Waived => "",
-            Self::Path => "kbs.resource of the configuration names repository and type",
-            Self::TooManyKeys => "Detach the disks that are not this machine's",
-        }
-    }
+failures! { BrokerError:
+    Self::NoToken => "kbs-token-none", Data, "Enrol the volume: cvm-unlock enroll --kbs=FILE";
+    Self::Waived => "tpm-waived", Config, "";
+    Self::Path => "kbs-path-refused", Data, "kbs.resource of the configuration names repository and type";
+    Self::TooManyKeys => "kbs-keys-too-many", Data, "Detach the disks that are not this machine's";
 }
 
 /// Tokens to try per volume. Our own limit: the present key and the next one, while it is being replaced.

@@ -1,6 +1,6 @@
 //! Why no single volume was chosen.
 
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 
 /// Why no single volume was chosen.
 #[derive(Debug, thiserror::Error)]
@@ -16,27 +16,8 @@ pub enum SelectError {
     None,
 }
 
-impl Failure for SelectError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Several(..) => "root-ambiguous",
-            Self::TooManyTokens => "tokens-too-many",
-            Self::None => "root-not-found",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Several(..) | Self::TooManyTokens => Class::Data,
-            Self::None => Class::Unavailable,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Several(..) => "Detach the copy of the disk",
-            Self::TooManyTokens => "Detach the disks that are not this machine's",
-            Self::None => "",
-        }
-    }
+failures! { SelectError:
+    Self::Several(..) => "root-ambiguous", Data, "Detach the copy of the disk";
+    Self::TooManyTokens => "tokens-too-many", Data, "Detach the disks that are not this machine's";
+    Self::None => "root-not-found", Unavailable, "";
 }

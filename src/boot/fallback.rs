@@ -90,9 +90,9 @@ mod tests {
     use super::*;
     use crate::attest::Fault;
     use crate::format::token::TokenError;
-    use crate::policy::Refusal;
+    use crate::policy::PolicyRefusal;
     use crate::tpm::{TpmError, Verb};
-    use crate::unseal::{Next, Skipped};
+    use crate::unseal::{NextToken, Skipped};
 
     fn refused(reason: Reason) -> UnsealError {
         UnsealError::Refused(Skipped { token: 0, reason, mismatch: None })
@@ -103,7 +103,7 @@ mod tests {
         let verb = Verb::Unseal;
         for reason in [
             Reason::from(TokenError::OtherType),
-            Refusal::Pin.into(),
+            PolicyRefusal::Pin.into(),
             TpmError::PcrMismatch.into(),
             TpmError::SignatureInvalid.into(),
             TpmError::SrkAbsent.into(),
@@ -134,7 +134,7 @@ mod tests {
             TpmError::PcrChanged,
         ] {
             let reason = Reason::from(error);
-            assert_eq!(Next::after(&reason), Next::Stop);
+            assert_eq!(NextToken::after(&reason), NextToken::Stop);
             assert_eq!(Fallback::after(&refused(reason)), Fallback::Final);
         }
     }

@@ -5,9 +5,10 @@ use crate::attest::Delivered;
 use crate::base::error::{Error, Failure};
 use crate::base::source::Source;
 use crate::format::luks::Snapshot;
-use crate::format::token::key_broker::KbsToken;
+use crate::format::token::key_broker::KeyBrokerToken;
+use crate::prove;
+use crate::prove::Verified;
 use crate::prove::settings::ProofRules;
-use crate::prove::{self, Verified};
 use crate::report::VolumeReport;
 use crate::unseal::Unsealed;
 
@@ -16,7 +17,7 @@ pub(super) enum Given {
     /// The TPM released it under the token's policy.
     Unsealed(Box<Unsealed>),
     /// A pinned key broker released it under its own policy.
-    Delivered(Box<(KbsToken, Delivered)>),
+    Delivered(Box<(KeyBrokerToken, Delivered)>),
 }
 
 /// Why a volume is not proven by one key source, and whether another one may be asked.

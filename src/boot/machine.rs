@@ -10,11 +10,12 @@ use crate::base::source::Source;
 use crate::base::warning::Warning;
 use crate::config::Config;
 use crate::discover::Candidate;
-use crate::discover::uevent::{self, Listener};
+use crate::discover::uevent;
+use crate::discover::uevent::Listener;
 use crate::format::luks::Snapshot;
 use crate::format::pcr_signature::Signatures;
 use crate::format::token::systemd_tpm2::{Kind, Token};
-use crate::policy::{Rules, State, files};
+use crate::policy::{State, TokenRules, files};
 use crate::report::Report;
 use crate::tpm::esapi::EsapiTpm;
 use crate::tpm::readings::Readings;
@@ -35,8 +36,8 @@ pub struct Machine<'a> {
 
 impl Machine<'_> {
     /// What the configuration requires of a TPM's token.
-    pub(super) const fn token_rules(&self) -> Rules {
-        Rules {
+    pub(super) const fn token_rules(&self) -> TokenRules {
+        TokenRules {
             allow_unbound: self.config.policy.allow_unbound,
             require_fence: self.config.policy.require_fence,
         }

@@ -8,7 +8,7 @@ use crate::fence::Unfenced;
 use crate::format::luks::Snapshot;
 use crate::format::token::TokenError;
 use crate::policy::mismatch::Mismatch;
-use crate::policy::{Rules, State};
+use crate::policy::{State, TokenRules};
 use crate::report::{Account, PcrReport, TokenReport};
 use crate::tpm::Tpm;
 use crate::unseal::{Reason, Skipped, Tokens};
@@ -26,11 +26,11 @@ pub(super) struct OpenTpm<'a> {
 pub(super) struct TpmKeys<'t, 'a, 's> {
     tpm: &'t mut OpenTpm<'a>,
     tokens: Tokens<'s>,
-    rules: Rules,
+    rules: TokenRules,
 }
 
 impl<'t, 'a, 's> TpmKeys<'t, 'a, 's> {
-    pub(super) fn of(snapshot: &'s Snapshot, tpm: &'t mut OpenTpm<'a>, rules: Rules) -> Self {
+    pub(super) fn of(snapshot: &'s Snapshot, tpm: &'t mut OpenTpm<'a>, rules: TokenRules) -> Self {
         Self { tpm, tokens: Tokens::of(snapshot), rules }
     }
 

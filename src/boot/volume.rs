@@ -5,7 +5,8 @@ use crate::base::warning::Warning;
 use crate::discover::Candidate;
 use crate::format::luks::Snapshot;
 use crate::format::token::systemd_tpm2::Token;
-use crate::policy::{self, State};
+use crate::policy;
+use crate::policy::State;
 use crate::report::{Report, VolumeReport};
 use crate::tpm::Tpm;
 

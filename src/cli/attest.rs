@@ -6,7 +6,11 @@ use base64ct::{Base64, Encoding};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Common, print, print_json};
+use super::common::{Common, lock_memory};
+use super::given::Given;
+use super::options;
+use super::output::{print, print_json};
+use super::usage::{Mistake, UsageError};
 use crate::attest::protocol::challenge::Nonce;
 use crate::attest::protocol::{TeeKey, Version};
 use crate::attest::{AttestError, Attester, Fault, ReportData, Settings};
@@ -18,36 +22,59 @@ use crate::network::Asked;
 use crate::tpm::esapi::EsapiTpm;
 use crate::tpm::{Device, Tpm};
 
-/// Options of `attest`.
-#[derive(Debug, Default)]
-pub(super) struct Options {
-    pub(super) show_key: bool,
-    pub(super) connect: bool,
-    pub(super) tpm: Device,
+/// A request to show what this machine proves.
+#[derive(Debug)]
+pub(super) struct Attest {
+    to: Purpose,
+    tpm: Device,
 }
 
-pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
-    super::lock_memory();
-    let config = Config::load(&common.root, common.config.as_deref())?;
-    if options.show_key {
-        let key = KeyForms::of(&EsapiTpm::open(&options.tpm)?.attestation_key()?);
-        return if common.json { print_json(&key) } else { print(&key.text()) };
+#[derive(Clone, Copy, Debug)]
+enum Purpose {
+    /// Evidence that no server asked for.
+    Show,
+    /// The attestation key only.
+    ShowKey,
+    /// Have the key brokers judge the evidence.
+    Connect,
+}
+
+impl Attest {
+    pub(super) fn parse(given: &Given) -> Result<Self, UsageError> {
+        let to = match (given.has(&options::SHOW_AK), given.has(&options::CONNECT)) {
+            (false, false) => Purpose::Show,
+            (true, false) => Purpose::ShowKey,
+            (false, true) => Purpose::Connect,
+            (true, true) => return Err(given.refuse(Mistake::Contradiction("--show-ak", "--connect"))),
+        };
+        Ok(Self { to, tpm: given.tpm()? })
     }
-    if options.connect {
-        let settings = config.kbs.as_ref().ok_or(AttestError::NotConfigured)?;
-        return connect(common, options, settings);
+}
+
+pub(super) fn run(common: &Common, request: &Attest) -> Result<u8, Error> {
+    lock_memory();
+    let config = common.configuration()?;
+    match request.to {
+        Purpose::Show => show(common, &request.tpm, &config),
+        Purpose::ShowKey => {
+            let key = KeyForms::of(&EsapiTpm::open(&request.tpm)?.attestation_key()?);
+            if common.json { print_json(&key) } else { print(&key.text()) }
+        }
+        Purpose::Connect => {
+            let settings = config.kbs.as_ref().ok_or(AttestError::NotConfigured)?;
+            connect(common, &request.tpm, settings)
+        }
     }
-    show(common, options, &config)
 }
 
 /// Evidence that no server asked for.
-fn show(common: &Common, options: &Options, config: &Config) -> Result<u8, Error> {
+fn show(common: &Common, device: &Device, config: &Config) -> Result<u8, Error> {
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|_| Fault::Random)?;
     let key = TeeKey::generate().ok_or(Fault::Random)?;
     let report_data = ReportData::primary(&Nonce::from_bytes(&random), key.public(), "");
     let mut tpm = None;
-    let mut attester = attester(config.kbs.as_ref(), options, &mut tpm)?;
+    let mut attester = attester(config.kbs.as_ref(), device, &mut tpm)?;
     let evidence = attester.primary.collect(&report_data).map_err(Fault::Evidence)?;
     let shown = Shown {
         protocol: Version::V0_4_0.as_str(),
@@ -58,9 +85,9 @@ fn show(common: &Common, options: &Options, config: &Config) -> Result<u8, Error
     if common.json { print_json(&shown) } else { print(&shown.text()) }
 }
 
-fn connect(common: &Common, options: &Options, settings: &Settings) -> Result<u8, Error> {
+fn connect(common: &Common, device: &Device, settings: &Settings) -> Result<u8, Error> {
     let mut tpm = None;
-    let mut attester = attester(Some(settings), options, &mut tpm)?;
+    let mut attester = attester(Some(settings), device, &mut tpm)?;
     let until = settings.until();
     let _network = Asked::for_one_of(&common.root, &settings.servers.endpoints())?.wait(until)?;
     let accepted = crate::attest::rehearse(settings, &mut attester, until)?;
@@ -77,12 +104,12 @@ fn connect(common: &Common, options: &Options, settings: &Settings) -> Result<u8
 /// The evidence that the configuration names, or the TPM's; `tpm` keeps the TPM open.
 fn attester<'a>(
     settings: Option<&'a Settings>,
-    options: &Options,
+    device: &Device,
     tpm: &'a mut Option<EsapiTpm>,
 ) -> Result<Attester<'a>, Error> {
     let kind = settings.map(|settings| settings.evidence).unwrap_or_default();
     let tpm: Option<&mut dyn Tpm> = match kind.needs_tpm() {
-        true => Some(tpm.insert(EsapiTpm::open(&options.tpm)?)),
+        true => Some(tpm.insert(EsapiTpm::open(device)?)),
         false => None,
     };
     let attester = match settings {

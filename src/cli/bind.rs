@@ -2,38 +2,56 @@
 
 use std::path::PathBuf;
 
-use super::{Common, UsageError, keys, print, print_json};
+use super::common::{Common, lock_memory};
+use super::given::Given;
+use super::keys;
+use super::options;
+use super::output::{print, print_json};
+use super::usage::UsageError;
 use crate::base::error::Error;
-use crate::config::Config;
 use crate::provision::bind::{Request, bind};
 use crate::tpm::Device;
 use crate::tpm::esapi::EsapiTpm;
 
-/// Options of `bind`.
-#[derive(Debug, Default)]
-pub(super) struct Options {
-    pub(super) volume: Option<PathBuf>,
-    pub(super) token: Option<u32>,
-    pub(super) signature: Option<PathBuf>,
-    pub(super) sign_key: Option<PathBuf>,
-    pub(super) tpm: Device,
+/// A request to bind a token.
+#[derive(Debug)]
+pub(super) struct Bind {
+    volume: PathBuf,
+    /// Otherwise the first that the TPM opens.
+    token: Option<u32>,
+    /// Otherwise where systemd looks for them.
+    signature: Option<PathBuf>,
+    /// Without it, the token is only bound.
+    sign_key: Option<PathBuf>,
+    tpm: Device,
 }
 
-pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
-    let volume = options.volume.as_deref().ok_or(UsageError::Missing("a DEVICE or IMAGE"))?;
-    super::lock_memory();
-    let config = Config::load(&common.root, common.config.as_deref())?;
-    let owner = options.sign_key.as_deref().map(keys::signing_key).transpose()?;
-    let signatures = keys::signatures(&common.root, options.signature.as_deref())?;
+impl Bind {
+    pub(super) fn parse(given: &Given) -> Result<Self, UsageError> {
+        Ok(Self {
+            volume: given.volume()?,
+            token: given.text(&options::TOKEN_ID, |text| text.parse().ok())?,
+            signature: given.path(&options::TPM2_SIGNATURE),
+            sign_key: given.path(&options::SIGN_KEY),
+            tpm: given.tpm()?,
+        })
+    }
+}
+
+pub(super) fn run(common: &Common, asked: &Bind) -> Result<u8, Error> {
+    lock_memory();
+    let config = common.configuration()?;
+    let owner = asked.sign_key.as_deref().map(keys::signing_key).transpose()?;
+    let signatures = keys::signatures(&common.root, asked.signature.as_deref())?;
     let request = Request {
-        volume,
+        volume: &asked.volume,
         root: &common.root,
-        token: options.token,
+        token: asked.token,
         signatures: &signatures,
         sign: owner.as_ref(),
         flags: &config.allow_luks_flags,
     };
-    let bound = bind(&request, &mut EsapiTpm::open(&options.tpm)?)?;
+    let bound = bind(&request, &mut EsapiTpm::open(&asked.tpm)?)?;
     for warning in &bound.warnings {
         log::warn!("{} [{}]", warning.message, warning.slug);
     }

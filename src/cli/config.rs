@@ -1,40 +1,14 @@
 //! `config`: check, show or apply the configuration where an image is built.
 
-use super::{Common, UsageError, print, print_json};
+use super::action::Action;
+use super::common::Common;
+use super::output::{print, print_json};
 use crate::base::error::Error;
 use crate::config::{Config, RootMount};
 
-/// What to do with the configuration.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Action {
-    /// None given yet.
-    Unnamed,
-    /// Say whether it is valid.
-    Check,
-    /// Print it with all defaults filled in.
-    Show,
-    /// Print `sysroot.mount` for the initramfs.
-    MountUnit,
-    /// Print what the initramfs needs beside us, one word a line.
-    Needs,
-}
-
-impl Action {
-    pub(super) fn named(name: &str) -> Result<Self, UsageError> {
-        match name {
-            "check" => Ok(Self::Check),
-            "show" => Ok(Self::Show),
-            "mount-unit" => Ok(Self::MountUnit),
-            "needs" => Ok(Self::Needs),
-            other => Err(UsageError::UnknownAction(other.to_owned())),
-        }
-    }
-}
-
 pub(super) fn run(common: &Common, action: Action) -> Result<u8, Error> {
-    let config = Config::load(&common.root, common.config.as_deref())?;
+    let config = common.configuration()?;
     match action {
-        Action::Unnamed => Err(UsageError::Missing(ACTIONS).into()),
         Action::Check => {
             if config.policy.require_authentic && config.trusts_nobody() {
                 log::warn!(
@@ -54,9 +28,6 @@ pub(super) fn run(common: &Common, action: Action) -> Result<u8, Error> {
 const fn needs(config: &Config) -> &'static str {
     if config.kbs.is_some() { "network\n" } else { "" }
 }
-
-/// What can follow `config`.
-pub(super) const ACTIONS: &str = "check, show, mount-unit or needs";
 
 /// `sysroot.mount` for the mapped root volume.
 fn mount_unit(root: &RootMount) -> String {

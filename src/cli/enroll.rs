@@ -1,125 +1,192 @@
-//! `enroll`: a new key sealed to the TPM, one for a key broker, a recovery key, old keyslots away.
+//! `enroll`: a new key sealed to the TPM, one for a key broker, a recovery key; old keyslots away.
 
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use super::{Common, UsageError, keys, print, print_json};
+use super::common::{Common, lock_memory};
+use super::enrolled::show;
+use super::given::Given;
+use super::keys;
+use super::options;
+use super::usage::{Mistake, UsageError};
 use crate::attest::ResourcePath;
 use crate::base::error::Error;
-use crate::base::pcr::{Bank, Pcr};
-use crate::config::Config;
+use crate::base::pcr::{Bank, Pcr, PcrMask};
 use crate::format::pcr_signature::Signatures;
 use crate::policy::pcr_choice::{PcrChoice, PcrsError};
 use crate::provision::Key;
-use crate::provision::enroll::{Enrolled, Prepared, Request};
-use crate::provision::kbs::{Broker, BrokerSlot};
-use crate::provision::recovery::RecoveryKey;
-use crate::provision::seal::{Seal, SealedSlot, SignedPolicy};
+use crate::provision::broker_key::Broker;
+use crate::provision::enroll::{Prepared, Request};
+use crate::provision::seal::{Seal, SignedPolicy};
 use crate::provision::wipe::Wipe;
 use crate::tpm::esapi::EsapiTpm;
 use crate::tpm::{Device, Tpm};
 
-/// Options of `enroll`.
-#[derive(Debug, Default)]
-pub(super) struct Options {
-    pub(super) volume: Option<PathBuf>,
-    pub(super) key_file: Option<PathBuf>,
-    pub(super) unlock_tpm: bool,
-    pub(super) pcrs: Option<PcrChoice>,
-    pub(super) bank: Option<String>,
-    pub(super) public_key: Option<PathBuf>,
-    pub(super) public_key_pcrs: Option<PcrChoice>,
-    pub(super) signature: Option<PathBuf>,
-    pub(super) parent: Option<u32>,
-    pub(super) private_db: bool,
-    pub(super) sign_key: Option<PathBuf>,
-    pub(super) kbs: Option<PathBuf>,
-    pub(super) kbs_path: Option<ResourcePath>,
-    pub(super) recovery: bool,
-    pub(super) wipe: Wipe,
-    pub(super) tpm: Device,
+/// A request to enrol: at least one of the things to add or to take away is there.
+#[derive(Debug)]
+pub(super) struct Enroll {
+    volume: PathBuf,
+    opener: Opener,
+    sealing: Option<Sealing>,
+    broker: Option<ForBroker>,
+    sign_key: Option<PathBuf>,
+    recovery: bool,
+    wipe: Wipe,
+    tpm: Device,
 }
 
-impl Options {
-    /// What the command cannot do without.
-    pub(super) fn check(&self) -> Result<(), UsageError> {
-        match self {
-            Self { volume: None, .. } => Err(UsageError::Missing("a DEVICE or IMAGE")),
-            Self { key_file: None, unlock_tpm: false, .. } => {
-                Err(UsageError::Missing("--unlock-key-file=FILE or --unlock-tpm2"))
-            }
-            Self { key_file: Some(_), unlock_tpm: true, .. } => {
-                Err(UsageError::Contradiction("--unlock-key-file=FILE and --unlock-tpm2"))
-            }
-            Self { pcrs: None, public_key: None, kbs: None, recovery: false, wipe, .. }
-                if wipe.is_empty() =>
-            {
-                Err(UsageError::Missing("--tpm2-pcrs=PCRS, --kbs=FILE, --recovery-key or --wipe-slot=SLOTS"))
-            }
-            Self { kbs: None, kbs_path: Some(_), .. } => {
-                Err(UsageError::Missing("--kbs=FILE for --kbs-path"))
-            }
-            Self { public_key: None, public_key_pcrs: Some(_), .. } => {
-                Err(UsageError::Missing("--tpm2-public-key=FILE for signed PCRs"))
-            }
-            _ => Ok(()),
+/// What opens the volume now.
+#[derive(Debug)]
+enum Opener {
+    KeyFile(PathBuf),
+    /// With signatures from this file, or from where systemd looks for them.
+    Tpm {
+        signature: Option<PathBuf>,
+    },
+}
+
+/// A key to be sealed to the TPM.
+#[derive(Debug)]
+struct Sealing {
+    pcrs: PcrChoice,
+    signed: Option<SignedPcrs>,
+    parent: Option<u32>,
+    private_db: bool,
+}
+
+/// PCRs for which a key signs.
+#[derive(Debug)]
+struct SignedPcrs {
+    public_key: PathBuf,
+    pcrs: PcrMask,
+    signature: Option<PathBuf>,
+}
+
+/// A key for a key broker.
+#[derive(Debug)]
+struct ForBroker {
+    document: PathBuf,
+    path: Option<ResourcePath>,
+}
+
+impl Enroll {
+    pub(super) fn parse(given: &Given) -> Result<Self, UsageError> {
+        let request = Self {
+            volume: given.volume()?,
+            opener: Opener::parse(given)?,
+            sealing: Sealing::parse(given)?,
+            broker: ForBroker::parse(given)?,
+            sign_key: given.path(&options::SIGN_KEY),
+            recovery: given.has(&options::RECOVERY_KEY),
+            wipe: given.text(&options::WIPE_SLOT, |text| text.parse().ok())?.unwrap_or_default(),
+            tpm: given.tpm()?,
+        };
+        let adds = request.sealing.is_some() || request.broker.is_some() || request.recovery;
+        if adds || !request.wipe.is_empty() {
+            Ok(request)
+        } else {
+            Err(given.refuse(Mistake::Missing(CHANGES)))
         }
     }
+}
 
-    fn seal(&self, root: &Path) -> Result<Option<Seal>, Error> {
-        let pcrs = match (&self.pcrs, &self.public_key) {
-            (None, None) => return Ok(None),
-            (Some(pcrs), _) => pcrs.clone(),
-            (None, Some(_)) => "".parse()?,
-        };
-        let pcrs = match &self.bank {
-            None => pcrs,
-            Some(bank) => in_bank(pcrs, bank)?,
-        };
-        let signed = self.public_key.as_deref().map(|path| self.signed(root, path)).transpose()?;
-        Ok(Some(Seal { pcrs, signed, parent: self.parent, private_db: self.private_db }))
-    }
-
-    fn signed(&self, root: &Path, public_key: &Path) -> Result<SignedPolicy, Error> {
-        let pcrs = match &self.public_key_pcrs {
-            Some(pcrs) => pcrs.mask(),
-            // systemd-cryptenroll's default: what a UKI's own signatures are about.
-            None => Pcr::new(11).into_iter().collect(),
-        };
-        let signatures = keys::signatures(root, self.signature.as_deref())?;
-        SignedPolicy::new(&keys::public_key(public_key)?, pcrs, signatures)
+impl Opener {
+    fn parse(given: &Given) -> Result<Self, UsageError> {
+        match (given.path(&options::UNLOCK_KEY_FILE), given.has(&options::UNLOCK_TPM2)) {
+            (Some(path), false) => Ok(Self::KeyFile(path)),
+            (None, true) => Ok(Self::Tpm { signature: given.path(&options::TPM2_SIGNATURE) }),
+            (Some(_), true) => {
+                Err(given.refuse(Mistake::Contradiction("--unlock-key-file=FILE", "--unlock-tpm2")))
+            }
+            (None, false) => {
+                Err(given.refuse(Mistake::Missing("One of --unlock-key-file=FILE and --unlock-tpm2")))
+            }
+        }
     }
 }
 
-pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
-    options.check()?;
-    let volume = options.volume.as_deref().ok_or(UsageError::Missing("a DEVICE or IMAGE"))?;
-    let seal = options.seal(&common.root)?;
-    super::lock_memory();
-    let config = Config::load(&common.root, common.config.as_deref())?;
-    let owner = options.sign_key.as_deref().map(keys::signing_key).transpose()?;
-    let passphrase = options.key_file.as_deref().map(keys::read).transpose()?;
-    let signatures = match &passphrase {
-        Some(_) => Signatures::default(),
-        None => keys::signatures(&common.root, options.signature.as_deref())?,
+impl Sealing {
+    fn parse(given: &Given) -> Result<Option<Self>, UsageError> {
+        let bad_bank = |error| given.refuse(Mistake::Bank(error));
+        let bank = |name: &str| Bank::from_name(name).ok_or_else(|| PcrsError::Bank(name.to_owned()));
+        let bank = given.text(&options::TPM2_PCR_BANK, |name| Some(bank(name)))?;
+        let bank = bank.transpose().map_err(bad_bank)?;
+        let parent = given.text(&options::TPM2_SEAL_KEY_HANDLE, handle)?;
+        let signed = SignedPcrs::parse(given)?;
+        let pcrs = match (given.pcrs(&options::TPM2_PCRS)?, &signed) {
+            (None, None) => return Ok(None),
+            (Some(pcrs), _) => pcrs,
+            (None, Some(_)) => "".parse().map_err(bad_bank)?,
+        };
+        let pcrs = match bank {
+            None => pcrs,
+            Some(bank) => in_bank(pcrs, bank).map_err(bad_bank)?,
+        };
+        Ok(Some(Self { pcrs, signed, parent, private_db: given.has(&options::PRIVATE_DB) }))
+    }
+
+    /// Reads the files that it names.
+    fn read(&self, root: &Path) -> Result<Seal, Error> {
+        let signed = self.signed.as_ref().map(|signed| signed.read(root)).transpose()?;
+        Ok(Seal { pcrs: self.pcrs.clone(), signed, parent: self.parent, private_db: self.private_db })
+    }
+}
+
+impl SignedPcrs {
+    fn parse(given: &Given) -> Result<Option<Self>, UsageError> {
+        let pcrs = given.pcrs(&options::TPM2_PUBLIC_KEY_PCRS)?;
+        let Some(public_key) = given.path(&options::TPM2_PUBLIC_KEY) else {
+            return match pcrs {
+                None => Ok(None),
+                Some(_) => Err(given.refuse(Mistake::Missing("--tpm2-public-key=FILE for signed PCRs"))),
+            };
+        };
+        // systemd-cryptenroll's default: what a UKI's own signatures are about.
+        let pcrs = pcrs.map_or_else(|| Pcr::new(11).into_iter().collect(), |pcrs| pcrs.mask());
+        Ok(Some(Self { public_key, pcrs, signature: given.path(&options::TPM2_SIGNATURE) }))
+    }
+
+    fn read(&self, root: &Path) -> Result<SignedPolicy, Error> {
+        let signatures = keys::signatures(root, self.signature.as_deref())?;
+        SignedPolicy::new(&keys::public_key(&self.public_key)?, self.pcrs, signatures)
+    }
+}
+
+impl ForBroker {
+    fn parse(given: &Given) -> Result<Option<Self>, UsageError> {
+        match (given.path(&options::KBS), given.text(&options::KBS_PATH, ResourcePath::parse)?) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(given.refuse(Mistake::Missing("--kbs=FILE for --kbs-path"))),
+            (Some(document), path) => Ok(Some(Self { document, path })),
+        }
+    }
+}
+
+pub(super) fn run(common: &Common, asked: &Enroll) -> Result<u8, Error> {
+    let seal = asked.sealing.as_ref().map(|sealing| sealing.read(&common.root)).transpose()?;
+    lock_memory();
+    let config = common.configuration()?;
+    let owner = asked.sign_key.as_deref().map(keys::signing_key).transpose()?;
+    let (passphrase, signatures) = match &asked.opener {
+        Opener::KeyFile(path) => (Some(keys::read(path)?), Signatures::default()),
+        Opener::Tpm { signature } => (None, keys::signatures(&common.root, signature.as_deref())?),
     };
     let request = Request {
-        volume,
+        volume: &asked.volume,
         root: &common.root,
         key: passphrase.as_ref().map_or(Key::Tpm(&signatures), Key::Passphrase),
         seal,
-        broker: options.kbs.clone().map(|document| Broker {
-            document,
-            path: options.kbs_path.clone(),
+        broker: asked.broker.as_ref().map(|broker| Broker {
+            document: broker.document.clone(),
+            path: broker.path.clone(),
             template: config.kbs.as_ref().map(|kbs| kbs.resource.clone()),
         }),
         sign: owner.as_ref(),
-        recovery: options.recovery,
-        wipe: options.wipe.clone(),
+        recovery: asked.recovery,
+        wipe: asked.wipe.clone(),
         flags: &config.allow_luks_flags,
     };
     let needs_tpm = request.seal.is_some() || passphrase.is_none();
-    let mut tpm = needs_tpm.then(|| EsapiTpm::open(&options.tpm)).transpose()?;
+    let mut tpm = needs_tpm.then(|| EsapiTpm::open(&asked.tpm)).transpose()?;
     let tpm: Option<&mut dyn Tpm> = match &mut tpm {
         Some(tpm) => Some(tpm),
         None => None,
@@ -142,21 +209,14 @@ pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
     }
 }
 
-/// `--tpm2-seal-key-handle=`: hexadecimal with or without `0x`, as systemd-cryptenroll takes it.
-pub(super) fn handle(text: &str) -> Result<u32, UsageError> {
-    let digits = text.strip_prefix("0x").unwrap_or(text);
-    u32::from_str_radix(digits, 16).map_err(|_| UsageError::Handle(text.to_owned()))
-}
-
-/// `--kbs-path=`.
-pub(super) fn resource(text: &str) -> Result<ResourcePath, UsageError> {
-    ResourcePath::parse(text).ok_or_else(|| UsageError::Resource(text.to_owned()))
+/// Hexadecimal with or without `0x`, as systemd-cryptenroll takes it.
+fn handle(text: &str) -> Option<u32> {
+    u32::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok()
 }
 
 /// `--tpm2-pcr-bank=`: for PCRs without an explicit value, which names its bank itself.
-fn in_bank(pcrs: PcrChoice, bank: &str) -> Result<PcrChoice, PcrsError> {
-    let wanted = Bank::from_name(bank).ok_or_else(|| PcrsError::Bank(bank.to_owned()))?;
-    if wanted == pcrs.bank() {
+fn in_bank(pcrs: PcrChoice, bank: Bank) -> Result<PcrChoice, PcrsError> {
+    if bank == pcrs.bank() {
         return Ok(pcrs);
     }
     if pcrs.mask() != pcrs.to_read() {
@@ -164,104 +224,12 @@ fn in_bank(pcrs: PcrChoice, bank: &str) -> Result<PcrChoice, PcrsError> {
     }
     if pcrs.mask().is_empty() {
         // Only PCR 15 will be bound by value; it is added in the bank of the choice.
-        return format!("{}:{wanted}", Pcr::FENCE).parse();
+        return format!("{}:{bank}", Pcr::FENCE).parse();
     }
-    let items: Vec<_> = pcrs.mask().iter().map(Pcr::number).map(|pcr| format!("{pcr}:{wanted}")).collect();
+    let items: Vec<_> = pcrs.mask().iter().map(Pcr::number).map(|pcr| format!("{pcr}:{bank}")).collect();
     items.join("+").parse()
 }
 
-fn show(common: &Common, enrolled: &Enrolled, recovery: Option<&RecoveryKey>) -> Result<u8, Error> {
-    #[derive(serde::Serialize)]
-    struct Shown<'a> {
-        #[serde(flatten)]
-        enrolled: &'a Enrolled,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        recovery_key: Option<&'a str>,
-    }
-    if common.json {
-        return print_json(&Shown { enrolled, recovery_key: recovery.map(RecoveryKey::text) });
-    }
-    if let Some(recovery) = recovery {
-        print("This recovery key opens the volume. It is shown once: write it down, keep it safe.\n\n    ")?;
-        print(recovery.text())?;
-        print("\n\n")?;
-        if let Some(code) = recovery.qr_code() {
-            print(&code)?;
-        }
-    }
-    print(&text(enrolled))
-}
-
-fn text(enrolled: &Enrolled) -> String {
-    let mut out = String::new();
-    // Writing to a String cannot fail.
-    let mut line = |text: std::fmt::Arguments<'_>| {
-        let _infallible = writeln!(out, "{text}");
-    };
-    if let Some(slot) = &enrolled.sealed {
-        sealed(enrolled, slot, &mut line);
-    }
-    if let Some(slot) = &enrolled.kbs {
-        for_broker(enrolled, slot, &mut line);
-    }
-    if let Some(keyslot) = enrolled.recovery_keyslot {
-        line(format_args!("Keyslot {keyslot} is opened by the recovery key."));
-    }
-    if !enrolled.wiped.is_empty() {
-        let wiped: Vec<_> = enrolled.wiped.iter().map(u32::to_string).collect();
-        line(format_args!("Wiped: keyslots {}.", wiped.join(", ")));
-    }
-    out
-}
-
-fn sealed(enrolled: &Enrolled, slot: &SealedSlot, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
-    line(format_args!(
-        "{}: keyslot {} and token {} opened by the TPM when these PCRs of bank {} hold:",
-        enrolled.volume.display(),
-        slot.keyslot,
-        slot.token,
-        slot.bank
-    ));
-    for (pcr, value) in &slot.pcrs {
-        line(format_args!("  {pcr:>2} = {value}"));
-    }
-    if !slot.signed_pcrs.is_empty() {
-        let pcrs: Vec<_> = slot.signed_pcrs.iter().map(u8::to_string).collect();
-        line(format_args!("  {} as the policy key signs", pcrs.join("+")));
-    }
-    match &slot.signer {
-        Some(signer) => line(format_args!("Signed by the owner key {signer}.")),
-        None => line(format_args!(
-            "Not signed: it opens only where the configuration pins this volume's key, {}.",
-            enrolled.volume_key
-        )),
-    }
-    line(format_args!(
-        "{}",
-        if slot.unsealed_in_trial {
-            "The TPM gave the secret back in a trial."
-        } else {
-            "The TPM is not in that state now, so a boot will be the first to unseal it."
-        }
-    ));
-}
-
-fn for_broker(enrolled: &Enrolled, slot: &BrokerSlot, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
-    line(format_args!(
-        "{}: keyslot {} and token {} opened by what a key broker delivers.",
-        enrolled.volume.display(),
-        slot.keyslot,
-        slot.token
-    ));
-    if let Some(signer) = &slot.signer {
-        line(format_args!("Signed by the owner key {signer}."));
-    }
-    // Without a configuration, as docs/trustee has it.
-    let usual = format!("default/disk/{}", enrolled.luks_uuid);
-    let (resource, document) = (slot.resource.as_deref().unwrap_or(&usual), slot.document.display());
-    line(format_args!("The key document is {document}: upload it before the next boot, then remove it:"));
-    line(format_args!("  kbs-client ... set-resource --path {resource} --resource-file {document}"));
-    if slot.resource.is_none() {
-        line(format_args!("  (or another path, where the image's kbs.resource says so)"));
-    }
-}
+/// What an enrolment can be about.
+const CHANGES: &str =
+    "One of --tpm2-pcrs=PCRS, --tpm2-public-key=FILE, --kbs=FILE, --recovery-key and --wipe-slot=SLOTS";

@@ -7,15 +7,16 @@ use std::convert::Infallible;
 
 use nix::sys::reboot::{RebootMode, reboot};
 
-use super::{Common, UsageError};
-use crate::base::error::Error;
-use crate::config::{Config, End};
+use super::command::Command;
+use super::common::Common;
+use crate::base::error::{Error, failures};
+use crate::config::End;
 use crate::tpm::Device;
 
 pub(super) fn run(common: &Common) -> Result<u8, Error> {
-    super::only_in_initramfs(common, "fail")?;
+    common.only_in_initramfs(Command::Fail)?;
     // A configuration that cannot be read still has to end the machine.
-    let config = Config::load(&common.root, common.config.as_deref()).unwrap_or_default();
+    let config = common.configuration().unwrap_or_default();
     if config.tpm.waiver().is_none()
         && let Err(error) = crate::boot::fence_failure(&common.root, &Device::default())
     {
@@ -31,6 +32,15 @@ pub(super) fn run(common: &Common) -> Result<u8, Error> {
     let never: Result<Infallible, nix::Error> = reboot(mode);
     match never {
         Ok(never) => match never {},
-        Err(error) => Err(UsageError::End(error).into()),
+        Err(error) => Err(EndError(error).into()),
     }
+}
+
+/// What `reboot(2)` said.
+#[derive(Debug, thiserror::Error)]
+#[error("Ending the machine")]
+struct EndError(#[source] nix::Error);
+
+failures! { EndError:
+    Self(_) => "end-failed", Os, "";
 }

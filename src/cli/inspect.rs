@@ -3,24 +3,34 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use super::{Common, UsageError, keys, print, print_json};
+use super::common::{Common, lock_memory};
+use super::given::Given;
+use super::keys;
+use super::options;
+use super::output::{print, print_json};
+use super::usage::UsageError;
 use crate::base::error::Error;
-use crate::config::Config;
 use crate::provision::inspect::{Header, Inspection, KEY_BROKER, TokenFacts, inspect};
 
-/// Options of `inspect`.
-#[derive(Debug, Default)]
-pub(super) struct Options {
-    pub(super) volume: Option<PathBuf>,
-    pub(super) key_file: Option<PathBuf>,
+/// A request to inspect a volume.
+#[derive(Debug)]
+pub(super) struct Inspect {
+    volume: PathBuf,
+    /// Opens a keyslot, for the volume key's digest.
+    key_file: Option<PathBuf>,
 }
 
-pub(super) fn run(common: &Common, options: &Options) -> Result<u8, Error> {
-    let volume = options.volume.as_deref().ok_or(UsageError::Missing("a DEVICE or IMAGE"))?;
-    super::lock_memory();
-    let config = Config::load(&common.root, common.config.as_deref())?;
-    let key = options.key_file.as_deref().map(keys::read).transpose()?;
-    let found = inspect(volume, &common.root, &config.allow_luks_flags, key.as_ref())?;
+impl Inspect {
+    pub(super) fn parse(given: &Given) -> Result<Self, UsageError> {
+        Ok(Self { volume: given.volume()?, key_file: given.path(&options::UNLOCK_KEY_FILE) })
+    }
+}
+
+pub(super) fn run(common: &Common, request: &Inspect) -> Result<u8, Error> {
+    lock_memory();
+    let config = common.configuration()?;
+    let key = request.key_file.as_deref().map(keys::read).transpose()?;
+    let found = inspect(&request.volume, &common.root, &config.allow_luks_flags, key.as_ref())?;
     if common.json {
         print_json(&found)?
     } else {

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{Common, print, print_json};
+use super::common::Common;
+use super::output::{print, print_json};
 use crate::base::error::Error;
 use crate::report::{
     AttestationReport, AuthenticityReport, BindingReport, Outcome, PolicyReport, ProofReport, Report,

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::attest::Settings;
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 use crate::fence::waiver::TpmRequirement;
 use crate::format::luks::FlagSet;
 use crate::prove::settings::{Authentic, Policy, ProofRules};
@@ -136,21 +136,11 @@ pub enum ConfigError {
     Contradiction(&'static str),
 }
 
-impl Failure for ConfigError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Read { .. } => "config-unreadable",
-            Self::Parse(_) | Self::Contradiction(_) => "config-invalid",
-        }
-    }
-
-    fn class(&self) -> Class {
-        Class::Config
-    }
-
-    fn hint(&self) -> &'static str {
-        "Check it where the image is built: cvm-unlock config check --config=FILE"
-    }
+failures! { ConfigError:
+    Self::Read { .. } => "config-unreadable", Config,
+        "Check it where the image is built: cvm-unlock config check --config=FILE";
+    Self::Parse(_) | Self::Contradiction(_) => "config-invalid", Config,
+        "Check it where the image is built: cvm-unlock config check --config=FILE";
 }
 
 /// Path of the configuration in the initramfs.
@@ -161,6 +151,7 @@ const MAX_SIZE: u64 = 1 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::error::Failure;
 
     #[test]
     fn an_empty_object_means_the_strict_defaults() {

@@ -7,7 +7,7 @@ use super::loader::{EfivarError, LoaderPartition};
 use super::select::{CANDIDATES_LIMIT, DiskFacts, Note, TableError};
 use super::sysfs::SysfsError;
 use super::uevent::WaitError;
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 use crate::format::efi::guid::Guid;
 use crate::format::gpt::{GptError, Table};
 
@@ -85,49 +85,20 @@ impl DiscoverError {
     }
 }
 
-impl Failure for DiscoverError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Sysfs(_) => "sysfs-unreadable",
-            Self::Loader(EfivarError::Malformed) => "loader-variable-malformed",
-            Self::Loader(EfivarError::Read(_)) => "loader-variable-unreadable",
-            Self::Wait(_) => "uevents-unavailable",
-            Self::NotFound { .. } => "root-not-found",
-            Self::TableInvalid { .. } => "gpt-invalid",
-            Self::TooMany { .. } => "root-too-many",
-            Self::KernelMismatch { .. } => "partition-kernel-mismatch",
-            Self::DeviceRefused { .. } => "device-refused",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::NotFound { .. } => Class::Unavailable,
-            Self::TableInvalid { .. }
-            | Self::TooMany { .. }
-            | Self::KernelMismatch { .. }
-            | Self::Loader(EfivarError::Malformed) => Class::Data,
-            Self::Sysfs(_)
-            | Self::Wait(_)
-            | Self::Loader(EfivarError::Read(_))
-            | Self::DeviceRefused { .. } => Class::Os,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::NotFound { .. } => {
-                "Is the disk attached, is its driver in the initramfs, and has the root partition the type GUID of this \
-                 architecture?"
-            }
-            Self::TableInvalid { .. } => {
-                "Check the disk with `sgdisk --verify` on a machine that is not to boot from it."
-            }
-            Self::TooMany { .. } => "Detach the disks that are not this machine's.",
-            Self::KernelMismatch { .. } => "Was the disk partitioned anew while it was in use?",
-            _ => "",
-        }
-    }
+failures! { DiscoverError:
+    Self::Sysfs(_) => "sysfs-unreadable", Os, "";
+    Self::Loader(EfivarError::Read(_)) => "loader-variable-unreadable", Os, "";
+    Self::Loader(EfivarError::Malformed) => "loader-variable-malformed", Data, "";
+    Self::Wait(_) => "uevents-unavailable", Os, "";
+    Self::NotFound { .. } => "root-not-found", Unavailable,
+        "Is the disk attached, is its driver in the initramfs, and has the root partition the type GUID of this \
+         architecture?";
+    Self::TableInvalid { .. } => "gpt-invalid", Data,
+        "Check the disk with `sgdisk --verify` on a machine that is not to boot from it.";
+    Self::TooMany { .. } => "root-too-many", Data, "Detach the disks that are not this machine's.";
+    Self::KernelMismatch { .. } => "partition-kernel-mismatch", Data,
+        "Was the disk partitioned anew while it was in use?";
+    Self::DeviceRefused { .. } => "device-refused", Os, "";
 }
 
 /// A summary of all disks, for people.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{major, minor};
 
 use super::select::is_root;
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 use crate::base::source::Source;
 use crate::format::efi::guid::Guid;
 use crate::format::gpt::sector::SectorSize;
@@ -109,34 +109,14 @@ pub enum ImageError {
     SectorSize(PathBuf),
 }
 
-impl Failure for ImageError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Read(_) | Self::Gpt(GptError::Read(_)) => "image-unreadable",
-            Self::Neither | Self::Gpt(GptError::Missing) => "image-unknown",
-            Self::Gpt(GptError::Invalid { .. }) => "gpt-invalid",
-            Self::NoRoot => "root-not-found",
-            Self::SeveralRoots(_) => "root-several",
-            Self::Other => "image-not-a-disk",
-            Self::SectorSize(_) => "sector-size-unsupported",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Read(_) | Self::Gpt(GptError::Read(_)) => Class::Os,
-            Self::Other => Class::Usage,
-            _ => Class::Data,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::NoRoot => "`sgdisk --typecode` gives a partition the type of the root.",
-            Self::SeveralRoots(_) => "Name the device of the partition instead of the disk's.",
-            _ => "",
-        }
-    }
+failures! { ImageError:
+    Self::Read(_) | Self::Gpt(GptError::Read(_)) => "image-unreadable", Os, "";
+    Self::Neither | Self::Gpt(GptError::Missing) => "image-unknown", Data, "";
+    Self::Gpt(GptError::Invalid { .. }) => "gpt-invalid", Data, "";
+    Self::NoRoot => "root-not-found", Data, "`sgdisk --typecode` gives a partition the type of the root.";
+    Self::SeveralRoots(_) => "root-several", Data, "Name the device of the partition instead of the disk's.";
+    Self::Other => "image-not-a-disk", Usage, "";
+    Self::SectorSize(_) => "sector-size-unsupported", Data, "";
 }
 
 fn the_only_root(table: Table, sector: SectorSize) -> Result<Volume, ImageError> {
@@ -173,6 +153,7 @@ const LUKS_MAGIC: &[u8; 6] = b"LUKS\xba\xbe";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::error::Failure;
     use crate::format::gpt::gpt_disk;
     use crate::format::gpt::gpt_disk::Part;
 

@@ -13,7 +13,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use serde_json::json;
 use thiserror::Error;
 
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 use crate::base::pcr::{Bank, Pcr};
 
 /// Where the log is, and where to read the facts for its records.
@@ -157,20 +157,9 @@ pub enum LogError {
     Write(#[source] io::Error),
 }
 
-impl Failure for LogError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Dirty => "measurement-log-dirty",
-            _ => "measurement-log",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Dirty => Class::Data,
-            _ => Class::Os,
-        }
-    }
+failures! { LogError:
+    Self::BootId(_) | Self::Uptime(_) | Self::Open(_) | Self::Write(_) => "measurement-log", Os, "";
+    Self::Dirty => "measurement-log-dirty", Data, "";
 }
 
 const LOG: &str = "run/log/systemd/tpm2-measure.log";

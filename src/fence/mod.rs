@@ -13,7 +13,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use thiserror::Error;
 
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 use crate::base::pcr::{Bank, Pcr, PcrMask};
 use crate::base::secret::VolumeKey;
 use crate::base::uuid::Uuid;
@@ -264,34 +264,14 @@ pub enum FenceError {
     Tpm(#[from] TpmError),
 }
 
-impl Failure for FenceError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::NotZero(_) => "pcr15-not-zero",
-            Self::BankUnknown(_) => "bank-unknown",
-            Self::BankPartial(_) => "bank-partial",
-            Self::BanksChanged => "banks-changed",
-            Self::NoBank => "bank-none",
-            Self::Tpm(error) => error.slug(),
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Tpm(error) => error.class(),
-            _ => Class::Refused,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::NotZero(_) => "reboot; kexec and kdump kernels cannot unlock in a fenced boot",
-            Self::BankUnknown(_) | Self::BankPartial(_) => "deactivate the bank in the firmware's set-up",
-            Self::BanksChanged => "",
-            Self::NoBank => "activate the SHA-256 bank in the firmware's set-up",
-            Self::Tpm(error) => error.hint(),
-        }
-    }
+failures! { FenceError:
+    Self::NotZero(_) => "pcr15-not-zero", Refused,
+        "reboot; kexec and kdump kernels cannot unlock in a fenced boot";
+    Self::BankUnknown(_) => "bank-unknown", Refused, "deactivate the bank in the firmware's set-up";
+    Self::BankPartial(_) => "bank-partial", Refused, "deactivate the bank in the firmware's set-up";
+    Self::BanksChanged => "banks-changed", Refused, "";
+    Self::NoBank => "bank-none", Refused, "activate the SHA-256 bank in the firmware's set-up";
+    Self::Tpm(error) => from error;
 }
 
 /// What the failure fence measures.

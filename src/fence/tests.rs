@@ -1,6 +1,7 @@
 //! Tests the fence against a fake TPM; golden values are from OpenSSL.
 
 use super::*;
+use crate::base::error::Failure;
 use crate::base::secret::Secret;
 use crate::tpm::Verb;
 use crate::tpm::fake::FakeTpm;

@@ -7,7 +7,7 @@
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 use crate::base::hex;
 use crate::base::json::{JsonError, parse_json};
 use crate::base::pcr::{Bank, Pcr, PcrMask};
@@ -99,14 +99,12 @@ pub enum SignatureError {
     Entry(Bank),
 }
 
-impl Failure for SignatureError {
-    fn slug(&self) -> &'static str {
-        "signature-file-malformed"
-    }
-
-    fn class(&self) -> Class {
-        Class::Data
-    }
+failures! { SignatureError:
+    Self::TooLarge
+    | Self::Json(_)
+    | Self::NotAnObject
+    | Self::NotAList(_)
+    | Self::Entry(_) => "signature-file-malformed", Data, "";
 }
 
 /// The approval in an entry: `Some(None)` if the entry is not signed yet, `None` if it is malformed.

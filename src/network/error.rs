@@ -5,7 +5,7 @@ use std::io;
 use thiserror::Error;
 
 use super::outlook::Missing;
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 
 /// Why there is no network.
 #[derive(Debug, Error)]
@@ -27,30 +27,10 @@ pub enum NetworkError {
     TearDown(#[source] io::Error),
 }
 
-impl Failure for NetworkError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Unavailable(_) => "network-unavailable",
-            _ => "network-failed",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Unavailable(_) => Class::Unavailable,
-            _ => Class::Os,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Unavailable(Missing::Card) => {
-                "the initramfs needs the card's driver: add_drivers of dracut"
-            }
-            Self::Unavailable(_) => {
-                "the network's configuration comes from /etc/cvm-unlock/network where the image is built"
-            }
-            _ => "",
-        }
-    }
+failures! { NetworkError:
+    Self::Unavailable(Missing::Card) => "network-unavailable", Unavailable,
+        "the initramfs needs the card's driver: add_drivers of dracut";
+    Self::Unavailable(Missing::Route | Missing::NameServer) => "network-unavailable", Unavailable,
+        "the network's configuration comes from /etc/cvm-unlock/network where the image is built";
+    Self::Ask(_) | Self::Listen(_) | Self::NameServers(_) | Self::TearDown(_) => "network-failed", Os, "";
 }

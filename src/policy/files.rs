@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 use crate::format::pcr_signature::{SIZE_LIMIT, SignatureError, Signatures};
 
 /// The signatures in `named`, or else in all files at their known places below `root`; also why some of those
@@ -51,20 +51,9 @@ pub enum FileError {
     },
 }
 
-impl Failure for FileError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Read { .. } => "signature-file-unreadable",
-            Self::Parse { source, .. } => source.slug(),
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Read { .. } => Class::Unavailable,
-            Self::Parse { source, .. } => source.class(),
-        }
-    }
+failures! { FileError:
+    Self::Read { .. } => "signature-file-unreadable", Unavailable, "";
+    Self::Parse { source, .. } => from source;
 }
 
 fn read(path: &Path) -> Result<Signatures, FileError> {
@@ -85,6 +74,7 @@ const NAME: &str = "tpm2-pcr-signature.json";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::error::Failure;
 
     #[test]
     fn a_damaged_file_does_not_hide_the_others() {

@@ -114,7 +114,7 @@ fn differences(enrolled: &PcrValues, now: &PcrValues) -> Vec<Difference> {
 mod tests {
     use super::*;
     use crate::format::luks::binding::Binding;
-    use crate::format::token::claims::Proof;
+    use crate::format::token::claims::Claims;
     use crate::policy::tests::token;
     use proptest::prelude::*;
 
@@ -128,7 +128,7 @@ mod tests {
 
     fn mismatch(recorded: Option<&PcrValues>, now: &PcrValues) -> Mismatch {
         let mut token = Token::parse(0, &token(&[7, 11, 15])).unwrap();
-        token.proof = recorded.map(|values| Proof::new(Binding::new([0; 32])).sealed_to(values));
+        token.proof = recorded.map(|values| Claims::new(Binding::new([0; 32])).sealed_to(values));
         Mismatch::of(&token, now)
     }
 

@@ -11,15 +11,15 @@ use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use crate::format::pcr_signature::{Signatures, Subject};
 use crate::format::token::systemd_tpm2::{Kind, Signed, Token};
 use crate::format::tpm2::parent::Parent;
-use crate::format::tpm2::step::{Authorization, Step};
+use crate::format::tpm2::step::{Authorization, PolicyStep};
 use crate::format::tpm2::{policy_authorize, policy_pcr};
 use crate::tpm::readings::Readings;
 use key::{Exponent, PolicyKey};
-pub use refusal::Refusal;
+pub use refusal::PolicyRefusal;
 
 /// What the measured configuration allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
+pub struct TokenRules {
     /// Tokens that unseal in every state of their TPM.
     pub allow_unbound: bool,
     /// Only tokens that cannot be unsealed again after the fence.
@@ -51,7 +51,7 @@ pub struct Plan {
     /// The parent key of the object.
     pub parent: Parent,
     /// The policy's steps, in order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<PolicyStep>,
     /// Whether the policy binds PCR 15 by value. PCR 15 is zero when we unseal, so the policy then requires
     /// zero.
     pub fenced: bool,
@@ -63,8 +63,8 @@ impl Plan {
     #[must_use]
     pub fn digest(&self, readings: &Readings) -> Option<[u8; 32]> {
         self.steps.iter().try_fold(policy_pcr::EMPTY, |digest, step| match step {
-            Step::Pcr(bank, mask) => Some(policy_pcr::extend(digest, &readings.get(*bank, *mask)?)),
-            Step::Authorize(authorization) => policy_authorize::extend(digest, authorization),
+            PolicyStep::Pcr(bank, mask) => Some(policy_pcr::extend(digest, &readings.get(*bank, *mask)?)),
+            PolicyStep::Authorize(authorization) => policy_authorize::extend(digest, authorization),
         })
     }
 }
@@ -115,34 +115,34 @@ pub fn at_entry(tokens: &[Token]) -> Vec<(Bank, PcrMask)> {
 /// # Errors
 /// The rules forbid the token, we do not support its kind, it contradicts itself, or there is no signature
 /// for the present PCR values.
-pub fn plan(token: &Token, rules: &Rules, state: &State) -> Result<Plan, Refusal> {
+pub fn plan(token: &Token, rules: &TokenRules, state: &State) -> Result<Plan, PolicyRefusal> {
     let kind = token.kind();
     match kind {
-        Kind::Pin => return Err(Refusal::Pin),
-        Kind::Pcrlock => return Err(Refusal::Pcrlock),
-        Kind::Sharded => return Err(Refusal::Sharded),
-        Kind::Unbound if !rules.allow_unbound => return Err(Refusal::Unbound),
+        Kind::Pin => return Err(PolicyRefusal::Pin),
+        Kind::Pcrlock => return Err(PolicyRefusal::Pcrlock),
+        Kind::Sharded => return Err(PolicyRefusal::Sharded),
+        Kind::Unbound if !rules.allow_unbound => return Err(PolicyRefusal::Unbound),
         Kind::Unbound | Kind::Literal | Kind::Signed => {}
     }
     if token.policy_digest != token.sealed.facts().auth_policy
         || (token.policy_digest == policy_pcr::EMPTY) != (kind == Kind::Unbound)
     {
-        return Err(Refusal::Inconsistent);
+        return Err(PolicyRefusal::Inconsistent);
     }
     let bank = bank_of(token, &state.active);
     if kind != Kind::Unbound && !state.active.contains(&bank) {
-        return Err(Refusal::BankInactive(bank));
+        return Err(PolicyRefusal::BankInactive(bank));
     }
     let fenced = token.pcrs.contains(Pcr::FENCE);
     if rules.require_fence && !fenced {
-        return Err(Refusal::FenceIneffective);
+        return Err(PolicyRefusal::FenceIneffective);
     }
     let mut steps = match (kind, &token.signed) {
         (Kind::Signed, Some(signed)) => signed_steps(token, signed, bank, state)?,
         _ => Vec::new(),
     };
     if !token.pcrs.is_empty() {
-        steps.push(Step::Pcr(bank, token.pcrs));
+        steps.push(PolicyStep::Pcr(bank, token.pcrs));
     }
     let parent = match &token.srk {
         Some(srk) => Parent::Persistent(srk.clone()),
@@ -167,15 +167,20 @@ fn digests(token: &Token, key: Option<&PolicyKey>, values: &PcrValues) -> Vec<(E
 }
 
 /// `TPM2_PolicyPCR` over the present PCRs, then the approval of the result.
-fn signed_steps(token: &Token, signed: &Signed, bank: Bank, state: &State) -> Result<Vec<Step>, Refusal> {
-    let key = PolicyKey::from_pem(&signed.key).map_err(Refusal::PolicyKey)?;
-    let values = |mask| state.readings.get(bank, mask).ok_or(Refusal::PcrUnknown { bank, pcrs: mask });
+fn signed_steps(
+    token: &Token,
+    signed: &Signed,
+    bank: Bank,
+    state: &State,
+) -> Result<Vec<PolicyStep>, PolicyRefusal> {
+    let key = PolicyKey::from_pem(&signed.key).map_err(PolicyRefusal::PolicyKey)?;
+    let values = |mask| state.readings.get(bank, mask).ok_or(PolicyRefusal::PcrUnknown { bank, pcrs: mask });
     let possible = digests(token, Some(&key), &values(token.pcrs)?);
     let exponent = possible.iter().find(|(_, digest)| *digest == token.policy_digest);
     let exponent = match exponent {
         Some((exponent, _)) => *exponent,
         // Without PCRs by value, only the key and the reference determine the digest.
-        None if token.pcrs.is_empty() => return Err(Refusal::Inconsistent),
+        None if token.pcrs.is_empty() => return Err(PolicyRefusal::Inconsistent),
         // A PCR differs; the TPM will say so.
         None => Exponent::Explicit,
     };
@@ -188,7 +193,7 @@ fn signed_steps(token: &Token, signed: &Signed, bank: Bank, state: &State) -> Re
     let approved = policy_pcr::digest(&values(signed.pcrs)?);
     let Some(approval) = state.signatures.find(&subject, &approved) else {
         let others = state.signatures.about(&subject).count();
-        return Err(Refusal::NotSigned { subject: Box::new(subject), others });
+        return Err(PolicyRefusal::NotSigned { subject: Box::new(subject), others });
     };
     let authorization = Authorization {
         key: key.public(exponent),
@@ -197,7 +202,7 @@ fn signed_steps(token: &Token, signed: &Signed, bank: Bank, state: &State) -> Re
         reference: policy_authorize::reference(signed.reference.as_deref()),
         signature: approval.signature.clone(),
     };
-    Ok(vec![Step::Pcr(bank, signed.pcrs), Step::Authorize(Box::new(authorization))])
+    Ok(vec![PolicyStep::Pcr(bank, signed.pcrs), PolicyStep::Authorize(Box::new(authorization))])
 }
 
 /// The bank of a policy. A token without one is from systemd 248 or 249, which used SHA-256, or else SHA-1.

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
 
 /// PCRs of one bank, each with the TPM's present value or with an explicit one.
@@ -170,28 +170,14 @@ pub enum PcrsError {
     NotRead(Pcr),
 }
 
-impl Failure for PcrsError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Fence => "pcr15-not-zero",
-            Self::NotRead(_) => "pcr-unreadable",
-            _ => "pcrs-syntax",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::NotRead(_) => Class::Unavailable,
-            _ => Class::Usage,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::NotRead(_) => "",
-            _ => "write for example 7+11, 7:sha256=HEX+11, or uki",
-        }
-    }
+failures! { PcrsError:
+    Self::Pcr(_)
+    | Self::Bank(_)
+    | Self::Value { .. }
+    | Self::MixedBanks
+    | Self::Duplicate(_) => "pcrs-syntax", Usage, "write for example 7+11, 7:sha256=HEX+11, or uki";
+    Self::Fence => "pcr15-not-zero", Usage, "write for example 7+11, 7:sha256=HEX+11, or uki";
+    Self::NotRead(_) => "pcr-unreadable", Unavailable, "";
 }
 
 /// The preset for an image that boots a UKI.

@@ -3,14 +3,14 @@
 use thiserror::Error;
 
 use super::key::KeyError;
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 use crate::base::hex;
 use crate::base::pcr::{Bank, PcrMask};
 use crate::format::pcr_signature::Subject;
 
 /// Why a token is not tried.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Refusal {
+pub enum PolicyRefusal {
     /// It requires a PIN.
     #[error("Token needs a PIN, and nobody is there to type it")]
     Pin,
@@ -53,44 +53,20 @@ pub enum Refusal {
     FenceIneffective,
 }
 
-impl Failure for Refusal {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Pin => "token-pin",
-            Self::Unbound => "token-unbound",
-            Self::PolicyKey(_) => "token-policy-key",
-            Self::NotSigned { .. } => "signature-missing",
-            Self::PcrUnknown { .. } => "pcr-unknown",
-            Self::Pcrlock => "token-pcrlock-unsupported",
-            Self::Sharded => "token-sharded-unsupported",
-            Self::Inconsistent => "token-inconsistent",
-            Self::BankInactive(_) => "bank-inactive",
-            Self::FenceIneffective => "fence-ineffective",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Inconsistent | Self::PolicyKey(_) => Class::Data,
-            _ => Class::Refused,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Inconsistent | Self::PolicyKey(_) | Self::PcrUnknown { .. } => "",
-            Self::NotSigned { .. } => {
-                "boot a UKI whose .pcrsig section is signed with this key, or sign this state: systemd-measure sign"
-            }
-            Self::Unbound => {
-                "enrol with --tpm2-pcrs=, or set policy.allow_unbound in the measured configuration"
-            }
-            Self::FenceIneffective => {
-                "enrol with cvm-unlock, or clear policy.require_fence in the measured configuration"
-            }
-            _ => "enrol with cvm-unlock enroll",
-        }
-    }
+failures! { PolicyRefusal:
+    Self::Pin => "token-pin", Refused, "enrol with cvm-unlock enroll";
+    Self::Unbound => "token-unbound", Refused,
+        "enrol with --tpm2-pcrs=, or set policy.allow_unbound in the measured configuration";
+    Self::PolicyKey(_) => "token-policy-key", Data, "";
+    Self::NotSigned { .. } => "signature-missing", Refused,
+        "boot a UKI whose .pcrsig section is signed with this key, or sign this state: systemd-measure sign";
+    Self::PcrUnknown { .. } => "pcr-unknown", Refused, "";
+    Self::Pcrlock => "token-pcrlock-unsupported", Refused, "enrol with cvm-unlock enroll";
+    Self::Sharded => "token-sharded-unsupported", Refused, "enrol with cvm-unlock enroll";
+    Self::Inconsistent => "token-inconsistent", Data, "";
+    Self::BankInactive(_) => "bank-inactive", Refused, "enrol with cvm-unlock enroll";
+    Self::FenceIneffective => "fence-ineffective", Refused,
+        "enrol with cvm-unlock, or clear policy.require_fence in the measured configuration";
 }
 
 fn about(subject: &Subject) -> String {

@@ -13,8 +13,8 @@ use crate::format::tpm2::template::PrimaryAlg;
 use crate::tpm::Tpm;
 use crate::tpm::fake::FakeTpm;
 
-const STRICT: Rules = Rules { allow_unbound: false, require_fence: true };
-const LAX: Rules = Rules { allow_unbound: true, require_fence: false };
+const STRICT: TokenRules = TokenRules { allow_unbound: false, require_fence: true };
+const LAX: TokenRules = TokenRules { allow_unbound: true, require_fence: false };
 
 fn mask(pcrs: &[u8]) -> PcrMask {
     pcrs.iter().map(|number| Pcr::new(*number).unwrap()).collect()
@@ -47,14 +47,14 @@ fn with(mut token: Value, member: &str, value: Value) -> Value {
     token
 }
 
-fn plan_of(token: &Value, rules: &Rules, active: &[Bank]) -> Result<Plan, &'static str> {
+fn plan_of(token: &Value, rules: &TokenRules, active: &[Bank]) -> Result<Plan, &'static str> {
     plan(&Token::parse(0, token).unwrap(), rules, &State::at_entry(active)).map_err(|refusal| refusal.slug())
 }
 
 #[test]
 fn a_literal_token_is_one_policy_command() {
     let plan = plan_of(&token(&[7, 15]), &STRICT, &[Bank::Sha256]).unwrap();
-    assert_eq!(plan.steps, [Step::Pcr(Bank::Sha256, mask(&[7, 15]))]);
+    assert_eq!(plan.steps, [PolicyStep::Pcr(Bank::Sha256, mask(&[7, 15]))]);
     assert!(plan.fenced && matches!(plan.parent, Parent::Persistent(_)));
 }
 
@@ -70,7 +70,7 @@ fn a_token_without_a_bank_takes_sha256_and_else_sha1() {
     let mut token = token(&[15]);
     token.as_object_mut().unwrap().remove("tpm2-pcr-bank");
     for (active, bank) in [(&Bank::ALL[..], Bank::Sha256), (&[Bank::Sha1, Bank::Sha384], Bank::Sha1)] {
-        assert_eq!(plan_of(&token, &STRICT, active).unwrap().steps, [Step::Pcr(bank, mask(&[15]))]);
+        assert_eq!(plan_of(&token, &STRICT, active).unwrap().steps, [PolicyStep::Pcr(bank, mask(&[15]))]);
     }
     assert_eq!(plan_of(&token, &STRICT, &[Bank::Sha384]), Err("bank-inactive"));
 }
@@ -86,7 +86,10 @@ fn an_unbound_token_opens_only_if_the_rules_say_so() {
     assert_eq!(plan_of(&token, &STRICT, &Bank::ALL), Err("token-unbound"));
     let plan = plan_of(&token, &LAX, &Bank::ALL).unwrap();
     assert!(plan.steps.is_empty() && !plan.fenced);
-    assert_eq!(plan_of(&token, &Rules { require_fence: true, ..LAX }, &Bank::ALL), Err("fence-ineffective"));
+    assert_eq!(
+        plan_of(&token, &TokenRules { require_fence: true, ..LAX }, &Bank::ALL),
+        Err("fence-ineffective")
+    );
 }
 
 #[test]
@@ -152,7 +155,7 @@ fn a_signed_token_whose_policy_is_not_its_keys_is_refused() {
     let other = Token::parse(0, &with(other, "tpm2-pcrs", json!([]))).unwrap();
     let mut state = State::at_entry(&[Bank::Sha256]);
     state.readings.ensure(&mut FakeTpm::new(&Bank::ALL), Bank::Sha256, mask(&[11])).unwrap();
-    assert_eq!(plan(&other, &LAX, &state).unwrap_err(), Refusal::Inconsistent);
+    assert_eq!(plan(&other, &LAX, &state).unwrap_err(), PolicyRefusal::Inconsistent);
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use super::settings::Authentic;
 use crate::format::luks::binding::VolumeKeyDigest;
 use crate::format::owner_key::KeyId;
-use crate::format::token::claims::Proof;
+use crate::format::token::claims::Claims;
 
 /// The result of the proofs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub enum Missing {
 pub fn judge(
     trusted: &Authentic,
     origin: Origin,
-    proof: Option<&Proof>,
+    proof: Option<&Claims>,
     message: &[u8],
     volume_key: VolumeKeyDigest,
 ) -> Verdict {
@@ -84,7 +84,7 @@ pub fn judge(
 /// The result by the configuration's own pins and keys.
 fn by_configuration(
     trusted: &Authentic,
-    proof: Option<&Proof>,
+    proof: Option<&Claims>,
     message: &[u8],
     volume_key: VolumeKeyDigest,
 ) -> Verdict {
@@ -129,20 +129,20 @@ mod tests {
         VolumeKeyDigest::of(&VolumeKey::new(Secret::new(vec![byte; 64])))
     }
 
-    fn proof(message: &[u8]) -> Proof {
+    fn proof(message: &[u8]) -> Claims {
         let key = key();
-        Proof::new(Binding::new([0; 32])).signed(key.public().id(), key.sign(message).unwrap())
+        Claims::new(Binding::new([0; 32])).signed(key.public().id(), key.sign(message).unwrap())
     }
 
     fn trusting(volume_keys: Vec<VolumeKeyDigest>, owner_keys: Vec<PublicKey>) -> Authentic {
         Authentic { volume_keys, owner_keys, ..Authentic::default() }
     }
 
-    fn verdict(trusted: &Authentic, proof: Option<&Proof>) -> Verdict {
+    fn verdict(trusted: &Authentic, proof: Option<&Claims>) -> Verdict {
         judge(trusted, Origin::Tpm, proof, MESSAGE, digest(1))
     }
 
-    fn delivered(trusted: &Authentic, proof: Option<&Proof>, named: Option<u8>) -> Verdict {
+    fn delivered(trusted: &Authentic, proof: Option<&Claims>, named: Option<u8>) -> Verdict {
         let origin = Origin::KeyBroker { volume_key: named.map(digest) };
         judge(trusted, origin, proof, MESSAGE, digest(1))
     }

@@ -1,7 +1,7 @@
 //! Why a volume is refused.
 
 use super::authentic::Missing;
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 use crate::cryptsetup::CryptError;
 use crate::format::luks::HeaderError;
 
@@ -38,48 +38,23 @@ pub enum ProveError {
     OtherVolume,
 }
 
-impl Failure for ProveError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Keyslot(_) => "keyslot-not-opened",
-            Self::Header(source) => source.slug(),
-            Self::Unbound => "binding-missing",
-            Self::BindingViolated => "binding-violated",
-            Self::FenceIneffective => "fence-ineffective",
-            Self::Unauthenticated(Missing::Proof) => "volume-unauthenticated",
-            Self::Unauthenticated(Missing::UnknownSigner) => "owner-unknown",
-            Self::Unauthenticated(Missing::NotPinned) => "volume-key-not-pinned",
-            Self::SignatureInvalid => "owner-signature-invalid",
-            Self::OtherVolume => "broker-names-another-volume",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Keyslot(_)
-            | Self::Header(_)
-            | Self::BindingViolated
-            | Self::SignatureInvalid
-            | Self::OtherVolume => Class::Data,
-            Self::Unbound | Self::FenceIneffective | Self::Unauthenticated(_) => Class::Refused,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Keyslot(_) => "The header may have been replaced; compare it with a backup",
-            Self::Unbound | Self::FenceIneffective => {
-                "Enrol with `cvm-unlock enroll`, or let the image's configuration opt in under \"policy\""
-            }
-            Self::Header(source) => source.hint(),
-            Self::BindingViolated => "Somebody edited the header; restore it from a backup",
-            Self::Unauthenticated(_) => {
-                "Enrol with --sign-key= and name its public half under \"authentic\" in the image's configuration"
-            }
-            Self::SignatureInvalid => "The token was edited or taken from another volume; restore the header",
-            Self::OtherVolume => {
-                "The header was edited, or the key document at the server is another volume's"
-            }
-        }
-    }
+failures! { ProveError:
+    Self::Keyslot(_) => "keyslot-not-opened", Data,
+        "The header may have been replaced; compare it with a backup";
+    Self::Header(source) => from source;
+    Self::Unbound => "binding-missing", Refused,
+        "Enrol with `cvm-unlock enroll`, or let the image's configuration opt in under \"policy\"";
+    Self::BindingViolated => "binding-violated", Data, "Somebody edited the header; restore it from a backup";
+    Self::FenceIneffective => "fence-ineffective", Refused,
+        "Enrol with `cvm-unlock enroll`, or let the image's configuration opt in under \"policy\"";
+    Self::Unauthenticated(Missing::Proof) => "volume-unauthenticated", Refused,
+        "Enrol with --sign-key= and name its public half under \"authentic\" in the image's configuration";
+    Self::Unauthenticated(Missing::UnknownSigner) => "owner-unknown", Refused,
+        "Enrol with --sign-key= and name its public half under \"authentic\" in the image's configuration";
+    Self::Unauthenticated(Missing::NotPinned) => "volume-key-not-pinned", Refused,
+        "Enrol with --sign-key= and name its public half under \"authentic\" in the image's configuration";
+    Self::SignatureInvalid => "owner-signature-invalid", Data,
+        "The token was edited or taken from another volume; restore the header";
+    Self::OtherVolume => "broker-names-another-volume", Data,
+        "The header was edited, or the key document at the server is another volume's";
 }

@@ -14,8 +14,8 @@ use crate::base::warning::Warning;
 use crate::cryptsetup::Detached;
 use crate::format::luks::binding::VolumeKeyDigest;
 use crate::format::luks::{KeyslotArea, Snapshot, binding, emit};
-use crate::format::token::claims::Proof;
-use crate::format::token::key_broker::KbsToken;
+use crate::format::token::claims::Claims;
+use crate::format::token::key_broker::KeyBrokerToken;
 use crate::format::token::passphrase::passphrase;
 use crate::format::token::systemd_tpm2::Token;
 use crate::unseal::Unsealed;
@@ -54,7 +54,7 @@ pub fn verify(
 /// `keyslot-not-opened`, `binding-missing`, `binding-violated`, `broker-names-another-volume`,
 /// `owner-signature-invalid`.
 pub fn verify_delivered(
-    token: &KbsToken,
+    token: &KeyBrokerToken,
     delivered: &Delivered,
     snapshot: &Snapshot,
     area: &KeyslotArea,
@@ -66,7 +66,7 @@ pub fn verify_delivered(
 /// A secret to open a keyslot with, its origin, and the token's claims.
 pub(crate) struct Opening<'a> {
     keyslot: u32,
-    proof: Option<&'a Proof>,
+    proof: Option<&'a Claims>,
     passphrase: Secret,
     /// The key of the binding, if there is one. A passphrase that a person chose is never a MAC key.
     binding_key: Option<&'a Secret>,
@@ -88,7 +88,7 @@ impl<'a> Opening<'a> {
     }
 
     /// What a key broker delivered for a token.
-    pub(crate) fn by_key_broker(token: &'a KbsToken, delivered: &'a Delivered) -> Self {
+    pub(crate) fn by_key_broker(token: &'a KeyBrokerToken, delivered: &'a Delivered) -> Self {
         Self {
             keyslot: token.keyslot,
             proof: token.proof.as_ref(),

@@ -11,7 +11,7 @@ use super::open;
 use super::seal::{prove, try_proof};
 use super::signing_key::SigningKey;
 use super::target::Target;
-use crate::base::error::{Class, Error, Failure};
+use crate::base::error::{Error, failures};
 use crate::base::pcr::Pcr;
 use crate::base::warning::Warning;
 use crate::format::luks::binding;
@@ -128,16 +128,6 @@ pub enum BindError {
     NoToken(u32),
 }
 
-impl Failure for BindError {
-    fn slug(&self) -> &'static str {
-        "bind-no-token"
-    }
-
-    fn class(&self) -> Class {
-        Class::Usage
-    }
-
-    fn hint(&self) -> &'static str {
-        "cvm-unlock inspect lists the tokens"
-    }
+failures! { BindError:
+    Self::NoToken(_) => "bind-no-token", Usage, "cvm-unlock inspect lists the tokens";
 }

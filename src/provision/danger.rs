@@ -1,7 +1,7 @@
 //! Refuses choices of PCRs that protect nothing, and warns of those that protect less than they seem to.
 //! Pure.
 
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 use crate::base::pcr::{Pcr, PcrMask};
 use crate::base::warning::Warning;
 
@@ -38,26 +38,10 @@ pub enum Danger {
     Replayable,
 }
 
-impl Failure for Danger {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::None => "pcrs-none",
-            Self::Replayable => "pcr-replayable",
-        }
-    }
-
-    fn class(&self) -> Class {
-        Class::Usage
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::None => "--tpm2-pcrs=uki is 4+7+11+12+13; --help tells more",
-            Self::Replayable => {
-                "Add PCR 4 (--tpm2-pcrs=uki does), or 7 and --private-db if only your own keys are in the Secure Boot db"
-            }
-        }
-    }
+failures! { Danger:
+    Self::None => "pcrs-none", Usage, "--tpm2-pcrs=uki is 4+7+11+12+13; --help tells more";
+    Self::Replayable => "pcr-replayable", Usage,
+        "Add PCR 4 (--tpm2-pcrs=uki does), or 7 and --private-db if only your own keys are in the Secure Boot db";
 }
 
 /// Boot loader code: here the UKI itself, measured by the firmware.

@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::kbs;
-use super::kbs::{Broker, BrokerSlot};
+use super::broker_key;
+use super::broker_key::{Broker, BrokerSlot};
 use super::metadata::Metadata;
 use super::open;
-use super::open::{Key, Opened};
+use super::open::{Key, OpenError, Opened};
 use super::recovery;
 use super::recovery::RecoveryKey;
-use super::seal::{Made, Seal, SealError, SealedSlot};
+use super::seal::{NewSeal, Seal, SealError, SealedSlot};
 use super::signing_key::SigningKey;
 use super::target::Target;
 use super::wipe;
@@ -116,7 +116,7 @@ impl Prepared {
         let mut proven = BTreeSet::from([opened.keyslot]);
 
         if let (Some(seal), Some(tpm)) = (&request.seal, tpm) {
-            let (made, warning) = Made::new(seal, tpm)?;
+            let (made, warning) = NewSeal::new(seal, tpm)?;
             enrolled.warnings.extend(warning);
             let keyslot = made.add_keyslot(&mut metadata, &opened.key)?;
             let snapshot = metadata.snapshot(&target, request.flags)?;
@@ -179,8 +179,8 @@ fn add_broker(
     request: &Request<'_>,
     broker: &Broker,
     opened: &Opened,
-) -> Result<(kbs::Made, BrokerSlot), Error> {
-    let made = kbs::Made::new(&opened.key)?;
+) -> Result<(broker_key::NewBrokerKey, BrokerSlot), Error> {
+    let made = broker_key::NewBrokerKey::new(&opened.key)?;
     let keyslot = made.add_keyslot(metadata, &opened.key)?;
     let snapshot = metadata.snapshot(target, request.flags)?;
     let slot = made.add_token(metadata, &snapshot, keyslot, &opened.key, (broker, request.sign))?;
@@ -224,9 +224,7 @@ fn take_away(
         proven,
     };
     if request.wipe.asks_for_empty() {
-        let (bytes, nothing) = (metadata.bytes()?, Secret::new(Vec::new()));
-        slots.empty =
-            slots.old.iter().copied().filter(|slot| opens(before, &bytes, *slot, &nothing)).collect();
+        slots.empty = opened_by_nothing(before, &metadata.bytes()?, &request.wipe)?;
     }
     let chosen = request.wipe.select(&slots)?;
     for (number, token) in before.tokens() {
@@ -247,4 +245,22 @@ fn opens(snapshot: &Snapshot, bytes: &Vec<u8>, keyslot: u32, passphrase: &Secret
     snapshot
         .read_area(bytes, keyslot)
         .is_ok_and(|area| prove::open(&emit::canonical_header(snapshot, &area), passphrase, snapshot).is_ok())
+}
+
+/// The keyslots that the empty passphrase opens. One that cannot be tried is not passed over in silence, unless it is wiped
+/// whatever opens it.
+fn opened_by_nothing(snapshot: &Snapshot, bytes: &Vec<u8>, wipe: &Wipe) -> Result<BTreeSet<u32>, Error> {
+    let nothing = Secret::new(Vec::new());
+    let mut opened = BTreeSet::new();
+    for (number, entry) in snapshot.keyslots() {
+        match entry.judge() {
+            Err(_) if wipe.names(*number) => {}
+            Err(source) => return Err(OpenError::PerhapsEmpty { keyslot: *number, source }.into()),
+            Ok(_) if opens(snapshot, bytes, *number, &nothing) => {
+                opened.insert(*number);
+            }
+            Ok(_) => {}
+        }
+    }
+    Ok(opened)
 }

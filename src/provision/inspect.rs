@@ -19,8 +19,8 @@ use crate::discover::image;
 use crate::format::luks::binding::VolumeKeyDigest;
 use crate::format::luks::{Entry, FlagSet, HeaderError, Kdf, Snapshot};
 use crate::format::token::TokenError;
-use crate::format::token::claims::Proof;
-use crate::format::token::key_broker::KbsToken;
+use crate::format::token::claims::Claims;
+use crate::format::token::key_broker::KeyBrokerToken;
 use crate::format::token::systemd_tpm2::Token;
 
 /// What a volume says about itself. All of it is untrusted, except for the volume key's digest, which is
@@ -241,7 +241,7 @@ impl TokenFacts {
     }
 
     fn of_broker(self, number: u32, json: &Value) -> Self {
-        match KbsToken::parse(number, json) {
+        match KeyBrokerToken::parse(number, json) {
             Err(TokenError::OtherType) => self,
             Err(error) => Self { refused: Some(error.slug().to_owned()), ..self },
             Ok(token) => Self {
@@ -258,7 +258,7 @@ impl TokenFacts {
 /// The kind of a token whose key a key broker holds.
 pub const KEY_BROKER: &str = "key-broker";
 
-fn signer(proof: Option<&Proof>) -> Option<String> {
+fn signer(proof: Option<&Claims>) -> Option<String> {
     proof?.signer.map(|signer| signer.to_string())
 }
 

@@ -15,8 +15,8 @@ use libcryptsetup_rs::{
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::target::{Target, TargetError};
-use super::transition::{Change, Step};
-use crate::base::error::{Class, Failure};
+use super::transition::{Change, WriteStep};
+use crate::base::error::failures;
 use crate::base::secret::{Secret, VolumeKey};
 use crate::cryptsetup::{fd_path, quieten};
 use crate::format::luks::{Condition, FlagSet, HeaderError, Snapshot};
@@ -137,8 +137,8 @@ impl Metadata {
         };
         for step in change.steps().ok_or(MetadataError::Exhausted)? {
             match step {
-                Step::Write(offset, bytes) => target.write(&bytes, offset),
-                Step::Flush => target.sync(),
+                WriteStep::Write(offset, bytes) => target.write(&bytes, offset),
+                WriteStep::Flush => target.sync(),
             }
             .map_err(MetadataError::Target)?;
         }
@@ -175,39 +175,16 @@ pub enum MetadataError {
     Exhausted,
 }
 
-impl Failure for MetadataError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Header(source) => source.slug(),
-            Self::Target(source) => source.slug(),
-            Self::Memory(_) => "memory-failed",
-            Self::Load(_) => "luks-not-loaded",
-            Self::AddKeyslot(_) => "keyslot-not-added",
-            Self::AddToken(_) => "token-not-added",
-            Self::Remove(_) => "keyslot-not-removed",
-            Self::Exhausted => "luks-seqid",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Header(source) => source.class(),
-            Self::Target(source) => source.class(),
-            Self::Memory(_) => Class::Os,
-            Self::Load(_) | Self::AddKeyslot(_) | Self::AddToken(_) | Self::Remove(_) | Self::Exhausted => {
-                Class::Data
-            }
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Header(source) => source.hint(),
-            Self::Target(source) => source.hint(),
-            Self::AddKeyslot(_) => "Remove a keyslot that is no longer needed: cryptsetup luksKillSlot",
-            _ => "",
-        }
-    }
+failures! { MetadataError:
+    Self::Header(source) => from source;
+    Self::Target(source) => from source;
+    Self::Memory(_) => "memory-failed", Os, "";
+    Self::Load(_) => "luks-not-loaded", Data, "";
+    Self::AddKeyslot(_) => "keyslot-not-added", Data,
+        "Remove a keyslot that is no longer needed: cryptsetup luksKillSlot";
+    Self::AddToken(_) => "token-not-added", Data, "";
+    Self::Remove(_) => "keyslot-not-removed", Data, "";
+    Self::Exhausted => "luks-seqid", Data, "";
 }
 
 /// The fewest iterations that LUKS2 allows for PBKDF2; systemd uses the same for sealed secrets.

@@ -1,10 +1,10 @@
 //! Changes volumes: tools for administrators and image builders, never used on the unlock path.
 
 pub mod bind;
+pub mod broker_key;
 pub mod danger;
 pub mod enroll;
 pub mod inspect;
-pub mod kbs;
 mod metadata;
 mod open;
 pub mod recovery;

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::base::error::{Class, Error, Failure};
+use crate::base::error::{Error, failures};
 use crate::base::secret::{Secret, VolumeKey};
 use crate::base::source::Source;
 use crate::fence::Unfenced;
 use crate::format::luks::{HeaderError, Snapshot, emit};
 use crate::format::pcr_signature::Signatures;
-use crate::policy::{Rules, State};
+use crate::policy::{State, TokenRules};
 use crate::prove;
 use crate::prove::settings::{Authentic, Policy, ProofRules};
 use crate::tpm::Tpm;
@@ -97,7 +97,7 @@ pub(super) fn unseal(
     tpm: &mut dyn Tpm,
     signatures: Signatures,
 ) -> Result<Unsealed, Error> {
-    let rules = Rules { allow_unbound: true, require_fence: false };
+    let rules = TokenRules { allow_unbound: true, require_fence: false };
     let unfenced = Unfenced::check(tpm)?;
     let mut state = State { signatures, ..State::at_entry(unfenced.banks()) };
     let mut tokens = Tokens::among(tokens, snapshot);
@@ -121,33 +121,24 @@ pub enum OpenError {
         /// Why we do not try it.
         source: HeaderError,
     },
+    /// Whether the empty passphrase opens a keyslot that we do not try.
+    #[error("Whether the empty passphrase opens keyslot {keyslot} is not known: it cannot be tried")]
+    PerhapsEmpty {
+        /// The first such keyslot.
+        keyslot: u32,
+        /// Why we do not try it.
+        source: HeaderError,
+    },
     /// There is no TPM to use.
     #[error("No TPM to unseal the key")]
     NoTpm,
 }
 
-impl Failure for OpenError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::WrongKey => "key-wrong",
-            Self::Untried { source, .. } => source.slug(),
-            Self::NoTpm => "tpm-absent",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::WrongKey => Class::Refused,
-            Self::Untried { source, .. } => source.class(),
-            Self::NoTpm => Class::Unavailable,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::WrongKey => "The file is taken as it is: a newline at its end belongs to the key",
-            Self::Untried { .. } => "Give the key of a keyslot with ordinary parameters",
-            Self::NoTpm => "",
-        }
-    }
+failures! { OpenError:
+    Self::WrongKey => "key-wrong", Refused,
+        "The file is taken as it is: a newline at its end belongs to the key";
+    Self::Untried { source, .. } => from source, "Give the key of a keyslot with ordinary parameters";
+    Self::PerhapsEmpty { source, .. } => from source,
+        "Wipe it by its number as well, or try it with cryptsetup first";
+    Self::NoTpm => "tpm-absent", Unavailable, "";
 }

@@ -10,7 +10,7 @@ use super::danger;
 use super::metadata::Metadata;
 use super::open;
 use super::signing_key::SigningKey;
-use crate::base::error::{Class, Error, Failure};
+use crate::base::error::{Error, failures};
 use crate::base::hex;
 use crate::base::pcr::{Pcr, PcrMask, PcrValues};
 use crate::base::secret::{Secret, VolumeKey};
@@ -19,7 +19,7 @@ use crate::format::luks::Snapshot;
 use crate::format::luks::binding;
 use crate::format::luks::binding::Binding;
 use crate::format::pcr_signature::Signatures;
-use crate::format::token::claims::Proof;
+use crate::format::token::claims::Claims;
 use crate::format::token::passphrase::passphrase;
 use crate::format::token::systemd_tpm2::{Literal, Signed, Token, with_signed};
 use crate::format::tpm2::blob::Sealed;
@@ -89,7 +89,7 @@ pub struct SealedSlot {
 }
 
 /// A sealed secret, and what it is sealed to.
-pub(super) struct Made {
+pub(super) struct NewSeal {
     secret: Secret,
     sealed: Sealed,
     srk: Srk,
@@ -100,7 +100,7 @@ pub(super) struct Made {
     current: bool,
 }
 
-impl Made {
+impl NewSeal {
     /// Seals a new random secret.
     pub(super) fn new(request: &Seal, tpm: &mut dyn Tpm) -> Result<(Self, Option<Warning>), Error> {
         let choice = request.pcrs.clone().with_fence()?;
@@ -210,8 +210,8 @@ impl Made {
 }
 
 /// Binds `message` to the sealed secret, and signs it if there is an owner.
-pub(super) fn prove(secret: &Secret, message: &[u8], owner: Option<&SigningKey>) -> Result<Proof, Error> {
-    let proof = Proof::new(Binding::compute(secret, message));
+pub(super) fn prove(secret: &Secret, message: &[u8], owner: Option<&SigningKey>) -> Result<Claims, Error> {
+    let proof = Claims::new(Binding::compute(secret, message));
     match owner {
         None => Ok(proof),
         Some(owner) => Ok(proof.signed(owner.public().id(), owner.sign(message)?)),
@@ -259,30 +259,10 @@ pub enum SealError {
     Trial(&'static str),
 }
 
-impl Failure for SealError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Random(_) => "random-failed",
-            Self::PolicyKey(_) => "policy-key",
-            Self::Trial(_) => "trial-failed",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Random(_) => Class::Os,
-            Self::PolicyKey(_) => Class::Usage,
-            Self::Trial(_) => Class::Internal,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Random(_) => "",
-            Self::PolicyKey(_) => "An RSA public key in PEM, as systemd-measure takes it",
-            Self::Trial(_) => "Nothing was written; please report this",
-        }
-    }
+failures! { SealError:
+    Self::Random(_) => "random-failed", Os, "";
+    Self::PolicyKey(_) => "policy-key", Usage, "An RSA public key in PEM, as systemd-measure takes it";
+    Self::Trial(_) => "trial-failed", Internal, "Nothing was written; please report this";
 }
 
 /// The slug for a signed policy without a signature for the present state.

@@ -8,7 +8,7 @@ use ring::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
 use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 use thiserror::Error;
 
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 use crate::base::secret::Secret;
 use crate::format::owner_key::{EC_PUBLIC_KEY, ED25519, PRIME256V1, RSA};
 use crate::format::owner_key::{KeyError, PublicKey, Signature};
@@ -116,30 +116,11 @@ pub enum SignError {
     Sign,
 }
 
-impl Failure for SignError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Sign => "sign-failed",
-            _ => "sign-key",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Sign => Class::Internal,
-            _ => Class::Usage,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Sign => "The private key may not belong to its own public half",
-            _ => {
-                "Make one: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out owner.key; convert \
-                 another: openssl pkcs8 -topk8 -nocrypt -in old.key -out owner.key"
-            }
-        }
-    }
+failures! { SignError:
+    Self::Pem | Self::Label(_) | Self::Key | Self::Public(_) => "sign-key", Usage,
+        "Make one: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out owner.key; convert \
+         another: openssl pkcs8 -topk8 -nocrypt -in old.key -out owner.key";
+    Self::Sign => "sign-failed", Internal, "The private key may not belong to its own public half";
 }
 
 /// RFC 7468, 10.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 use crate::base::source::{Source, Window};
 use crate::discover::image;
 use crate::discover::image::{ImageError, Volume};
@@ -105,28 +105,9 @@ pub enum TargetError {
     },
 }
 
-impl Failure for TargetError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Open { .. } => "volume-not-opened",
-            Self::Lock { .. } => "volume-in-use",
-            Self::Find(source) => source.slug(),
-            Self::Io { .. } => "volume-io",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Find(source) => source.class(),
-            _ => Class::Os,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Find(source) => source.hint(),
-            Self::Lock { .. } => "Another program holds a lock on it; try again",
-            _ => "",
-        }
-    }
+failures! { TargetError:
+    Self::Open { .. } => "volume-not-opened", Os, "";
+    Self::Lock { .. } => "volume-in-use", Os, "Another program holds a lock on it; try again";
+    Self::Find(source) => from source;
+    Self::Io { .. } => "volume-io", Os, "";
 }

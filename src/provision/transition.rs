@@ -9,7 +9,7 @@ use crate::format::luks::{Condition, renumber};
 
 /// One step, which must be complete before the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step<'a> {
+pub(super) enum WriteStep<'a> {
     /// Writes these bytes at an offset of the volume.
     Write(u64, std::borrow::Cow<'a, [u8]>),
     /// Makes everything written so far durable.
@@ -35,7 +35,7 @@ pub(super) struct Change<'a> {
 
 impl<'a> Change<'a> {
     /// The steps; `None` if a number is out of range.
-    pub(super) fn steps(&self) -> Option<Vec<Step<'a>>> {
+    pub(super) fn steps(&self) -> Option<Vec<WriteStep<'a>>> {
         let mut steps = self.areas(false);
         // libcryptsetup counted each of its changes, but the volume gets them as one.
         let seqid = self.seqid.checked_add(1)?;
@@ -47,15 +47,15 @@ impl<'a> Change<'a> {
         };
         for index in order {
             let copy = renumber::with_seqid(copies.get(index)?, seqid)?;
-            steps.push(Step::Write(to_u64(index.checked_mul(self.header)?), copy.into()));
-            steps.push(Step::Flush);
+            steps.push(WriteStep::Write(to_u64(index.checked_mul(self.header)?), copy.into()));
+            steps.push(WriteStep::Flush);
         }
         steps.append(&mut self.areas(true));
         Some(steps)
     }
 
     /// The writes for all runs of changed blocks behind the headers: in abandoned areas, or elsewhere.
-    fn areas(&self, abandoned: bool) -> Vec<Step<'a>> {
+    fn areas(&self, abandoned: bool) -> Vec<WriteStep<'a>> {
         let headers = self.header.saturating_mul(2);
         let blocks = self.after.chunks(BLOCK).zip(self.before.chunks(BLOCK)).enumerate();
         let changed = blocks.filter(|(_, (new, old))| new != old);
@@ -74,11 +74,11 @@ impl<'a> Change<'a> {
             }
         }
         let write = |(start, end): (usize, usize)| {
-            self.after.get(start..end).map(|bytes| Step::Write(to_u64(start), bytes.into()))
+            self.after.get(start..end).map(|bytes| WriteStep::Write(to_u64(start), bytes.into()))
         };
         let mut steps: Vec<_> = runs.into_iter().filter_map(write).collect();
         if !steps.is_empty() {
-            steps.push(Step::Flush);
+            steps.push(WriteStep::Flush);
         }
         steps
     }
@@ -109,10 +109,10 @@ mod tests {
     }
 
     /// Offsets of the writes, `None` for a flush.
-    fn order(steps: &[Step<'_>]) -> Vec<Option<u64>> {
-        let offset = |step: &Step<'_>| match step {
-            Step::Write(offset, _) => Some(*offset),
-            Step::Flush => None,
+    fn order(steps: &[WriteStep<'_>]) -> Vec<Option<u64>> {
+        let offset = |step: &WriteStep<'_>| match step {
+            WriteStep::Write(offset, _) => Some(*offset),
+            WriteStep::Flush => None,
         };
         steps.iter().map(offset).collect()
     }
@@ -127,7 +127,7 @@ mod tests {
         let gone = [(0x9000, 0xa000)];
         let steps = change(&before, &after, Condition::Sound, &gone).steps().unwrap();
         assert!(
-            matches!(&steps[0], Step::Write(_, bytes) if bytes.len() == 0x2000),
+            matches!(&steps[0], WriteStep::Write(_, bytes) if bytes.len() == 0x2000),
             "one write for two blocks"
         );
         assert_eq!(
@@ -155,7 +155,7 @@ mod tests {
     fn both_copies_get_the_number_after_the_one_in_use() {
         let bytes = vec![0; 0x10000];
         for step in change(&bytes, &bytes, Condition::Sound, &[]).steps().unwrap() {
-            if let Step::Write(_, copy) = step {
+            if let WriteStep::Write(_, copy) = step {
                 assert_eq!(copy[16..24], 7_u64.to_be_bytes());
             }
         }

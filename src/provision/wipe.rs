@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde_json::Value;
 
 use super::recovery;
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 use crate::format::token::key_broker;
 
 /// What to wipe, independent of a volume.
@@ -52,6 +52,12 @@ impl Wipe {
     #[must_use]
     pub fn asks_for_empty(&self) -> bool {
         self.0.contains(&Selector::Empty)
+    }
+
+    /// Whether a keyslot is to be wiped whatever opens it.
+    #[must_use]
+    pub fn names(&self, keyslot: u32) -> bool {
+        self.0.contains(&Selector::Slot(keyslot)) || self.0.contains(&Selector::All)
     }
 
     /// The old keyslots to wipe.
@@ -128,27 +134,11 @@ pub enum WipeError {
     LastWayIn,
 }
 
-impl Failure for WipeError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Syntax(_) => "usage",
-            Self::NoSuchSlot(_) => "luks-no-such-keyslot",
-            Self::LastWayIn => "wipe-last-way-in",
-        }
-    }
-
-    fn class(&self) -> Class {
-        Class::Usage
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::LastWayIn => {
-                "A key sealed to PCR values of another boot is unproven until that boot; add --recovery-key, or wipe then"
-            }
-            _ => "",
-        }
-    }
+failures! { WipeError:
+    Self::Syntax(_) => "usage", Usage, "";
+    Self::NoSuchSlot(_) => "luks-no-such-keyslot", Usage, "";
+    Self::LastWayIn => "wipe-last-way-in", Usage,
+        "A key sealed to PCR values of another boot is unproven until that boot; add --recovery-key, or wipe then";
 }
 
 /// The type of systemd's TPM tokens.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::Report;
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 
 impl Report {
     /// Writes the report below `root`, atomically and readable by all.
@@ -67,29 +67,10 @@ pub enum ReportError {
     },
 }
 
-impl Failure for ReportError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Write { .. } => "report-not-written",
-            Self::Read { .. } => "no-report",
-            Self::Parse { .. } => "report-unreadable",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Write { .. } => Class::Os,
-            Self::Read { .. } => Class::Unavailable,
-            Self::Parse { .. } => Class::Data,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Read { .. } => "Was this boot's root volume unlocked by cvm-unlock?",
-            _ => "",
-        }
-    }
+failures! { ReportError:
+    Self::Write { .. } => "report-not-written", Os, "";
+    Self::Read { .. } => "no-report", Unavailable, "Was this boot's root volume unlocked by cvm-unlock?";
+    Self::Parse { .. } => "report-unreadable", Data, "";
 }
 
 /// Path of the report. `/run` is passed on to the booted system.
@@ -98,6 +79,7 @@ pub const PATH: &str = "run/cvm-unlock/report.json";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::error::Failure;
     use crate::base::pcr::{Bank, Pcr, PcrValues};
     use crate::base::warning::Warning;
     use crate::report::Outcome;

@@ -4,7 +4,7 @@ use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{Resource, setrlimit};
 
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 
 /// Locks all present and future pages, and forbids core dumps and `ptrace` by other processes of the same
 /// user. Call it before the first secret exists.
@@ -36,16 +36,7 @@ pub enum MemoryError {
     Lock(#[source] nix::Error),
 }
 
-impl Failure for MemoryError {
-    fn slug(&self) -> &'static str {
-        "memory-not-locked"
-    }
-
-    fn class(&self) -> Class {
-        Class::Os
-    }
-
-    fn hint(&self) -> &'static str {
-        "The unit sets LimitMEMLOCK=infinity; outside it, run as root"
-    }
+failures! { MemoryError:
+    Self::CoreLimit(_) | Self::Dumpable(_) | Self::Lock(_) => "memory-not-locked", Os,
+        "The unit sets LimitMEMLOCK=infinity; outside it, run as root";
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 
 /// A TPM to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Device {
 
 /// Why a node could not be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opening {
+pub enum OpenFault {
     /// Another process holds it; try the next node.
     Busy,
     /// It does not exist.
@@ -51,7 +51,7 @@ pub enum Opening {
     Failed,
 }
 
-impl Opening {
+impl OpenFault {
     /// Classifies `error`.
     #[must_use]
     pub fn of(error: &io::Error) -> Self {
@@ -127,18 +127,9 @@ fn port_of(text: &str) -> Option<u16> {
 #[error("TPM '{0}' is not understood")]
 pub struct DeviceError(String);
 
-impl Failure for DeviceError {
-    fn slug(&self) -> &'static str {
-        "tpm-device-syntax"
-    }
-
-    fn class(&self) -> Class {
-        Class::Usage
-    }
-
-    fn hint(&self) -> &'static str {
-        "write auto, a device such as /dev/tpmrm0, or swtpm:host=HOST,port=PORT"
-    }
+failures! { DeviceError:
+    Self { .. } => "tpm-device-syntax", Usage,
+        "write auto, a device such as /dev/tpmrm0, or swtpm:host=HOST,port=PORT";
 }
 
 const RAW: &str = "/dev/tpm0";
@@ -199,9 +190,9 @@ mod tests {
     #[test]
     fn a_busy_device_is_not_an_absent_one() {
         for (errno, opening) in
-            [(16, Opening::Busy), (2, Opening::Absent), (19, Opening::Absent), (13, Opening::Failed)]
+            [(16, OpenFault::Busy), (2, OpenFault::Absent), (19, OpenFault::Absent), (13, OpenFault::Failed)]
         {
-            assert_eq!(Opening::of(&io::Error::from_raw_os_error(errno)), opening);
+            assert_eq!(OpenFault::of(&io::Error::from_raw_os_error(errno)), opening);
         }
     }
 

@@ -5,7 +5,7 @@ use std::io;
 use thiserror::Error;
 
 use super::verb::Verb;
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 use crate::format::tpm2::rc::RcClass;
 
 /// Why the TPM did not do what we asked.
@@ -28,7 +28,7 @@ pub enum TpmError {
         source: io::Error,
     },
     /// Any other failure to open it.
-    #[error("Opening the TPM {device}")]
+    #[error("OpenFault the TPM {device}")]
     Open {
         /// What we tried to open.
         device: String,
@@ -202,75 +202,33 @@ impl TpmError {
     }
 }
 
-impl Failure for TpmError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Absent { .. } => "tpm-absent",
-            Self::Busy { .. } => "tpm-busy",
-            Self::Open { .. } => "tpm-open",
-            Self::Transport { .. } => "tpm-transport",
-            Self::Transient { .. } => "tpm-transient",
-            Self::Lockout { .. } => "tpm-lockout",
-            Self::Memory { .. } => "tpm-memory",
-            Self::PcrMismatch => "pcr-mismatch",
-            Self::PcrChanged => "pcr-changed",
-            Self::SignatureInvalid => "signature-invalid",
-            Self::ForeignTpm { .. } => "tpm-foreign",
-            Self::SrkAbsent => "srk-absent",
-            Self::SrkOther => "srk-other",
-            Self::OwnerAuth { .. } => "tpm-owner-auth",
-            Self::EndorsementAuth { .. } => "tpm-endorsement-auth",
-            Self::PcrUnreadable { .. } => "pcr-unreadable",
-            Self::Forged { .. } => "tpm-forged",
-            Self::Refused { .. } => "tpm-refused",
-            Self::Library { .. } => "tpm-library",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Absent { .. }
-            | Self::Busy { .. }
-            | Self::Transport { .. }
-            | Self::Transient { .. }
-            | Self::Memory { .. } => Class::Unavailable,
-            Self::Open { .. } => Class::Os,
-            Self::Library { .. } => Class::Internal,
-            Self::Lockout { .. }
-            | Self::PcrMismatch
-            | Self::PcrChanged
-            | Self::SignatureInvalid
-            | Self::ForeignTpm { .. }
-            | Self::SrkAbsent
-            | Self::SrkOther
-            | Self::OwnerAuth { .. }
-            | Self::EndorsementAuth { .. }
-            | Self::PcrUnreadable { .. }
-            | Self::Forged { .. }
-            | Self::Refused { .. } => Class::Refused,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::PcrMismatch => {
-                "firmware, Secure Boot state or UKI changed since enrolment: enrol again from a trusted boot"
-            }
-            Self::ForeignTpm { .. } | Self::SrkAbsent | Self::SrkOther => {
-                "the disk was enrolled with another TPM, or this one was cleared: enrol again"
-            }
-            Self::EndorsementAuth { .. } => {
-                "attestation derives its key in the endorsement hierarchy: remove that password"
-            }
-            Self::Lockout { .. } => {
-                "wait, or reset the lockout with its authorisation; retrying makes it worse"
-            }
-            Self::Busy { .. } => {
-                "use the resource manager /dev/tpmrm0, or end the process that holds the TPM"
-            }
-            _ => "",
-        }
-    }
+failures! { TpmError:
+    Self::Absent { .. } => "tpm-absent", Unavailable, "";
+    Self::Busy { .. } => "tpm-busy", Unavailable,
+        "use the resource manager /dev/tpmrm0, or end the process that holds the TPM";
+    Self::Open { .. } => "tpm-open", Os, "";
+    Self::Transport { .. } => "tpm-transport", Unavailable, "";
+    Self::Transient { .. } => "tpm-transient", Unavailable, "";
+    Self::Lockout { .. } => "tpm-lockout", Refused,
+        "wait, or reset the lockout with its authorisation; retrying makes it worse";
+    Self::Memory { .. } => "tpm-memory", Unavailable, "";
+    Self::PcrMismatch => "pcr-mismatch", Refused,
+        "firmware, Secure Boot state or UKI changed since enrolment: enrol again from a trusted boot";
+    Self::PcrChanged => "pcr-changed", Refused, "";
+    Self::SignatureInvalid => "signature-invalid", Refused, "";
+    Self::ForeignTpm { .. } => "tpm-foreign", Refused,
+        "the disk was enrolled with another TPM, or this one was cleared: enrol again";
+    Self::SrkAbsent => "srk-absent", Refused,
+        "the disk was enrolled with another TPM, or this one was cleared: enrol again";
+    Self::SrkOther => "srk-other", Refused,
+        "the disk was enrolled with another TPM, or this one was cleared: enrol again";
+    Self::OwnerAuth { .. } => "tpm-owner-auth", Refused, "";
+    Self::EndorsementAuth { .. } => "tpm-endorsement-auth", Refused,
+        "attestation derives its key in the endorsement hierarchy: remove that password";
+    Self::PcrUnreadable { .. } => "pcr-unreadable", Refused, "";
+    Self::Forged { .. } => "tpm-forged", Refused, "";
+    Self::Refused { .. } => "tpm-refused", Refused, "";
+    Self::Library { .. } => "tpm-library", Internal, "";
 }
 
 /// Seconds for which a transient answer is retried. The kernel waits two for its own long commands.
@@ -279,6 +237,7 @@ pub(super) const WAITED: u64 = 5;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::error::Failure;
 
     #[test]
     fn return_codes_have_their_slugs() {

@@ -14,7 +14,7 @@ use crate::format::tpm2::blob::Sealed;
 use crate::format::tpm2::parent::Parent;
 use crate::format::tpm2::quote::Quote;
 use crate::format::tpm2::srk::Srk;
-use crate::format::tpm2::step::Step;
+use crate::format::tpm2::step::PolicyStep;
 use crate::format::tpm2::template;
 use crate::format::tpm2::{policy_authorize, policy_pcr};
 
@@ -97,16 +97,21 @@ impl Tpm for FakeTpm {
         Ok(())
     }
 
-    fn unseal(&mut self, sealed: &Sealed, _parent: &Parent, steps: &[Step]) -> Result<Secret, TpmError> {
+    fn unseal(
+        &mut self,
+        sealed: &Sealed,
+        _parent: &Parent,
+        steps: &[PolicyStep],
+    ) -> Result<Secret, TpmError> {
         self.enter(Verb::Load)?;
         let mut policy = policy_pcr::EMPTY;
         for step in steps {
             match step {
-                Step::Pcr(bank, mask) => {
+                PolicyStep::Pcr(bank, mask) => {
                     self.enter(Verb::PolicyPcr)?;
                     policy = policy_pcr::extend(policy, &self.values(*bank, *mask)?);
                 }
-                Step::Authorize(authorization) => {
+                PolicyStep::Authorize(authorization) => {
                     self.enter(Verb::PolicyAuthorize)?;
                     policy = policy_authorize::extend(policy, authorization).ok_or(TpmError::PcrChanged)?;
                 }

@@ -23,7 +23,7 @@ use crate::format::tpm2::blob::Sealed;
 use crate::format::tpm2::parent::Parent;
 use crate::format::tpm2::quote::Quote;
 use crate::format::tpm2::srk::Srk;
-use crate::format::tpm2::step::Step;
+use crate::format::tpm2::step::PolicyStep;
 
 /// The operations that we need from a TPM. An implementation leaves nothing loaded in the TPM, whatever the
 /// outcome; the caller releases what [`Tpm::hold_attestation_key`] keeps there.
@@ -59,7 +59,7 @@ pub trait Tpm {
     ///
     /// # Errors
     /// The TPM's, a variant for each class.
-    fn unseal(&mut self, sealed: &Sealed, parent: &Parent, steps: &[Step]) -> Result<Secret, TpmError>;
+    fn unseal(&mut self, sealed: &Sealed, parent: &Parent, steps: &[PolicyStep]) -> Result<Secret, TpmError>;
 
     /// Seals `secret` to a policy digest (SHA-256), below the persistent key `parent`. Without one, below the
     /// storage root key, which is created and made persistent if it does not exist.

@@ -25,7 +25,7 @@ pub struct History {
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum NextTry {
     /// Send the command again after this time.
     Again(Duration),
     /// Flush what killed processes left in the TPM, then send the command again.
@@ -36,7 +36,7 @@ pub enum Next {
     GiveUp,
 }
 
-impl Next {
+impl NextTry {
     /// Decides.
     #[must_use]
     pub fn after(class: RcClass, history: &History) -> Self {
@@ -64,14 +64,14 @@ mod tests {
     #[test]
     fn a_lockout_is_never_retried() {
         let history = History { raw: true, startable: true, ..History::default() };
-        assert_eq!(Next::after(RcClass::Lockout, &history), Next::GiveUp);
-        assert_eq!(Next::after(RcClass::PolicyFailed, &history), Next::GiveUp);
+        assert_eq!(NextTry::after(RcClass::Lockout, &history), NextTry::GiveUp);
+        assert_eq!(NextTry::after(RcClass::PolicyFailed, &history), NextTry::GiveUp);
     }
 
     #[test]
     fn a_transient_answer_is_retried_until_the_deadline() {
         let mut history = History::default();
-        while let Next::Again(delay) = Next::after(RcClass::Transient, &history) {
+        while let NextTry::Again(delay) = NextTry::after(RcClass::Transient, &history) {
             assert!(delay >= FIRST_DELAY && delay <= LONGEST_DELAY);
             history.elapsed += delay;
             history.retries += 1;
@@ -82,16 +82,19 @@ mod tests {
     #[test]
     fn strays_are_flushed_once_and_only_where_nobody_else_does() {
         let raw = History { raw: true, ..History::default() };
-        assert_eq!(Next::after(RcClass::Memory, &raw), Next::FlushStrays);
-        assert_eq!(Next::after(RcClass::Memory, &History { flushed: true, ..raw }), Next::GiveUp);
-        assert_eq!(Next::after(RcClass::Memory, &History::default()), Next::GiveUp);
+        assert_eq!(NextTry::after(RcClass::Memory, &raw), NextTry::FlushStrays);
+        assert_eq!(NextTry::after(RcClass::Memory, &History { flushed: true, ..raw }), NextTry::GiveUp);
+        assert_eq!(NextTry::after(RcClass::Memory, &History::default()), NextTry::GiveUp);
     }
 
     #[test]
     fn only_an_emulator_is_started_and_only_once() {
         let emulator = History { startable: true, ..History::default() };
-        assert_eq!(Next::after(RcClass::NotStarted, &emulator), Next::Startup);
-        assert_eq!(Next::after(RcClass::NotStarted, &History { started: true, ..emulator }), Next::GiveUp);
-        assert_eq!(Next::after(RcClass::NotStarted, &History::default()), Next::GiveUp);
+        assert_eq!(NextTry::after(RcClass::NotStarted, &emulator), NextTry::Startup);
+        assert_eq!(
+            NextTry::after(RcClass::NotStarted, &History { started: true, ..emulator }),
+            NextTry::GiveUp
+        );
+        assert_eq!(NextTry::after(RcClass::NotStarted, &History::default()), NextTry::GiveUp);
     }
 }

@@ -20,14 +20,14 @@ use crate::format::token::passphrase::passphrase;
 use crate::format::token::systemd_tpm2::Token;
 use crate::policy;
 use crate::policy::mismatch::Mismatch;
-use crate::policy::{Plan, Refusal, Rules, State};
+use crate::policy::{Plan, PolicyRefusal, State, TokenRules};
 use crate::tpm::{Tpm, TpmError};
-pub use reason::{Next, Reason, UnsealError};
+pub use reason::{NextToken, Reason, UnsealError};
 
 /// The tokens of a volume, each tried once in ascending order.
 pub struct Tokens<'a> {
     left: btree_map::Iter<'a, u32, Value>,
-    judge: Box<dyn Fn(u32) -> Result<(), HeaderError> + 'a>,
+    judge: Box<Judge<'a>>,
     skipped: Vec<Skipped>,
 }
 
@@ -87,17 +87,16 @@ impl<'a> Tokens<'a> {
         &mut self,
         tpm: &mut dyn Tpm,
         _unfenced: &Unfenced,
-        rules: &Rules,
+        rules: &TokenRules,
         state: &mut State,
     ) -> Option<Unsealed> {
         for (id, value) in self.left.by_ref() {
-            let token = readable(*id, value, &self.judge);
-            match token.and_then(|token| attempt(token, tpm, rules, state)) {
+            match attempt(*id, value, &self.judge, tpm, rules, state) {
                 Ok(unsealed) => return Some(unsealed),
                 Err((reason, mismatch)) => {
-                    let next = Next::after(&reason);
+                    let next = NextToken::after(&reason);
                     self.skipped.push(Skipped { token: *id, reason, mismatch });
-                    if next == Next::Stop {
+                    if next == NextToken::Stop {
                         return None;
                     }
                 }
@@ -108,10 +107,9 @@ impl<'a> Tokens<'a> {
 
     /// Finds the first token whose policy holds for the PCR values in `state`; `None` when none is left. It
     /// asks no TPM, so it does not show whether a TPM would load the object, or what the object contains.
-    pub fn evaluate(&mut self, rules: &Rules, state: &mut State) -> Option<Token> {
+    pub fn evaluate(&mut self, rules: &TokenRules, state: &mut State) -> Option<Token> {
         for (id, value) in self.left.by_ref() {
-            let token = readable(*id, value, &self.judge);
-            match token.and_then(|token| evaluation(token, rules, state)) {
+            match evaluation(*id, value, &self.judge, rules, state) {
                 Ok(token) => return Some(token),
                 Err((reason, mismatch)) => self.skipped.push(Skipped { token: *id, reason, mismatch }),
             }
@@ -139,7 +137,7 @@ impl<'a> Tokens<'a> {
     /// Whether the TPM will open no token of any volume: it does not answer, or not as a TPM does.
     #[must_use]
     pub fn is_hopeless(&self) -> bool {
-        self.skipped.iter().any(|skipped| Next::after(&skipped.reason) == Next::Stop)
+        self.skipped.iter().any(|skipped| NextToken::after(&skipped.reason) == NextToken::Stop)
     }
 
     /// The tokens that released no secret so far, and why.
@@ -176,23 +174,28 @@ impl Unsealed {
 }
 
 type Failed = (Reason, Option<Mismatch>);
+type Judge<'a> = dyn Fn(u32) -> Result<(), HeaderError> + 'a;
 
-/// Parses the token, if we would try the keyslot that it names.
-fn readable(id: u32, value: &Value, judge: &dyn Fn(u32) -> Result<(), HeaderError>) -> Result<Token, Failed> {
+/// Tries one token. Its keyslot is judged once its policy is one that we try, and before the TPM gives a secret for it.
+///
+/// A plan for a signed policy uses PCR values read earlier; if they changed meanwhile, one more plan is made from fresh
+/// values.
+fn attempt(
+    id: u32,
+    value: &Value,
+    judge: &Judge<'_>,
+    tpm: &mut dyn Tpm,
+    rules: &TokenRules,
+    state: &mut State,
+) -> Result<Unsealed, Failed> {
     let token = Token::parse(id, value).map_err(|error| (error.into(), None))?;
-    judge(token.keyslot).map_err(|error| (error.into(), None))?;
-    Ok(token)
-}
-
-/// Tries one token. A plan for a signed policy uses PCR values read earlier; if they changed meanwhile, one
-/// more plan is made from fresh values.
-fn attempt(token: Token, tpm: &mut dyn Tpm, rules: &Rules, state: &mut State) -> Result<Unsealed, Failed> {
     let needs = policy::needs(&token, &state.active).filter(|(bank, _)| state.active.contains(bank));
     let planned = |tpm: &mut dyn Tpm, state: &mut State| -> Result<(Secret, bool), Reason> {
         if let Some((bank, pcrs)) = needs {
             state.readings.ensure(tpm, bank, pcrs)?;
         }
         let Plan { parent, steps, fenced } = policy::plan(&token, rules, state)?;
+        judge(token.keyslot)?;
         Ok((tpm.unseal(&token.sealed, &parent, &steps)?, fenced))
     };
     let mut outcome = planned(tpm, state);
@@ -207,14 +210,22 @@ fn attempt(token: Token, tpm: &mut dyn Tpm, rules: &Rules, state: &mut State) ->
     }
 }
 
-fn evaluation(token: Token, rules: &Rules, state: &mut State) -> Result<Token, Failed> {
+fn evaluation(
+    id: u32,
+    value: &Value,
+    judge: &Judge<'_>,
+    rules: &TokenRules,
+    state: &mut State,
+) -> Result<Token, Failed> {
+    let token = Token::parse(id, value).map_err(|error| (error.into(), None))?;
     let plan = policy::plan(&token, rules, state).map_err(|error| (error.into(), None))?;
+    judge(token.keyslot).map_err(|error| (error.into(), None))?;
     match plan.digest(&state.readings) {
         Some(digest) if digest == token.policy_digest => Ok(token),
         Some(_) => Err((TpmError::PcrMismatch.into(), explain(&token, None, state))),
         None => {
             let (bank, pcrs) = policy::concerns(&token, &state.active);
-            Err((Refusal::PcrUnknown { bank, pcrs }.into(), None))
+            Err((PolicyRefusal::PcrUnknown { bank, pcrs }.into(), None))
         }
     }
 }

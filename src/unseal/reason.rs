@@ -3,10 +3,10 @@
 use thiserror::Error;
 
 use super::Skipped;
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 use crate::format::luks::HeaderError;
 use crate::format::token::TokenError;
-use crate::policy::Refusal;
+use crate::policy::PolicyRefusal;
 use crate::tpm::{Answer, TpmError};
 
 /// Why a volume's secret was not unsealed.
@@ -20,27 +20,9 @@ pub enum UnsealError {
     Refused(#[source] Skipped),
 }
 
-impl Failure for UnsealError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::NoToken => "token-none",
-            Self::Refused(skipped) => skipped.reason.slug(),
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::NoToken => Class::Data,
-            Self::Refused(skipped) => skipped.reason.class(),
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::NoToken => "Enrol the volume: cvm-unlock enroll",
-            Self::Refused(skipped) => skipped.reason.hint(),
-        }
-    }
+failures! { UnsealError:
+    Self::NoToken => "token-none", Data, "Enrol the volume: cvm-unlock enroll";
+    Self::Refused(Skipped { reason, .. }) => from reason;
 }
 
 /// Why a token released no secret.
@@ -54,51 +36,29 @@ pub enum Reason {
     Keyslot(#[from] HeaderError),
     /// The TPM was not asked.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] PolicyRefusal),
     /// The TPM did not open it.
     #[error(transparent)]
     Tpm(#[from] TpmError),
 }
 
-impl Failure for Reason {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Token(error) => error.slug(),
-            Self::Keyslot(error) => error.slug(),
-            Self::Refused(error) => error.slug(),
-            Self::Tpm(error) => error.slug(),
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Token(error) => error.class(),
-            Self::Keyslot(error) => error.class(),
-            Self::Refused(error) => error.class(),
-            Self::Tpm(error) => error.class(),
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Token(error) => error.hint(),
-            Self::Keyslot(error) => error.hint(),
-            Self::Refused(error) => error.hint(),
-            Self::Tpm(error) => error.hint(),
-        }
-    }
+failures! { Reason:
+    Self::Token(error) => from error;
+    Self::Keyslot(error) => from error;
+    Self::Refused(error) => from error;
+    Self::Tpm(error) => from error;
 }
 
 /// Whether a reason concerns one token or all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum NextToken {
     /// Another token may open.
     Token,
     /// The TPM will not open any.
     Stop,
 }
 
-impl Next {
+impl NextToken {
     /// The decision. No token is tried twice.
     #[must_use]
     pub const fn after(reason: &Reason) -> Self {

@@ -16,7 +16,7 @@ use crate::policy::key::{Exponent, PolicyKey};
 use crate::tpm::Verb;
 use crate::tpm::fake::FakeTpm;
 
-const STRICT: Rules = Rules { allow_unbound: false, require_fence: true };
+const STRICT: TokenRules = TokenRules { allow_unbound: false, require_fence: true };
 const SECRET: [u8; 32] = [0xfb; 32];
 
 /// A token for keyslot `keyslot`, sealed by `tpm` to PCR 7 being `byte` and PCR 15 zero.
@@ -91,6 +91,27 @@ fn a_refused_token_costs_no_command() {
     let mut tokens = Tokens::new(&all, |_| Ok(()));
     assert!(tokens.unseal(&mut tpm, &unfenced, &STRICT, &mut State::at_entry(unfenced.banks())).is_none());
     assert_eq!((slugs(&tokens), tpm.log.len()), (vec![(0, "token-pin")], sent));
+}
+
+#[test]
+fn a_keyslot_that_is_refused_gets_no_secret_and_is_the_reason_that_is_told() {
+    let mut tpm = FakeTpm::new(&[Bank::Sha256]);
+    let mut pin = token(&mut tpm, 7, 0);
+    pin["tpm2-pin"] = json!(true);
+    let all = BTreeMap::from([(0, token(&mut tpm, 7, 0)), (1, token(&mut tpm, 2, 1)), (2, pin)]);
+    let refuse = |keyslot| if keyslot == 7 { Err(HeaderError::NoSuchKeyslot(7)) } else { Ok(()) };
+    let unfenced = Unfenced::check(&mut tpm).unwrap();
+    let mut state = State::at_entry(unfenced.banks());
+    let mut tokens = Tokens::new(&all, refuse);
+    assert!(tokens.unseal(&mut tpm, &unfenced, &STRICT, &mut state).is_none());
+    assert_eq!(tpm.log.iter().filter(|verb| **verb == Verb::Unseal).count(), 1, "of the second token only");
+    let reasons = [(0, "luks-no-such-keyslot"), (1, "pcr-mismatch"), (2, "token-pin")];
+    assert_eq!(slugs(&tokens), reasons, "a token that is not ours to try is not about its keyslot");
+    assert_eq!(tokens.into_error().slug(), "luks-no-such-keyslot");
+
+    let mut judged = Tokens::new(&all, refuse);
+    assert!(judged.evaluate(&STRICT, &mut state).is_none(), "nor does its policy hold in a fenced boot");
+    assert_eq!(slugs(&judged)[0], (0, "luks-no-such-keyslot"));
 }
 
 #[test]

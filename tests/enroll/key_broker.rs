@@ -11,8 +11,8 @@ use cvm_unlock::base::error::Error;
 use cvm_unlock::base::secret::Secret;
 use cvm_unlock::format::luks::{FlagSet, Snapshot};
 use cvm_unlock::format::owner_key::PublicKey;
-use cvm_unlock::format::token::key_broker::KbsToken;
-use cvm_unlock::provision::kbs;
+use cvm_unlock::format::token::key_broker::KeyBrokerToken;
+use cvm_unlock::provision::broker_key;
 use serde_json::{Value, json};
 
 use crate::support::encoding::{from_base64, hex};
@@ -68,9 +68,9 @@ impl Fixture {
         let size = u64::try_from(bytes.len()).unwrap();
         let snapshot = Snapshot::read(&bytes, size, 512, &FlagSet::default())?;
         let (id, token) = snapshot.tokens().iter().next().expect("a token");
-        let token = KbsToken::parse(*id, token)?;
+        let token = KeyBrokerToken::parse(*id, token)?;
         let delivered = Delivered::parse(&Secret::copy_of(resource))?;
-        kbs::check(&token, &delivered, &snapshot, &bytes, owner)
+        broker_key::check(&token, &delivered, &snapshot, &bytes, owner)
     }
 }
 

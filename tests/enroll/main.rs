@@ -8,4 +8,5 @@ mod support;
 mod crash;
 mod inspect;
 mod key_broker;
+mod keyslots;
 mod tpm;

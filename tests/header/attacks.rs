@@ -189,7 +189,7 @@ fn v7_what_two_parsers_read_differently_is_refused() {
         ("luks-metadata", r#""sector_size":4096"#, r#""sector_size":"512""#),
         ("luks-json-number", r#""sector_size":4096"#, r#""sector_size":4.096e3"#),
         ("luks-json-number", r#""sector_size":4096"#, r#""sector_size":4096.0"#),
-        ("luks-json", r#""sector_size":4096"#, r#""sector_size":04096"#),
+        ("luks-json-number", r#""sector_size":4096"#, r#""sector_size":04096"#),
         ("luks-json", r#""sector_size":4096"#, r#""sector_size":4096/* */"#),
         ("luks-json", r#""type":"crypt""#, r#""type":"crypt\u0000linear""#),
         ("luks-json-trailing", "", "\0{}"),

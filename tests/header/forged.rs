@@ -82,7 +82,7 @@ fn what_two_parsers_would_read_differently_is_refused() {
         ("luks-duplicate-key", r#""type":"crypt""#, r#""type":"crypt","\u0074ype":"linear""#),
         ("luks-json-number", r#""stripes":4000"#, r#""stripes":4e3"#),
         ("luks-json-number", r#""stripes":4000"#, r#""stripes":4000.0"#),
-        ("luks-json", r#""stripes":4000"#, r#""stripes":04000"#),
+        ("luks-json-number", r#""stripes":4000"#, r#""stripes":04000"#),
         ("luks-json", r#""type":"crypt""#, r#""type":"crypt\u0000""#),
         ("luks-metadata", r#""iv_tweak":"0""#, r#""iv_tweak":"00""#),
         ("luks-json", r#"{"keyslots""#, r#" {"keyslots""#),

@@ -8,7 +8,7 @@ use cvm_unlock::base::pcr::{Bank, Pcr};
 use cvm_unlock::base::source::Source;
 use cvm_unlock::format::luks::binding::Binding;
 use cvm_unlock::format::luks::{Cipher, Condition, Flag, FlagSet, Kdf, Segment, SegmentSize, Snapshot, emit};
-use cvm_unlock::format::token::claims::Proof;
+use cvm_unlock::format::token::claims::Claims;
 use cvm_unlock::format::token::systemd_tpm2::{Kind, Literal, Token};
 use cvm_unlock::format::tpm2::blob::Sealed;
 use cvm_unlock::format::tpm2::srk::Srk;
@@ -161,7 +161,7 @@ fn systemds_own_parser_reads_the_tokens_that_we_write() {
         [&[0, 8, 0, 0x0b, 0, 0, 4, 0x12, 0, 32][..], &[0xaa; 32], &[0, 0x10, 0, 32], &[0xbb; 32]].concat();
     let sealed = Sealed::new(vec![1; 158], public, None).unwrap();
     let srk = Srk::new(0x8100_0001, [&[0, 0x23, 0, 0x0b][..], &[7; 86]].concat()).unwrap();
-    let proof = Proof::new(Binding::new([9; 32]));
+    let proof = Claims::new(Binding::new([9; 32]));
     let literal = Literal {
         keyslot: 0,
         sealed: &sealed,

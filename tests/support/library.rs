@@ -6,7 +6,7 @@ use cvm_unlock::base::secret::Secret;
 use cvm_unlock::format::tpm2::blob::Sealed;
 use cvm_unlock::format::tpm2::parent::Parent;
 use cvm_unlock::format::tpm2::policy_pcr;
-use cvm_unlock::format::tpm2::step::Step;
+use cvm_unlock::format::tpm2::step::PolicyStep;
 use cvm_unlock::tpm::esapi::EsapiTpm;
 use cvm_unlock::tpm::{Tpm, TpmError};
 
@@ -33,7 +33,7 @@ pub fn current(tpm: &mut EsapiTpm, bank: Bank, mask: PcrMask) -> PcrValues {
 pub struct Enrolled {
     pub sealed: Sealed,
     pub parent: Parent,
-    pub steps: Vec<Step>,
+    pub steps: Vec<PolicyStep>,
 }
 
 impl Enrolled {
@@ -42,7 +42,7 @@ impl Enrolled {
         let mask = mask(&[7, 15]);
         let policy = policy_pcr::digest(&current(&mut tpm, bank, mask));
         let (sealed, srk) = tpm.seal(&Secret::copy_of(SECRET), &policy, None).unwrap();
-        Self { sealed, parent: Parent::Persistent(srk), steps: vec![Step::Pcr(bank, mask)] }
+        Self { sealed, parent: Parent::Persistent(srk), steps: vec![PolicyStep::Pcr(bank, mask)] }
     }
 
     pub fn unseal(&self, swtpm: &Swtpm) -> Result<Secret, TpmError> {

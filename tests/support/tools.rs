@@ -6,7 +6,7 @@ use cvm_unlock::base::pcr::Bank;
 use cvm_unlock::format::tpm2::blob::Sealed;
 use cvm_unlock::format::tpm2::parent::Parent;
 use cvm_unlock::format::tpm2::srk::Srk;
-use cvm_unlock::format::tpm2::step::{Authorization, Step};
+use cvm_unlock::format::tpm2::step::{Authorization, PolicyStep};
 use cvm_unlock::format::tpm2::{policy_authorize, policy_pcr};
 use cvm_unlock::policy::key::{Exponent, PolicyKey};
 
@@ -65,12 +65,12 @@ impl Tools {
         policy_pcr::digest(&values)
     }
 
-    pub fn steps(&self, exponent: Exponent, reference: Option<&str>) -> Vec<Step> {
+    pub fn steps(&self, exponent: Exponent, reference: Option<&str>) -> Vec<PolicyStep> {
         let (approved, reference) = (self.approved(), policy_authorize::reference(reference));
         let signature = self.sign(&approved, &reference);
         let (key, name) = (self.key.public(exponent), self.key.name(exponent));
         let authorization = Authorization { key, name, approved, reference, signature };
-        vec![Step::Pcr(Bank::Sha256, mask(&[11])), Step::Authorize(Box::new(authorization))]
+        vec![PolicyStep::Pcr(Bank::Sha256, mask(&[11])), PolicyStep::Authorize(Box::new(authorization))]
     }
 
     /// Makes a primary persistent at `handle`.

@@ -12,7 +12,7 @@ use cvm_unlock::fence::Unfenced;
 use cvm_unlock::fence::measurement_log::MeasurementLog;
 use cvm_unlock::format::tpm2::blob::Sealed;
 use cvm_unlock::format::tpm2::parent::Parent;
-use cvm_unlock::format::tpm2::step::Step;
+use cvm_unlock::format::tpm2::step::PolicyStep;
 use cvm_unlock::format::tpm2::{policy_authorize, policy_pcr};
 use cvm_unlock::policy::key::Exponent;
 use cvm_unlock::tpm::Tpm;
@@ -50,7 +50,7 @@ fn what_tpm2_tools_seal_to_a_policy_key_we_unseal_with_and_without_reference_in_
         tools.tpm.tool("tpm2_flushcontext -t");
         let sealed = tools.files(&["private", "public"]);
         let mut steps = tools.steps(exponent, reference);
-        steps.push(Step::Pcr(Bank::Sha256, mask(&[15])));
+        steps.push(PolicyStep::Pcr(Bank::Sha256, mask(&[15])));
         let before = tools.tpm.commands().len();
         let secret = open(&tools.tpm).unseal(&sealed, &parent, &steps).unwrap();
         assert_eq!(secret.expose(), SECRET);
@@ -67,7 +67,7 @@ fn what_tpm2_tools_seal_to_a_policy_key_we_unseal_with_and_without_reference_in_
         assert_eq!(error.slug(), "pcr-changed");
         // With a new signature, it opens.
         let mut steps = tools.steps(exponent, reference);
-        steps.push(Step::Pcr(Bank::Sha256, mask(&[15])));
+        steps.push(PolicyStep::Pcr(Bank::Sha256, mask(&[15])));
         assert_eq!(open(&tools.tpm).unseal(&sealed, &parent, &steps).unwrap().expose(), SECRET);
         tools.tpm.extend(15, "a volume key");
         let error = open(&tools.tpm).unseal(&sealed, &parent, &steps).map(|_| ()).unwrap_err();
@@ -205,7 +205,7 @@ fn a_whole_unlock_with_a_signed_policy_stays_within_its_budget_of_commands() {
     tools.tpm.tool("tpm2_flushcontext -t");
     let sealed = tools.files(&["private", "public"]);
     let mut steps = tools.steps(Exponent::Explicit, None);
-    steps.push(Step::Pcr(Bank::Sha256, mask(&[15])));
+    steps.push(PolicyStep::Pcr(Bank::Sha256, mask(&[15])));
     let log = MeasurementLog::new(tools.tpm.file("root").as_path());
     let before = tools.tpm.commands().len();
     let mut tpm = open(&tools.tpm);

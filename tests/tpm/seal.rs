@@ -7,7 +7,7 @@ use cvm_unlock::format::tpm2::blob::Sealed;
 use cvm_unlock::format::tpm2::parent::Parent;
 use cvm_unlock::format::tpm2::policy_pcr;
 use cvm_unlock::format::tpm2::srk::Srk;
-use cvm_unlock::format::tpm2::step::Step;
+use cvm_unlock::format::tpm2::step::PolicyStep;
 use cvm_unlock::format::tpm2::template::PrimaryAlg;
 
 use crate::support::library::{Enrolled, SECRET, current, mask, open};
@@ -51,7 +51,7 @@ fn what_tpm2_tools_seal_we_unseal_under_each_parent() {
         swtpm.tool("tpm2_flushcontext -t");
         let blob =
             [fs::read(swtpm.file("private")).unwrap(), fs::read(swtpm.file("public")).unwrap()].concat();
-        let steps = vec![Step::Pcr(Bank::Sha256, mask(&[7, 15]))];
+        let steps = vec![PolicyStep::Pcr(Bank::Sha256, mask(&[7, 15]))];
         Enrolled { sealed: Sealed::parse(&blob).unwrap(), parent, steps }.opens(&swtpm);
     }
 }

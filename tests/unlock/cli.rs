@@ -38,6 +38,30 @@ fn a_mistake_on_the_command_line_is_explained_and_has_its_exit_code() {
 }
 
 #[test]
+fn a_mistake_hints_at_the_help_of_its_command_which_knows_every_option() {
+    for (arguments, message, hint) in [
+        (&["status", "--json=yes"][..], "status: --json takes no value", "cvm-unlock status --help"),
+        (&["inspect"], "inspect: A DEVICE or IMAGE is needed", "cvm-unlock inspect --help"),
+        (
+            &["bind", "x", "--token-id=a"],
+            "bind: --token-id takes the number of a token",
+            "cvm-unlock bind --help",
+        ),
+        (&["frobnicate"], "There is no command 'frobnicate'", "cvm-unlock --help"),
+    ] {
+        let refused = run(arguments);
+        let said = &refused.stderr;
+        assert!(refused.code == 64 && said.contains(message), "{said}");
+        assert!(said.ends_with(&format!("hint: {hint}\n")), "{said}");
+    }
+    // A malformed value is told of once.
+    let refused = run(&["enroll", "x", "--unlock-tpm2", "--tpm2-pcrs=24"]).stderr;
+    assert_eq!(refused.matches("PCR '24' is unknown").count(), 1, "{refused}");
+    let help = run(&["enroll", "--tpm2-pcrs=24", "--help"]);
+    assert!(help.code == 0 && help.stdout.contains("--tpm2-pcrs=PCRS"), "{}", help.stderr);
+}
+
+#[test]
 fn a_configuration_is_checked_where_the_image_is_built() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.json");

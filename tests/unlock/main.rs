@@ -17,4 +17,6 @@ mod explain;
 #[cfg(feature = "native")]
 mod fallback;
 #[cfg(feature = "native")]
+mod keyslots;
+#[cfg(feature = "native")]
 mod root_volume;

@@ -6,8 +6,6 @@
 pub mod artefacts;
 pub mod bench;
 pub mod encoding;
-#[cfg(test)]
-mod floors;
 #[path = "../../tests/support/forge.rs"]
 #[allow(
     clippy::indexing_slicing,

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::protocol::{ReportData, Tee};
 use super::settings::{EvidenceKind, Settings};
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 use crate::tpm::{Tpm, TpmError};
 
 /// A platform that can prove its state.
@@ -95,22 +95,6 @@ pub enum EvidenceError {
     Tpm(#[source] TpmError),
 }
 
-impl Failure for EvidenceError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Tpm(error) => error.slug(),
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Tpm(error) => error.class(),
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Tpm(error) => error.hint(),
-        }
-    }
+failures! { EvidenceError:
+    Self::Tpm(error) => from error;
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::*;
 use crate::attest::evidence::{Evidence, EvidenceError};
-use crate::attest::fault::Next;
+use crate::attest::fault::NextServer;
 use crate::attest::http::HttpError;
 use crate::attest::protocol::{Tee, body};
 use crate::base::error::Failure;
@@ -177,7 +177,7 @@ fn a_server_that_is_starting_up_is_not_one_that_does_not_know_the_platform() {
     for answers in [&[starting.as_str()][..], &[&mismatch("0.2.0"), &starting]] {
         let mut script = Script::new(answers.iter().copied());
         let fault = run(&mut script, &mut attester(Tee::AzureSnp)).err().unwrap();
-        assert_eq!((fault.slug(), fault.next()), ("kbs-no-challenge", Next::Retry), "{fault}");
+        assert_eq!((fault.slug(), fault.next()), ("kbs-no-challenge", NextServer::Retry), "{fault}");
         assert_eq!(script.sent.len(), answers.len(), "the other name was not tried");
     }
 }
@@ -203,7 +203,7 @@ fn evidence_is_prepared_before_the_challenge_is_asked_for() {
     attester.additional.push(Box::new(Slow(&prepared)));
     let mut script = Script::new([CHALLENGE]);
     let fault = run(&mut script, &mut attester).err().unwrap();
-    assert_eq!((fault.next(), prepared.get(), script.sent.len()), (Next::GiveUp, 1, 0), "{fault}");
+    assert_eq!((fault.next(), prepared.get(), script.sent.len()), (NextServer::GiveUp, 1, 0), "{fault}");
 }
 
 #[test]

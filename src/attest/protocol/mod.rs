@@ -21,7 +21,7 @@ pub mod version;
 pub use challenge::Challenge;
 pub use envelope::Envelope;
 pub use error::ProtocolError;
-pub use refusal::{Kind, Refusal};
+pub use refusal::{Kind, ServerRefusal};
 pub use report_data::ReportData;
 pub use resource::{ResourcePath, ResourceTemplate};
 pub use session::SessionCookie;

@@ -6,7 +6,7 @@ use super::object::Object;
 
 /// A refusal with an explanation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct ServerRefusal {
     /// What is refused.
     pub kind: Kind,
     /// The key broker's words, as far as they are printable.
@@ -28,7 +28,7 @@ pub enum Kind {
     Other(String),
 }
 
-impl Refusal {
+impl ServerRefusal {
     /// Parses an error's body; `None` if it is something else, such as a proxy's error page.
     #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
@@ -75,7 +75,7 @@ mod tests {
                 Kind::NoSession,
             ),
         ] {
-            let refusal = Refusal::parse(super::super::body(recording).as_bytes()).unwrap();
+            let refusal = ServerRefusal::parse(super::super::body(recording).as_bytes()).unwrap();
             assert_eq!(refusal.kind, kind);
             assert!(!refusal.detail.is_empty());
         }
@@ -85,22 +85,22 @@ mod tests {
     fn what_is_no_error_of_a_key_broker_explains_nothing() {
         for body in [&b"<html>"[..], b"", b"{}", br#"{"type":"about:blank","detail":"x"}"#, br#"{"type":1}"#]
         {
-            assert_eq!(Refusal::parse(body), None);
+            assert_eq!(ServerRefusal::parse(body), None);
         }
         let other = format!(r#"{{"type":"{TYPES}New\u001b[1m"}}"#);
-        assert_eq!(Refusal::parse(other.as_bytes()).unwrap().kind, Kind::Other("New?[1m".into()));
+        assert_eq!(ServerRefusal::parse(other.as_bytes()).unwrap().kind, Kind::Other("New?[1m".into()));
     }
 
     proptest! {
         #[test]
         fn any_bytes_give_an_answer(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Refusal::parse(&body);
+            let _ = ServerRefusal::parse(&body);
         }
 
         #[test]
         fn nothing_unprintable_reaches_a_log(detail in ".{0,700}") {
             let body = serde_json::json!({"type": format!("{TYPES}PolicyDeny"), "detail": detail}).to_string();
-            if let Some(refusal) = Refusal::parse(body.as_bytes()) {
+            if let Some(refusal) = ServerRefusal::parse(body.as_bytes()) {
                 prop_assert!(refusal.detail.len() <= 512 && refusal.detail.bytes().all(|byte| (0x20..0x7f).contains(&byte)));
             }
         }

@@ -169,16 +169,14 @@ impl<'a> Parser<'a> {
         words.into_iter().find(|(word, _)| self.take(word.as_bytes())).map(|(_, value)| value)
     }
 
-    /// `-`, digits without a leading zero, a fraction (whose digits json-c may omit), an exponent.
+    /// `-`, digits, a fraction, an exponent. json-c leaves leading zeros and omits the digits on either side of the point
+    /// (not both), as they came.
     fn number(&mut self) -> Option<Json> {
         let start = self.at;
-        self.take(b"-");
-        if !self.take(b"0") {
-            self.digits()?;
-        }
-        if self.take(b".") {
-            let _may_be_missing = self.digits();
-        }
+        let negative = self.take(b"-");
+        let whole = self.digits();
+        let fraction = if self.take(b".") { self.digits() } else { None };
+        whole.or(fraction.filter(|()| negative))?;
         if self.take(b"e") || self.take(b"E") {
             let _sign = self.take(b"+") || self.take(b"-");
             self.digits()?;

@@ -31,10 +31,22 @@ fn duplicate_keys_are_refused_at_every_depth() {
 
 #[test]
 fn numbers_that_are_used_are_integers_of_64_bits() {
-    for text in ["1.0", "1e3", "1E3", "-0", "18446744073709551616", "-9223372036854775809", "1.", "NaN"] {
+    for text in [
+        "1.0",
+        "1e3",
+        "1E3",
+        "-0",
+        "18446744073709551616",
+        "-9223372036854775809",
+        "1.",
+        "NaN",
+        "01",
+        "-01",
+        "00",
+    ] {
         assert_eq!(parse_json(text.as_bytes()), Err(JsonError::Number), "{text}");
     }
-    for text in ["01", "+1", "0x1", ".5", "1e", "-", "nan", "--1", "-01", "1.5.5", "Inf"] {
+    for text in ["+1", "0x1", ".5", "1e", "-", "-.", ".", "nan", "--1", "1.5.5", "Inf", "-.e1"] {
         assert!(matches!(Json::parse(text.as_bytes()), Err(JsonError::Syntax(_))), "{text}");
     }
     assert_eq!(parse_json(b"18446744073709551615").unwrap(), u64::MAX);
@@ -45,9 +57,23 @@ fn numbers_that_are_used_are_integers_of_64_bits() {
 /// spelling of it. `dd bs=4096 skip=1` shows that cryptsetup 2.6.1 wrote them so.
 #[test]
 fn what_cryptsetup_writes_into_a_header_is_read_and_keeps_its_spelling() {
-    for text in
-        ["1.5", "1e3", "1E+5", "1.", "1.e5", "-0.0", "1e400", "1e-400", "NaN", "Infinity", "-Infinity"]
-    {
+    for text in [
+        "1.5",
+        "1e3",
+        "1E+5",
+        "1.",
+        "1.e5",
+        "-0.0",
+        "1e400",
+        "1e-400",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "00.5",
+        "-.5",
+        "01e5",
+        "012.",
+    ] {
         assert_eq!(Json::parse(text.as_bytes()), Ok(Json::Number(text.to_owned())));
     }
     for (text, bytes) in [
@@ -67,7 +93,11 @@ fn a_nul_is_refused_in_keys_and_in_strings_that_are_used() {
 }
 
 #[test]
-fn half_a_surrogate_pair_is_no_character() {
+fn raw_control_characters_and_half_a_surrogate_pair_are_malformed() {
+    for byte in 0..0x20_u8 {
+        let text = [b'"', byte, b'"'];
+        assert_eq!(Json::parse(&text), Err(JsonError::Syntax(2)), "a raw control character {byte}");
+    }
     for text in
         [r#""\ud800""#, r#""\ud800\u0041""#, r#""\udc00""#, r#""\ud800x""#, r#""\u00g0""#, r#""\x41""#]
     {

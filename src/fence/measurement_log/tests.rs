@@ -1,6 +1,7 @@
 //! Tests the log in a temporary directory.
 
 use super::*;
+use crate::base::error::Failure;
 
 fn host() -> (tempfile::TempDir, MeasurementLog) {
     let root = tempfile::tempdir().unwrap();

@@ -128,14 +128,13 @@ impl Label {
 }
 
 impl fmt::Display for Label {
-    /// UTF-8 unchanged; control characters and bytes of other encodings as escapes (`\u{1b}`, `\xf6`).
+    /// UTF-8 unchanged; what is not printable and bytes of other encodings as escapes (`\u{202e}`, `\xf6`).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.utf8_chunks().try_for_each(|chunk| {
             for character in chunk.valid().chars() {
                 match character {
-                    '\\' => f.write_str("\\\\")?,
-                    shown if shown.is_control() => write!(f, "{}", shown.escape_default())?,
-                    shown => fmt::Write::write_char(f, shown)?,
+                    '"' | '\'' => fmt::Write::write_char(f, character)?,
+                    _ => write!(f, "{}", character.escape_debug())?,
                 }
             }
             chunk.invalid().iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))

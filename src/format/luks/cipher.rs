@@ -1,6 +1,6 @@
 //! The ciphers and hashes that we accept in a header, as types: an allow-list.
 
-use super::error::Refusal;
+use super::error::HeaderRefusal;
 
 /// `aes-xts-plain64` with one of its two key sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,15 +13,19 @@ pub enum Cipher {
 
 impl Cipher {
     /// The cipher for a header's specification and key size in bytes.
-    pub(super) fn parse(specification: &str, key_size: u32) -> Result<Self, Refusal> {
+    pub(super) fn parse(specification: &str, key_size: u32) -> Result<Self, HeaderRefusal> {
         if specification != SPECIFICATION {
             // dm-crypt knows two spellings: `cipher_null-ecb` and `capi:ecb(cipher_null)`.
-            return Err(if specification.contains("null") { Refusal::CipherNull } else { Refusal::Cipher });
+            return Err(if specification.contains("null") {
+                HeaderRefusal::CipherNull
+            } else {
+                HeaderRefusal::Cipher
+            });
         }
         match key_size {
             32 => Ok(Self::Aes128Xts),
             64 => Ok(Self::Aes256Xts),
-            _ => Err(Refusal::KeySize),
+            _ => Err(HeaderRefusal::KeySize),
         }
     }
 
@@ -54,12 +58,12 @@ pub enum Hash {
 
 impl Hash {
     /// The hash by its name in headers.
-    pub(super) fn parse(name: &str) -> Result<Self, Refusal> {
+    pub(super) fn parse(name: &str) -> Result<Self, HeaderRefusal> {
         match name {
             "sha256" => Ok(Self::Sha256),
             "sha384" => Ok(Self::Sha384),
             "sha512" => Ok(Self::Sha512),
-            _ => Err(Refusal::Hash),
+            _ => Err(HeaderRefusal::Hash),
         }
     }
 
@@ -95,19 +99,19 @@ mod tests {
         assert_eq!(Cipher::parse("aes-xts-plain64", 32), Ok(Cipher::Aes128Xts));
         assert_eq!(Cipher::parse("aes-xts-plain64", 64), Ok(Cipher::Aes256Xts));
         for size in [0, 16, 31, 33, 48, 65, 96] {
-            assert_eq!(Cipher::parse("aes-xts-plain64", size), Err(Refusal::KeySize), "{size}");
+            assert_eq!(Cipher::parse("aes-xts-plain64", size), Err(HeaderRefusal::KeySize), "{size}");
         }
         for other in
             ["aes-cbc-essiv:sha256", "aes-xts-plain", "AES-XTS-PLAIN64", "aes-xts-plain64 ", "aes", ""]
         {
-            assert_eq!(Cipher::parse(other, 64), Err(Refusal::Cipher), "{other}");
+            assert_eq!(Cipher::parse(other, 64), Err(HeaderRefusal::Cipher), "{other}");
         }
     }
 
     #[test]
     fn the_null_cipher_is_refused_by_name_in_every_spelling() {
         for other in ["cipher_null-ecb", "cipher_null-ecb-plain", "null", "capi:ecb(cipher_null)-plain64"] {
-            assert_eq!(Cipher::parse(other, 0), Err(Refusal::CipherNull), "{other}");
+            assert_eq!(Cipher::parse(other, 0), Err(HeaderRefusal::CipherNull), "{other}");
         }
     }
 }

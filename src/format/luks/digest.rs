@@ -6,7 +6,7 @@ use base64ct::{Base64, Encoding};
 use serde_json::{Value, json};
 
 use super::cipher::Hash;
-use super::error::{HeaderError, Refusal};
+use super::error::{HeaderError, HeaderRefusal};
 use super::kdf;
 use super::kdf::Salt;
 use super::members::Members;
@@ -38,14 +38,14 @@ impl Digest {
     pub(super) fn parse(path: &str, value: &Value) -> Result<Self, HeaderError> {
         let mut members = Members::of(path, value)?;
         if members.text("type")? != "pbkdf2" {
-            return Err(Refusal::Digest.at(members.at("type")));
+            return Err(HeaderRefusal::Digest.at(members.at("type")));
         }
         let hash = kdf::hash(&mut members)?;
         let iterations = kdf::iterations(&mut members)?;
         let salt = kdf::salt(&mut members)?;
         let value = members.base64("digest")?;
         if value.len() != hash.size() {
-            return Err(Refusal::Digest.at(members.at("digest")));
+            return Err(HeaderRefusal::Digest.at(members.at("digest")));
         }
         Coverage::take(&mut members)?;
         members.finish()?;

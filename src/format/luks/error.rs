@@ -5,7 +5,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 use crate::base::json::JsonError;
 
 /// The header cannot be read, or is not one that we open.
@@ -59,7 +59,7 @@ pub enum HeaderError {
         /// Path of the member.
         at: String,
         /// What is refused.
-        refusal: Refusal,
+        refusal: HeaderRefusal,
     },
     /// The keyslot does not exist.
     #[error("Keyslot {0} does not exist")]
@@ -68,7 +68,7 @@ pub enum HeaderError {
 
 /// What our allow-list does not contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Refusal {
+pub enum HeaderRefusal {
     /// `cipher_null`, with which an attacker gets data written in clear.
     #[error("the null cipher is refused")]
     CipherNull,
@@ -175,97 +175,67 @@ pub enum Damage {
     TooSmall,
 }
 
-impl Damage {
-    /// Stable name of the damage.
-    #[must_use]
-    pub const fn slug(self) -> &'static str {
-        match self {
-            Self::Magic => "luks-magic",
-            Self::Version(_) => "luks-version",
-            Self::Size(_) => "luks-header-size",
-            Self::Offset(_) => "luks-header-offset",
-            Self::ChecksumAlgorithm => "luks-checksum-algorithm",
-            Self::Checksum => "luks-checksum",
-            Self::TooSmall => "luks-too-small",
-        }
-    }
+failures! { Damage:
+    Self::Magic => "luks-magic", Data, "";
+    Self::Version(_) => "luks-version", Data, "";
+    Self::Size(_) => "luks-header-size", Data, "";
+    Self::Offset(_) => "luks-header-offset", Data, "";
+    Self::ChecksumAlgorithm => "luks-checksum-algorithm", Data, "";
+    Self::Checksum => "luks-checksum", Data, "";
+    Self::TooSmall => "luks-too-small", Data, "";
 }
 
-impl Failure for HeaderError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Read { .. } => "luks-read",
-            Self::Damaged(damage) => damage.slug(),
-            Self::Version(_) => "luks-version",
-            Self::Ambiguous => "luks-copies-ambiguous",
-            Self::CopiesDiffer => "luks-copies-differ",
-            Self::Sequence { .. } => "luks-copies-sequence",
-            Self::Uuid => "luks-uuid",
-            Self::Json(JsonError::DuplicateKey(_)) => "luks-duplicate-key",
-            Self::Json(JsonError::Depth | JsonError::Size) => "luks-json-limit",
-            Self::Json(JsonError::Number) => "luks-json-number",
-            Self::Json(JsonError::Trailing | JsonError::NotTerminated) => "luks-json-trailing",
-            Self::Json(_) => "luks-json",
-            Self::Member { .. } => "luks-metadata",
-            Self::Refused { refusal, .. } => refusal.slug(),
-            Self::NoSuchKeyslot(_) => "luks-no-such-keyslot",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Read { .. } => Class::Os,
-            _ => Class::Data,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Refused { refusal: Refusal::Requirements | Refusal::Reencrypt, .. } => {
-                "Finish the reencryption with cryptsetup on a trusted machine"
-            }
-            Self::Refused { refusal: Refusal::Flag, .. } => {
-                "Name the flag in the measured configuration, or remove it from the header"
-            }
-            _ => "",
-        }
-    }
+failures! { HeaderError:
+    Self::Read { .. } => "luks-read", Os, "";
+    Self::Damaged(damage) => from damage;
+    Self::Version(_) => "luks-version", Data, "";
+    Self::Ambiguous => "luks-copies-ambiguous", Data, "";
+    Self::CopiesDiffer => "luks-copies-differ", Data, "";
+    Self::Sequence { .. } => "luks-copies-sequence", Data, "";
+    Self::Uuid => "luks-uuid", Data, "";
+    Self::Json(JsonError::DuplicateKey(_)) => "luks-duplicate-key", Data, "";
+    Self::Json(JsonError::Depth | JsonError::Size) => "luks-json-limit", Data, "";
+    Self::Json(JsonError::Number) => "luks-json-number", Data, "";
+    Self::Json(JsonError::Trailing | JsonError::NotTerminated) => "luks-json-trailing", Data, "";
+    Self::Json(JsonError::NotAnObject | JsonError::Syntax(_) | JsonError::Nul | JsonError::Encoding) =>
+        "luks-json", Data, "";
+    Self::Member { .. } => "luks-metadata", Data, "";
+    Self::Refused { refusal, .. } => from refusal;
+    Self::NoSuchKeyslot(_) => "luks-no-such-keyslot", Data, "";
 }
 
-impl Refusal {
-    /// Stable name of the refusal.
-    #[must_use]
-    pub const fn slug(self) -> &'static str {
-        match self {
-            Self::CipherNull => "luks-cipher-null",
-            Self::Cipher => "luks-cipher",
-            Self::KeySize => "luks-key-size",
-            Self::SegmentCount => "luks-segment-count",
-            Self::SegmentLinear => "luks-segment-linear",
-            Self::SegmentType => "luks-segment-type",
-            Self::SegmentFlags => "luks-segment-flags",
-            Self::SegmentRange => "luks-segment-range",
-            Self::Integrity => "luks-integrity",
-            Self::IvTweak => "luks-iv-tweak",
-            Self::SectorSize => "luks-sector-size",
-            Self::Requirements => "luks-requirements",
-            Self::Flag => "luks-flag",
-            Self::AreaSize => "luks-area-size",
-            Self::Reencrypt => "luks-reencrypt",
-            Self::KeyslotType => "luks-keyslot-type",
-            Self::Split => "luks-split",
-            Self::Hash => "luks-hash",
-            Self::Salt => "luks-salt",
-            Self::Kdf => "luks-kdf",
-            Self::KdfCost => "luks-kdf-cost",
-            Self::AreaRange => "luks-area-range",
-            Self::AreaOverlap => "luks-area-overlap",
-            Self::DigestCount => "luks-digest-count",
-            Self::Digest => "luks-digest",
-            Self::NoKeyslot => "luks-no-keyslot",
-        }
-    }
+failures! { HeaderRefusal:
+    Self::CipherNull => "luks-cipher-null", Data, "";
+    Self::Cipher => "luks-cipher", Data, "";
+    Self::KeySize => "luks-key-size", Data, "";
+    Self::SegmentCount => "luks-segment-count", Data, "";
+    Self::SegmentLinear => "luks-segment-linear", Data, "";
+    Self::SegmentType => "luks-segment-type", Data, "";
+    Self::SegmentFlags => "luks-segment-flags", Data, "";
+    Self::SegmentRange => "luks-segment-range", Data, "";
+    Self::Integrity => "luks-integrity", Data, "";
+    Self::IvTweak => "luks-iv-tweak", Data, "";
+    Self::SectorSize => "luks-sector-size", Data, "";
+    Self::Requirements => "luks-requirements", Data,
+        "Finish the reencryption with cryptsetup on a trusted machine";
+    Self::Flag => "luks-flag", Data,
+        "Name the flag in the measured configuration, or remove it from the header";
+    Self::AreaSize => "luks-area-size", Data, "";
+    Self::Reencrypt => "luks-reencrypt", Data, "Finish the reencryption with cryptsetup on a trusted machine";
+    Self::KeyslotType => "luks-keyslot-type", Data, "";
+    Self::Split => "luks-split", Data, "";
+    Self::Hash => "luks-hash", Data, "";
+    Self::Salt => "luks-salt", Data, "";
+    Self::Kdf => "luks-kdf", Data, "";
+    Self::KdfCost => "luks-kdf-cost", Data, "";
+    Self::AreaRange => "luks-area-range", Data, "";
+    Self::AreaOverlap => "luks-area-overlap", Data, "";
+    Self::DigestCount => "luks-digest-count", Data, "";
+    Self::Digest => "luks-digest", Data, "";
+    Self::NoKeyslot => "luks-no-keyslot", Data, "";
+}
 
+impl HeaderRefusal {
     /// This refusal, of the member at `at`.
     pub(super) fn at(self, at: impl Into<String>) -> HeaderError {
         HeaderError::Refused { at: at.into(), refusal: self }

@@ -4,7 +4,7 @@ use base64ct::{Base64, Encoding};
 use serde_json::{Value, json};
 
 use super::cipher::Hash;
-use super::error::{HeaderError, Refusal};
+use super::error::{HeaderError, HeaderRefusal};
 use super::members::Members;
 
 /// A salt; cryptsetup's always has 32 bytes (`LUKS_SALTSIZE`).
@@ -54,11 +54,11 @@ impl Kdf {
                     && (1..=LANES_LIMIT).contains(&cpus)
                     && (1..=WORK_LIMIT).contains(&work);
                 if !bounded {
-                    return Err(Refusal::KdfCost.at(members.at("memory")));
+                    return Err(HeaderRefusal::KdfCost.at(members.at("memory")));
                 }
                 Self::Argon2 { id: kind == "argon2id", time, memory, cpus, salt }
             }
-            _ => return Err(Refusal::Kdf.at(members.at("type"))),
+            _ => return Err(HeaderRefusal::Kdf.at(members.at("type"))),
         };
         members.finish()?;
         Ok(kdf)
@@ -85,7 +85,7 @@ impl Kdf {
 
 /// Takes `salt`.
 pub(super) fn salt(members: &mut Members<'_>) -> Result<Salt, HeaderError> {
-    Salt::try_from(members.base64("salt")?).map_err(|_| Refusal::Salt.at(members.at("salt")))
+    Salt::try_from(members.base64("salt")?).map_err(|_| HeaderRefusal::Salt.at(members.at("salt")))
 }
 
 /// Takes `hash`.
@@ -99,7 +99,7 @@ pub(super) fn iterations(members: &mut Members<'_>) -> Result<u32, HeaderError> 
     if (1..=ITERATIONS_LIMIT).contains(&iterations) {
         Ok(iterations)
     } else {
-        Err(Refusal::KdfCost.at(members.at("iterations")))
+        Err(HeaderRefusal::KdfCost.at(members.at("iterations")))
     }
 }
 

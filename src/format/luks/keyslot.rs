@@ -7,7 +7,7 @@
 use serde_json::{Value, json};
 
 use super::cipher::{Cipher, Hash};
-use super::error::{HeaderError, Refusal};
+use super::error::{HeaderError, HeaderRefusal};
 use super::kdf;
 use super::kdf::Kdf;
 use super::members::Members;
@@ -53,7 +53,7 @@ impl Entry {
     pub(super) fn parse(path: &str, value: &Value) -> Result<Self, HeaderError> {
         let mut members = Members::of(path, value)?;
         if members.text("type")? == "reencrypt" {
-            return Err(Refusal::Reencrypt.at(path));
+            return Err(HeaderRefusal::Reencrypt.at(path));
         }
         let key_size = members.number("key_size")?;
         let mut area = members.object("area")?;
@@ -80,16 +80,16 @@ impl Keyslot {
     pub(super) fn parse(path: &str, value: &Value) -> Result<Self, HeaderError> {
         let mut members = Members::of(path, value)?;
         if members.text("type")? != "luks2" {
-            return Err(Refusal::KeyslotType.at(members.at("type")));
+            return Err(HeaderRefusal::KeyslotType.at(members.at("type")));
         }
         let key_size = members.number("key_size")?;
         if !matches!(key_size, 1..=KEY_LIMIT) {
-            return Err(Refusal::KeySize.at(members.at("key_size")));
+            return Err(HeaderRefusal::KeySize.at(members.at("key_size")));
         }
         let split_hash = split(members.object("af")?)?;
         let area = Area::parse(members.object("area")?)?;
         if area.size < split_bytes(key_size) {
-            return Err(Refusal::AreaRange.at(path));
+            return Err(HeaderRefusal::AreaRange.at(path));
         }
         let kdf = Kdf::parse(members.object("kdf")?)?;
         // 0 to 2. We ignore it: the header does not decide the order in which keyslots are tried.
@@ -122,7 +122,7 @@ impl Keyslot {
 impl Area {
     fn parse(mut members: Members<'_>) -> Result<Self, HeaderError> {
         if members.text("type")? != "raw" {
-            return Err(Refusal::KeyslotType.at(members.at("type")));
+            return Err(HeaderRefusal::KeyslotType.at(members.at("type")));
         }
         let specification = members.text("encryption")?;
         let cipher = Cipher::parse(specification, members.number("key_size")?)
@@ -130,7 +130,7 @@ impl Area {
         let (offset, size) = (members.decimal("offset")?, members.decimal("size")?);
         let aligned = offset.is_multiple_of(AREA_ALIGNMENT) && size.is_multiple_of(AREA_ALIGNMENT);
         if !aligned || size == 0 || size > AREA_LIMIT {
-            return Err(Refusal::AreaRange.at(members.at("size")));
+            return Err(HeaderRefusal::AreaRange.at(members.at("size")));
         }
         members.finish()?;
         Ok(Self { offset, size, cipher })
@@ -145,7 +145,7 @@ pub fn split_bytes(key_size: u32) -> u64 {
 
 fn split(mut members: Members<'_>) -> Result<Hash, HeaderError> {
     if members.text("type")? != "luks1" || members.number("stripes")? != STRIPES {
-        return Err(Refusal::Split.at(members.at("stripes")));
+        return Err(HeaderRefusal::Split.at(members.at("stripes")));
     }
     let hash = kdf::hash(&mut members)?;
     members.finish()?;

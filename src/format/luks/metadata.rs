@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::binary_header::HeaderSize;
 use super::digest::{Coverage, Digest};
-use super::error::{HeaderError, Refusal};
+use super::error::{HeaderError, HeaderRefusal};
 use super::flags::{Flag, FlagSet};
 use super::keyslot::{AREA_ALIGNMENT, Entry};
 use super::members;
@@ -60,7 +60,7 @@ impl Metadata {
         }
         let mut segments = segments.into_iter();
         let (Some((segment_number, segment)), None) = (segments.next(), segments.next()) else {
-            return Err(Refusal::SegmentCount.at("segments"));
+            return Err(HeaderRefusal::SegmentCount.at("segments"));
         };
 
         let mut keyslots = numbered(top.object("keyslots")?, "keyslots", Entry::parse)?;
@@ -108,7 +108,7 @@ fn readable(token: &Json) -> Result<Value, HeaderError> {
         Some(Json::Text(kind)) if !token_type::ALL.iter().any(|ours| ours.as_bytes() == kind.as_slice()) => {
             let keyslots = member("keyslots").and_then(|keyslots| keyslots.strict().ok());
             let mut summary = serde_json::Map::new();
-            summary.insert("type".to_owned(), String::from_utf8_lossy(kind).into());
+            summary.insert("type".to_owned(), excerpt(&String::from_utf8_lossy(kind)).into());
             summary.extend(keyslots.map(|keyslots| ("keyslots".to_owned(), keyslots)));
             Ok(Value::Object(summary))
         }
@@ -126,22 +126,22 @@ struct Areas {
 impl Areas {
     fn parse(mut config: Members<'_>, bounds: Bounds, allowed: &FlagSet) -> Result<Self, HeaderError> {
         if config.optional("requirements").is_some() {
-            return Err(Refusal::Requirements.at(config.at("requirements")));
+            return Err(HeaderRefusal::Requirements.at(config.at("requirements")));
         }
         if config.decimal("json_size")? != bounds.header.json_bytes() {
-            return Err(Refusal::AreaSize.at(config.at("json_size")));
+            return Err(HeaderRefusal::AreaSize.at(config.at("json_size")));
         }
         let size = config.decimal("keyslots_size")?;
         let start = bounds.header.bytes().saturating_mul(2);
         let end = start.checked_add(size).filter(|end| *end <= bounds.volume);
         let end = end
             .filter(|_| size.is_multiple_of(AREA_ALIGNMENT) && size <= KEYSLOTS_LIMIT)
-            .ok_or_else(|| Refusal::AreaSize.at(config.at("keyslots_size")))?;
+            .ok_or_else(|| HeaderRefusal::AreaSize.at(config.at("keyslots_size")))?;
         let mut flags = FlagSet::default();
         if let Some(value) = config.optional("flags") {
             flags = parse_flags(&config.at("flags"), value)?;
             if !flags.is_within(allowed) {
-                return Err(Refusal::Flag.at(config.at("flags")));
+                return Err(HeaderRefusal::Flag.at(config.at("flags")));
             }
         }
         config.finish()?;
@@ -152,14 +152,14 @@ impl Areas {
         let mut taken: Vec<(u64, u64, u32)> = Vec::new();
         for (number, keyslot) in keyslots {
             let end = keyslot.end().filter(|end| keyslot.offset >= self.start && *end <= self.end);
-            let end = end.ok_or_else(|| Refusal::AreaRange.at(format!("keyslots.{number}.area")))?;
+            let end = end.ok_or_else(|| HeaderRefusal::AreaRange.at(format!("keyslots.{number}.area")))?;
             taken.push((keyslot.offset, end, *number));
         }
         taken.sort_unstable();
         let mut free = self.start;
         for (start, end, number) in taken {
             if start < free {
-                return Err(Refusal::AreaOverlap.at(format!("keyslots.{number}.area")));
+                return Err(HeaderRefusal::AreaOverlap.at(format!("keyslots.{number}.area")));
             }
             free = end;
         }
@@ -171,7 +171,7 @@ fn parse_flags(at: &str, value: &Value) -> Result<FlagSet, HeaderError> {
     let names = value.as_array().ok_or_else(|| wrong(at.to_owned(), "is not an array"))?;
     let mut flags = BTreeSet::new();
     for name in names {
-        let flag = name.as_str().and_then(Flag::from_name).ok_or_else(|| Refusal::Flag.at(at))?;
+        let flag = name.as_str().and_then(Flag::from_name).ok_or_else(|| HeaderRefusal::Flag.at(at))?;
         if !flags.insert(flag) {
             return Err(wrong(at.to_owned(), "has the same item twice"));
         }
@@ -200,7 +200,7 @@ fn digest(
     for (number, value) in digests.numbered()? {
         let path = format!("digests.{number}");
         let coverage = Coverage::parse(&path, value)?;
-        let refuse = || Refusal::DigestCount.at(path.as_str());
+        let refuse = || HeaderRefusal::DigestCount.at(path.as_str());
         if !coverage.keyslots.iter().all(|slot| keyslots.contains_key(slot) && assigned.insert(*slot)) {
             return Err(refuse());
         }
@@ -212,16 +212,16 @@ fn digest(
         }
         found = Some((Digest::parse(&path, value)?, coverage.keyslots));
     }
-    found.ok_or_else(|| Refusal::DigestCount.at("digests"))
+    found.ok_or_else(|| HeaderRefusal::DigestCount.at("digests"))
 }
 
 /// The key size, which must be the same in all keyslots of the volume key.
 fn common_key_size(keyslots: &BTreeMap<u32, Entry>) -> Result<u32, HeaderError> {
     let mut sizes = keyslots.iter().map(|(number, keyslot)| (number, keyslot.key_size));
-    let (_, first) = sizes.next().ok_or_else(|| Refusal::NoKeyslot.at("keyslots"))?;
+    let (_, first) = sizes.next().ok_or_else(|| HeaderRefusal::NoKeyslot.at("keyslots"))?;
     match sizes.find(|(_, size)| *size != first) {
         None => Ok(first),
-        Some((number, _)) => Err(Refusal::KeySize.at(format!("keyslots.{number}.key_size"))),
+        Some((number, _)) => Err(HeaderRefusal::KeySize.at(format!("keyslots.{number}.key_size"))),
     }
 }
 

@@ -27,7 +27,7 @@ pub use binary_header::{BinaryHeader, HeaderSize, Label};
 pub use cipher::{Cipher, Hash};
 pub use copies::Condition;
 pub use digest::Digest;
-pub use error::{Damage, HeaderError, Refusal};
+pub use error::{Damage, HeaderError, HeaderRefusal};
 pub use flags::{Flag, FlagSet};
 pub use kdf::{Kdf, Salt};
 pub use keyslot::{Area, Entry, Keyslot};

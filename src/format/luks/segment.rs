@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::cipher::Cipher;
-use super::error::{HeaderError, Refusal};
+use super::error::{HeaderError, HeaderRefusal};
 use super::members::{Members, decimal, wrong};
 
 /// The encrypted data.
@@ -61,19 +61,19 @@ impl Segment {
         // `check_type` has checked the type of every segment.
         members.text("type")?;
         if members.optional("integrity").is_some() {
-            return Err(Refusal::Integrity.at(members.at("integrity")));
+            return Err(HeaderRefusal::Integrity.at(members.at("integrity")));
         }
         if members.optional("flags").is_some() {
-            return Err(Refusal::SegmentFlags.at(members.at("flags")));
+            return Err(HeaderRefusal::SegmentFlags.at(members.at("flags")));
         }
         let cipher = Cipher::parse(members.text("encryption")?, key_size)
             .map_err(|refusal| refusal.at(members.at("encryption")))?;
         if members.decimal("iv_tweak")? != 0 {
-            return Err(Refusal::IvTweak.at(members.at("iv_tweak")));
+            return Err(HeaderRefusal::IvTweak.at(members.at("iv_tweak")));
         }
         let sector_size = members.number("sector_size")?;
         if !SECTOR_SIZES.contains(&sector_size) {
-            return Err(Refusal::SectorSize.at(members.at("sector_size")));
+            return Err(HeaderRefusal::SectorSize.at(members.at("sector_size")));
         }
         let offset = members.decimal("offset")?;
         let bytes = match members.text("size")? {
@@ -94,7 +94,7 @@ impl Segment {
         let fits = self.offset >= room.start
             && self.offset.is_multiple_of(alignment)
             && self.length(room.end).is_some_and(|length| length > 0 && length.is_multiple_of(sector));
-        if fits { Ok(()) } else { Err(Refusal::SegmentRange.at(path)) }
+        if fits { Ok(()) } else { Err(HeaderRefusal::SegmentRange.at(path)) }
     }
 
     /// The segment in the header's form.
@@ -119,8 +119,8 @@ pub(super) fn check_type(path: &str, value: &Value) -> Result<(), HeaderError> {
     let mut members = Members::of(path, value)?;
     match members.text("type")? {
         "crypt" => Ok(()),
-        "linear" => Err(Refusal::SegmentLinear.at(members.at("type"))),
-        _ => Err(Refusal::SegmentType.at(members.at("type"))),
+        "linear" => Err(HeaderRefusal::SegmentLinear.at(members.at("type"))),
+        _ => Err(HeaderRefusal::SegmentType.at(members.at("type"))),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::format::owner_key::{KeyId, Signature};
 
 /// What an enrolment records about its keyslot.
 #[derive(Clone, Debug)]
-pub struct Proof {
+pub struct Claims {
     /// Binds the keyslot's metadata to the sealed secret.
     pub binding: Binding,
     /// The owner's signature over the binding's message.
@@ -26,7 +26,7 @@ pub struct Proof {
     pub pcrs: BTreeMap<Pcr, Vec<u8>>,
 }
 
-impl Proof {
+impl Claims {
     /// A binding without a signature.
     #[must_use]
     pub const fn new(binding: Binding) -> Self {
@@ -88,7 +88,7 @@ impl Proof {
 
 /// A token's JSON with our member set to `proof` and everything else unchanged.
 #[must_use]
-pub fn with_proof(mut token: Value, proof: &Proof) -> Value {
+pub fn with_proof(mut token: Value, proof: &Claims) -> Value {
     if let Some(members) = token.as_object_mut() {
         members.insert(NAME.to_owned(), proof.to_json());
     }
@@ -123,20 +123,20 @@ mod tests {
     use crate::base::pcr::Bank;
     use proptest::prelude::*;
 
-    fn full() -> Proof {
+    fn full() -> Claims {
         let mut values = PcrValues::new(Bank::Sha256);
         for pcr in [7, 15] {
             values.insert(Pcr::new(pcr).unwrap(), vec![pcr; 32]).unwrap();
         }
         let signature = Signature::new(vec![3; 71]).unwrap();
-        Proof::new(Binding::new([1; 32])).signed(KeyId::new([2; 32]), signature).sealed_to(&values)
+        Claims::new(Binding::new([1; 32])).signed(KeyId::new([2; 32]), signature).sealed_to(&values)
     }
 
     #[test]
     fn parse_and_emit_are_inverse() {
-        for proof in [full(), Proof::new(Binding::new([9; 32]))] {
+        for proof in [full(), Claims::new(Binding::new([9; 32]))] {
             let json = proof.to_json();
-            assert_eq!(Proof::parse("p", &json).unwrap().to_json(), json);
+            assert_eq!(Claims::parse("p", &json).unwrap().to_json(), json);
         }
     }
 
@@ -158,17 +158,17 @@ mod tests {
         ] {
             let mut json = full().to_json();
             json[name] = value;
-            assert_eq!(Proof::parse("p", &json).unwrap_err().slug(), slug, "{json}");
+            assert_eq!(Claims::parse("p", &json).unwrap_err().slug(), slug, "{json}");
         }
     }
 
     proptest! {
         #[test]
         fn any_texts_give_an_answer(signer in ".{0,70}", pcr in ".{0,3}", value in ".{0,130}") {
-            let mut json = Proof::new(Binding::new([0; 32])).to_json();
+            let mut json = Claims::new(Binding::new([0; 32])).to_json();
             json["signer"] = json!(signer);
             json["pcrs"] = json!({ pcr: value });
-            let _answer = Proof::parse("p", &json);
+            let _answer = Claims::parse("p", &json);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::base::error::{Class, Failure};
+use crate::base::error::failures;
 use crate::format::luks::HeaderError;
 use crate::format::tpm2::blob::BlobError;
 use crate::format::tpm2::srk::SrkError;
@@ -51,28 +51,20 @@ pub enum TokenError {
     Ours,
 }
 
-impl Failure for TokenError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::OtherType => "token-other-type",
-            Self::Member(_) => "token-malformed",
-            Self::Keyslots => "token-keyslots",
-            Self::Shards => "token-shards",
-            Self::Blob(_) => "token-blob",
-            Self::Srk(_) => "token-srk",
-            Self::PolicyDigest => "token-policy-digest",
-            Self::Pcrs => "token-pcrs",
-            Self::Bank => "token-bank",
-            Self::PrimaryAlg => "token-primary-alg",
-            Self::Signed => "token-signed",
-            Self::Path => "token-path",
-            Self::Ours => "token-binding",
-        }
-    }
-
-    fn class(&self) -> Class {
-        Class::Data
-    }
+failures! { TokenError:
+    Self::OtherType => "token-other-type", Data, "";
+    Self::Member(_) => "token-malformed", Data, "";
+    Self::Keyslots => "token-keyslots", Data, "";
+    Self::Shards => "token-shards", Data, "";
+    Self::Blob(_) => "token-blob", Data, "";
+    Self::Srk(_) => "token-srk", Data, "";
+    Self::PolicyDigest => "token-policy-digest", Data, "";
+    Self::Pcrs => "token-pcrs", Data, "";
+    Self::Bank => "token-bank", Data, "";
+    Self::PrimaryAlg => "token-primary-alg", Data, "";
+    Self::Signed => "token-signed", Data, "";
+    Self::Path => "token-path", Data, "";
+    Self::Ours => "token-binding", Data, "";
 }
 
 /// The version of our own member.

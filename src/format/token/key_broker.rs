@@ -7,14 +7,14 @@
 use serde_json::{Map, Value, json};
 
 use super::claims;
-use super::claims::Proof;
+use super::claims::Claims;
 use super::error::TokenError;
 use super::prelude::prelude;
 use crate::format::luks::token_type;
 
 /// A token for a keyslot whose passphrase a key broker holds.
 #[derive(Clone, Debug)]
-pub struct KbsToken {
+pub struct KeyBrokerToken {
     /// The token's number in the header.
     pub id: u32,
     /// The keyslot.
@@ -22,10 +22,10 @@ pub struct KbsToken {
     /// Where the key broker keeps the key, if not where the configuration says.
     pub path: Option<String>,
     /// Binding and owner's signature, if the token has them.
-    pub proof: Option<Proof>,
+    pub proof: Option<Claims>,
 }
 
-impl KbsToken {
+impl KeyBrokerToken {
     /// Parses the token with the number `id`.
     ///
     /// # Errors
@@ -37,7 +37,7 @@ impl KbsToken {
             false => None,
         };
         let proof =
-            members.optional(claims::NAME).map(|value| Proof::parse(&members.at(claims::NAME), value));
+            members.optional(claims::NAME).map(|value| Claims::parse(&members.at(claims::NAME), value));
         let proof = proof.transpose()?;
         // Nothing is sealed to PCRs here.
         if proof.as_ref().is_some_and(|proof| !proof.pcrs.is_empty()) {
@@ -82,17 +82,17 @@ mod tests {
     use crate::format::owner_key::{KeyId, Signature};
     use proptest::prelude::*;
 
-    fn full() -> KbsToken {
-        let proof = Proof::new(Binding::new([1; 32]))
+    fn full() -> KeyBrokerToken {
+        let proof = Claims::new(Binding::new([1; 32]))
             .signed(KeyId::new([2; 32]), Signature::new(vec![3; 71]).unwrap());
-        KbsToken { id: 4, keyslot: 2, path: Some("default/disk/root".to_owned()), proof: Some(proof) }
+        KeyBrokerToken { id: 4, keyslot: 2, path: Some("default/disk/root".to_owned()), proof: Some(proof) }
     }
 
     #[test]
     fn parse_and_emit_are_inverse() {
-        for token in [full(), KbsToken { path: None, proof: None, ..full() }] {
+        for token in [full(), KeyBrokerToken { path: None, proof: None, ..full() }] {
             let json = token.to_json();
-            let parsed = KbsToken::parse(4, &json).unwrap();
+            let parsed = KeyBrokerToken::parse(4, &json).unwrap();
             assert_eq!((parsed.id, parsed.keyslot, &parsed.path), (4, 2, &token.path));
             assert_eq!(parsed.to_json(), json);
         }
@@ -119,15 +119,15 @@ mod tests {
         ] {
             let mut json = full().to_json();
             json[name] = value;
-            assert_eq!(KbsToken::parse(4, &json).unwrap_err().slug(), slug, "{json}");
+            assert_eq!(KeyBrokerToken::parse(4, &json).unwrap_err().slug(), slug, "{json}");
         }
         for name in ["type", "keyslots"] {
             let mut json = full().to_json();
             json.as_object_mut().unwrap().remove(name);
-            assert_eq!(KbsToken::parse(4, &json).unwrap_err().slug(), "token-malformed", "{json}");
+            assert_eq!(KeyBrokerToken::parse(4, &json).unwrap_err().slug(), "token-malformed", "{json}");
         }
         for value in [json!([]), json!("cvm-unlock-kbs"), Value::Null] {
-            assert_eq!(KbsToken::parse(4, &value).unwrap_err().slug(), "token-malformed");
+            assert_eq!(KeyBrokerToken::parse(4, &value).unwrap_err().slug(), "token-malformed");
         }
     }
 
@@ -135,14 +135,14 @@ mod tests {
     fn nothing_of_a_tpm_is_in_its_proof() {
         let mut json = full().to_json();
         json["cvm-unlock"]["pcrs"] = json!({"7": "00".repeat(32)});
-        assert_eq!(KbsToken::parse(4, &json).unwrap_err().slug(), "token-binding");
+        assert_eq!(KeyBrokerToken::parse(4, &json).unwrap_err().slug(), "token-binding");
     }
 
     #[test]
     fn where_the_path_may_point_is_not_judged_here() {
         for path in ["x", "../../etc/passwd", "a b", &"x".repeat(386)] {
-            let json = KbsToken { path: Some(path.to_owned()), ..full() }.to_json();
-            assert_eq!(KbsToken::parse(4, &json).unwrap().path.as_deref(), Some(path));
+            let json = KeyBrokerToken { path: Some(path.to_owned()), ..full() }.to_json();
+            assert_eq!(KeyBrokerToken::parse(4, &json).unwrap().path.as_deref(), Some(path));
         }
     }
 
@@ -150,7 +150,7 @@ mod tests {
         #[test]
         fn any_texts_give_an_answer(kind in "cvm-unlock-kbs|.{0,20}", slot in ".{0,3}", path in ".{0,400}") {
             let json = json!({"type": kind, "keyslots": [slot], "path": path});
-            if let Ok(token) = KbsToken::parse(0, &json) {
+            if let Ok(token) = KeyBrokerToken::parse(0, &json) {
                 prop_assert!(token.path.as_ref().unwrap().bytes().all(|byte| (0x20..0x7f).contains(&byte)));
                 prop_assert_eq!(token.to_json(), json);
             }

@@ -6,7 +6,7 @@ use crate::base::pcr::{Bank, PcrMask};
 
 /// One step of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum PolicyStep {
     /// `TPM2_PolicyPCR` over the PCRs as they are.
     Pcr(Bank, PcrMask),
     /// `TPM2_PolicyAuthorize`: a key approved the digest that the earlier steps produced.

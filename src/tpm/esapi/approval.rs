@@ -12,7 +12,7 @@ use tss_esapi::traits::UnMarshall;
 use tss_esapi::tss2_esys::TPMT_TK_VERIFIED;
 
 use super::{EsapiTpm, library};
-use crate::format::tpm2::step::{Authorization, Step};
+use crate::format::tpm2::step::{Authorization, PolicyStep};
 use crate::tpm::{TpmError, Verb};
 
 /// A reusable ticket: the library's own type cannot be copied.
@@ -22,10 +22,10 @@ pub(super) struct Ticket(TPMT_TK_VERIFIED);
 impl EsapiTpm {
     /// The tickets for the authorisations among `steps`, in order. Each key is flushed before anything else
     /// is loaded, since some TPMs have room for three objects only.
-    pub(super) fn tickets(&mut self, steps: &[Step]) -> Result<Vec<Ticket>, TpmError> {
+    pub(super) fn tickets(&mut self, steps: &[PolicyStep]) -> Result<Vec<Ticket>, TpmError> {
         let mut tickets = Vec::new();
         for step in steps {
-            if let Step::Authorize(authorization) = step {
+            if let PolicyStep::Authorize(authorization) = step {
                 tickets.push(self.cleanly(|tpm| tpm.ticket(authorization))?);
             }
         }

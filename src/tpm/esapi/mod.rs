@@ -28,8 +28,8 @@ use tss_esapi::structures::CapabilityData;
 use tss_esapi::tcti_ldr::{DeviceConfig, ServerAddress, TctiNameConf, TpmSimulatorConfig};
 use tss_esapi::{Context, Error};
 
-use super::device::{Device, Opening, is_managed};
-use super::retry::{History, Next};
+use super::device::{Device, OpenFault, is_managed};
+use super::retry::{History, NextTry};
 use super::{Banks, Tpm, TpmError, Verb};
 use crate::base::pcr::{Bank, Pcr, PcrMask, PcrValues};
 use crate::base::secret::Secret;
@@ -39,7 +39,7 @@ use crate::format::tpm2::parent::Parent;
 use crate::format::tpm2::quote::Quote;
 use crate::format::tpm2::rc::RcClass;
 use crate::format::tpm2::srk::Srk;
-use crate::format::tpm2::step::Step;
+use crate::format::tpm2::step::PolicyStep;
 
 /// An open TPM.
 pub struct EsapiTpm {
@@ -95,7 +95,7 @@ impl EsapiTpm {
         Ok(Self { context, loaded: Vec::new(), held: None, raw, startable })
     }
 
-    /// Sends one command, and repeats it where [`Next`] says so.
+    /// Sends one command, and repeats it where [`NextTry`] says so.
     fn call<T>(
         &mut self,
         verb: Verb,
@@ -111,21 +111,21 @@ impl EsapiTpm {
                 Err(error) => return Err(library("Talking to the TPM")(error)),
             };
             history.elapsed = start.elapsed();
-            match Next::after(RcClass::of(rc), &history) {
-                Next::Again(delay) => {
+            match NextTry::after(RcClass::of(rc), &history) {
+                NextTry::Again(delay) => {
                     history.retries = history.retries.saturating_add(1);
                     std::thread::sleep(delay);
                 }
-                Next::FlushStrays => {
+                NextTry::FlushStrays => {
                     history.flushed = true;
                     self.flush_strays();
                 }
-                Next::Startup => {
+                NextTry::Startup => {
                     history.started = true;
                     // If this fails, the repeated command returns the reason.
                     let _ = self.context.startup(StartupType::Clear);
                 }
-                Next::GiveUp => return Err(TpmError::from_rc(verb, rc)),
+                NextTry::GiveUp => return Err(TpmError::from_rc(verb, rc)),
             }
         }
     }
@@ -194,7 +194,7 @@ impl Tpm for EsapiTpm {
         self.extend_pcr(pcr, digests)
     }
 
-    fn unseal(&mut self, sealed: &Sealed, parent: &Parent, steps: &[Step]) -> Result<Secret, TpmError> {
+    fn unseal(&mut self, sealed: &Sealed, parent: &Parent, steps: &[PolicyStep]) -> Result<Secret, TpmError> {
         self.cleanly(|tpm| {
             let tickets = tpm.tickets(steps)?;
             let (parent, object) = tpm.load(sealed, parent)?;
@@ -235,10 +235,10 @@ fn probe(node: &Path) -> Result<(), TpmError> {
     let device = node.display().to_string();
     match OpenOptions::new().read(true).write(true).open(node) {
         Ok(_) => Ok(()),
-        Err(source) => Err(match Opening::of(&source) {
-            Opening::Busy => TpmError::Busy { device, source },
-            Opening::Absent => TpmError::Absent { device, source },
-            Opening::Failed => TpmError::Open { device, source },
+        Err(source) => Err(match OpenFault::of(&source) {
+            OpenFault::Busy => TpmError::Busy { device, source },
+            OpenFault::Absent => TpmError::Absent { device, source },
+            OpenFault::Failed => TpmError::Open { device, source },
         }),
     }
 }

@@ -11,7 +11,7 @@ use super::approval::Ticket;
 use super::pcr::selection_list;
 use super::{EsapiTpm, library};
 use crate::base::secret::Secret;
-use crate::format::tpm2::step::Step;
+use crate::format::tpm2::step::PolicyStep;
 use crate::tpm::{TpmError, Verb};
 
 impl EsapiTpm {
@@ -21,7 +21,7 @@ impl EsapiTpm {
         &mut self,
         parent: KeyHandle,
         object: ObjectHandle,
-        steps: &[Step],
+        steps: &[PolicyStep],
         tickets: &[Ticket],
     ) -> Result<Secret, TpmError> {
         let session = self.start_session(parent, SessionType::Policy)?;
@@ -76,18 +76,23 @@ impl EsapiTpm {
     }
 
     /// Runs `steps`. `tickets` are those of the authorisations among them, in order.
-    fn satisfy(&mut self, policy: PolicySession, steps: &[Step], tickets: &[Ticket]) -> Result<(), TpmError> {
+    fn satisfy(
+        &mut self,
+        policy: PolicySession,
+        steps: &[PolicyStep],
+        tickets: &[Ticket],
+    ) -> Result<(), TpmError> {
         let mut tickets = tickets.iter();
         for step in steps {
             match step {
                 // No digest given: the TPM uses the present PCRs, and the unseal shows whether they match.
-                Step::Pcr(bank, mask) => {
+                PolicyStep::Pcr(bank, mask) => {
                     let selection = selection_list(std::iter::once((*bank, *mask)))?;
                     self.call(Verb::PolicyPcr, None, |context| {
                         context.policy_pcr(policy, Digest::default(), selection.clone())
                     })?;
                 }
-                Step::Authorize(authorization) => {
+                PolicyStep::Authorize(authorization) => {
                     let ticket = tickets.next().ok_or_else(|| TpmError::Library {
                         doing: "Authorising a policy",
                         what: "no ticket".to_owned(),

@@ -75,7 +75,8 @@ fn the_checksum_covers_every_byte_of_header_and_json() {
 fn a_label_may_hold_any_bytes_and_is_shown_with_escapes() {
     let shown = |field: &[u8]| Label::parse(field).to_string();
     assert_eq!(shown(b"Gr\xf6\xdfe\0rest\0"), r"Gr\xf6\xdfe");
-    assert_eq!(shown("Größe\0".as_bytes()), "Größe");
+    assert_eq!(shown("Größe \"x\"\0".as_bytes()), "Größe \"x\"");
+    assert_eq!(shown("\u{202e}\u{2028}\u{9b}\0".as_bytes()), r"\u{202e}\u{2028}\u{9b}");
     assert_eq!(shown(b"\x1b[31m\\\0"), r"\u{1b}[31m\\");
     assert_eq!(shown(&[b'x'; 48]), "x".repeat(47), "without its end, as cryptsetup reads it");
     assert!(Label::parse(b"\0hidden").is_empty() && Label::parse(b"").is_empty());

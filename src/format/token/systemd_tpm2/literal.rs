@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Signed, TYPE};
 use crate::base::hex;
 use crate::base::pcr::{Bank, Pcr, PcrMask};
-use crate::format::token::claims::{Proof, with_proof};
+use crate::format::token::claims::{Claims, with_proof};
 use crate::format::tpm2::blob::Sealed;
 use crate::format::tpm2::srk::Srk;
 use crate::format::tpm2::template::PrimaryAlg;
@@ -29,7 +29,7 @@ pub struct Literal<'a> {
     /// The parent key.
     pub srk: &'a Srk,
     /// Our own member.
-    pub proof: Option<&'a Proof>,
+    pub proof: Option<&'a Claims>,
 }
 
 impl Literal<'_> {

@@ -8,7 +8,7 @@ use base64ct::{Base64, Encoding};
 use serde_json::Value;
 
 use super::claims;
-use super::claims::Proof;
+use super::claims::Claims;
 use super::error::TokenError;
 use super::prelude::prelude;
 use crate::base::hex;
@@ -51,7 +51,7 @@ pub struct Token {
     /// Whether a pcrlock policy in NV memory is needed.
     pub pcrlock: bool,
     /// Our own member, if the token has one: binding and owner's signature.
-    pub proof: Option<Proof>,
+    pub proof: Option<Claims>,
 }
 
 /// A signed PCR policy.
@@ -98,7 +98,7 @@ impl Token {
         });
         let srk = present(&mut members, "tpm2_srk", Members::base64)?;
         let proof =
-            members.optional(claims::NAME).map(|value| Proof::parse(&members.at(claims::NAME), value));
+            members.optional(claims::NAME).map(|value| Claims::parse(&members.at(claims::NAME), value));
         Ok(Self {
             id,
             keyslot,

@@ -120,7 +120,7 @@ fn an_unknown_member_beside_our_binding_is_refused() {
 
 #[test]
 fn a_binding_is_added_to_a_token_without_changing_it() {
-    let bound = with_proof(golden(), &Proof::new(Binding::new([3; 32])));
+    let bound = with_proof(golden(), &Claims::new(Binding::new([3; 32])));
     assert_eq!(Token::parse(0, &bound).unwrap().proof.unwrap().binding.bytes(), &[3; 32]);
     let mut without = bound;
     without.as_object_mut().unwrap().remove("cvm-unlock");
@@ -138,7 +138,7 @@ proptest! {
         mac: Option<[u8; 32]>,
     ) {
         let sealed = Token::parse(0, &golden()).unwrap().sealed;
-        let (srk, proof) = (srk(), mac.map(|mac| Proof::new(Binding::new(mac))));
+        let (srk, proof) = (srk(), mac.map(|mac| Claims::new(Binding::new(mac))));
         let pcrs: PcrMask = pcrs.into_iter().filter_map(Pcr::new).collect();
         let primary = if rsa { PrimaryAlg::Rsa } else { PrimaryAlg::Ecc };
         let literal = Literal {

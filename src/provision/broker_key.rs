@@ -15,7 +15,7 @@ use super::seal::{SealError, prove, random_secret};
 use super::signing_key::SigningKey;
 use crate::attest::protocol::ResourceTemplate;
 use crate::attest::{Delivered, ResourcePath, key_document};
-use crate::base::error::{Class, Error, Failure};
+use crate::base::error::{Error, failures};
 use crate::base::secret::{Secret, VolumeKey};
 use crate::base::source::Source;
 use crate::base::warning::Warning;
@@ -23,7 +23,7 @@ use crate::format::luks::Snapshot;
 use crate::format::luks::binding;
 use crate::format::luks::binding::VolumeKeyDigest;
 use crate::format::owner_key::PublicKey;
-use crate::format::token::key_broker::KbsToken;
+use crate::format::token::key_broker::KeyBrokerToken;
 use crate::format::token::passphrase::passphrase;
 use crate::prove;
 use crate::prove::settings::{Authentic, Policy, ProofRules};
@@ -82,12 +82,12 @@ impl Broker {
 }
 
 /// A secret, and the document that contains it.
-pub(super) struct Made {
+pub(super) struct NewBrokerKey {
     secret: Secret,
     document: Secret,
 }
 
-impl Made {
+impl NewBrokerKey {
     /// Generates a secret for the volume with this key.
     pub(super) fn new(key: &VolumeKey) -> Result<Self, SealError> {
         let secret = random_secret()?;
@@ -112,7 +112,7 @@ impl Made {
         let proof = prove(&self.secret, &binding::message(snapshot, keyslot, key)?, owner)?;
         let path = broker.path.as_ref().map(ToString::to_string);
         // The header assigns the number.
-        let token = KbsToken { id: 0, keyslot, path, proof: Some(proof) };
+        let token = KeyBrokerToken { id: 0, keyslot, path, proof: Some(proof) };
         let token = metadata.add_token(&token.to_json())?;
         let signer = owner.map(|owner| owner.public().id().to_string());
         let resource = broker.resource(snapshot);
@@ -129,7 +129,7 @@ impl Made {
         owner: Option<&SigningKey>,
     ) -> Result<(), Error> {
         let json = after.tokens().get(&number).ok_or(SealError::Trial("the token was not written"))?;
-        let token = KbsToken::parse(number, json)?;
+        let token = KeyBrokerToken::parse(number, json)?;
         let delivered = Delivered::parse(&self.document)
             .map_err(|_| SealError::Trial("the key document cannot be read back"))?;
         check(&token, &delivered, after, bytes, owner.map(SigningKey::public))
@@ -162,7 +162,7 @@ impl Made {
 /// # Errors
 /// Those of [`prove::verify_delivered`].
 pub fn check(
-    token: &KbsToken,
+    token: &KeyBrokerToken,
     delivered: &Delivered,
     snapshot: &Snapshot,
     source: &(impl Source + ?Sized),
@@ -195,27 +195,8 @@ pub enum KbsError {
     },
 }
 
-impl Failure for KbsError {
-    fn slug(&self) -> &'static str {
-        match self {
-            Self::Exists(_) => "key-document-exists",
-            Self::Write { .. } => "key-document-not-written",
-        }
-    }
-
-    fn class(&self) -> Class {
-        match self {
-            Self::Exists(_) => Class::Usage,
-            Self::Write { .. } => Class::Os,
-        }
-    }
-
-    fn hint(&self) -> &'static str {
-        match self {
-            Self::Exists(_) => {
-                "Name a new file; one of an enrolment that was interrupted is of no use, and may be removed"
-            }
-            Self::Write { .. } => "Nothing was changed",
-        }
-    }
+failures! { KbsError:
+    Self::Exists(_) => "key-document-exists", Usage,
+        "Name a new file; one of an enrolment that was interrupted is of no use, and may be removed";
+    Self::Write { .. } => "key-document-not-written", Os, "Nothing was changed";
 }
