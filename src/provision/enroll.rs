@@ -247,7 +247,7 @@ fn opens(snapshot: &Snapshot, bytes: &Vec<u8>, keyslot: u32, passphrase: &Secret
         .is_ok_and(|area| prove::open(&emit::canonical_header(snapshot, &area), passphrase, snapshot).is_ok())
 }
 
-/// The keyslots that the empty passphrase opens. One that cannot be tried is not passed over in silence, unless it is wiped
+/// The keyslots that the empty passphrase opens. One that cannot be tried is an error, unless it is wiped
 /// whatever opens it.
 fn opened_by_nothing(snapshot: &Snapshot, bytes: &Vec<u8>, wipe: &Wipe) -> Result<BTreeSet<u32>, Error> {
     let nothing = Secret::new(Vec::new());

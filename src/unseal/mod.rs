@@ -176,10 +176,11 @@ impl Unsealed {
 type Failed = (Reason, Option<Mismatch>);
 type Judge<'a> = dyn Fn(u32) -> Result<(), HeaderError> + 'a;
 
-/// Tries one token. Its keyslot is judged once its policy is one that we try, and before the TPM gives a secret for it.
+/// Tries one token. Its keyslot is checked once its policy is one that we try, and before the TPM releases a
+/// secret for it.
 ///
-/// A plan for a signed policy uses PCR values read earlier; if they changed meanwhile, one more plan is made from fresh
-/// values.
+/// A plan for a signed policy uses PCR values read earlier; if they changed meanwhile, one more plan is made
+/// from fresh values.
 fn attempt(
     id: u32,
     value: &Value,

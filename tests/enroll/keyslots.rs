@@ -1,4 +1,5 @@
-//! Keyslots that no boot tries, and what administrative commands make of them: they are shown, skipped with a word, and wiped.
+//! What administrative commands do with keyslots that no boot tries: they show, skip (with a message) and
+//! wipe them.
 
 use serde_json::json;
 
@@ -48,7 +49,7 @@ fn a_key_of_a_keyslot_that_is_not_tried_is_told_apart_from_a_wrong_one() {
     assert!(run.stderr.contains("keyslot 1") && run.stderr.contains("[luks-hash]"), "{}", run.stderr);
     let plain = Image::new();
     assert!(tried(&plain).stderr.contains("[key-wrong]"));
-    // The keyslot does not keep the right key from opening.
+    // The keyslot does not prevent the right key from opening the volume.
     let run = image.run("enroll", &[&unlock_key_file(&image.key_file()), "--recovery-key"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
 }

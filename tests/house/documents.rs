@@ -1,4 +1,4 @@
-//! The documents refer to what is in the tree: links, paths, tests and scenarios.
+//! Checks that documents refer to what is in the tree: links, paths, tests and scenarios.
 
 use std::path::{Path, PathBuf};
 
@@ -65,7 +65,7 @@ fn documents() -> Vec<PathBuf> {
     found
 }
 
-/// What stands in backquotes, outside of blocks of code.
+/// The text in backquotes, outside of code blocks.
 fn quoted(text: &str) -> Vec<String> {
     let prose: Vec<_> = text.lines().filter(|line| !line.starts_with("    ")).collect();
     prose.join(" ").split('`').skip(1).step_by(2).map(str::to_owned).collect()
@@ -80,5 +80,5 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What a path of the repository begins with.
+/// The first parts of paths in the repository.
 const FOLDERS: [&str; 6] = ["src/", "tests/", "vm-tests/", "docs/", "fuzz/", "dracut-module/"];

@@ -1,4 +1,4 @@
-//! The files of the repository, as the tests here read them.
+//! Reads the files of the repository.
 
 use std::fs;
 use std::path::Path;

@@ -1,11 +1,12 @@
-//! The floors of the house: a file imports from lower floors and from its own, no files import each other in a circle, and
-//! what parses foreign bytes imports nothing but the ground. CONTRIBUTING.md says why.
+//! Checks the floors of the house: a file imports from lower floors and from its own, no files import each
+//! other in a circle, and parsers of foreign bytes import nothing but the ground floor. CONTRIBUTING.md says
+//! why.
 
 use std::path::Path;
 
 use crate::imports::{Sources, circle};
 
-/// Of the program, from the ground up.
+/// The floors of the program, from the ground up.
 const PROGRAM: &[&[&str]] = &[
     &["base", "forge"],
     &["sys", "format"],
@@ -23,7 +24,7 @@ const PROGRAM: &[&[&str]] = &[
     &["cli"],
     &["", "main"],
 ];
-/// Of the machines that test it.
+/// The floors of the VM tests.
 const VM_TESTS: &[&[&str]] = &[
     &["encoding", "forge", "progress"],
     &["artefacts"],
@@ -92,6 +93,6 @@ fn a_circle_is_found_and_named_through_re_exports_and_paths_of_super() {
 }
 
 fn sources(folder: &str) -> Sources {
-    // vm-tests takes `forge` from the black-box tests, by its path.
+    // vm-tests includes `forge` of the black-box tests by its path.
     Sources::below(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).with("forge")
 }

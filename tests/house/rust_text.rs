@@ -1,6 +1,6 @@
-//! Just enough of Rust's grammar to take apart the tables of `failures!`: string literals, brackets and comments.
+//! Just enough of Rust's grammar to parse the tables of `failures!`: string literals, brackets and comments.
 
-/// What comes before the bracket that closes the one just before `text`.
+/// The text before the bracket that closes the one just before `text`.
 pub(super) fn inside(text: &str) -> &str {
     let mut depth = 0_usize;
     for (at, c) in code(text) {
@@ -14,7 +14,7 @@ pub(super) fn inside(text: &str) -> &str {
     panic!("no closing bracket: {text}");
 }
 
-/// The parts of `text` between separators that stand in no brackets and no literal; blank ones are left out.
+/// The parts of `text` between separators outside of brackets and literals, without blank ones.
 pub(super) fn split(text: &str, separator: char) -> Vec<&str> {
     let (mut parts, mut start, mut depth) = (Vec::new(), 0, 0_usize);
     for (at, c) in code(text) {
@@ -57,7 +57,7 @@ pub(super) fn literals(text: &str) -> Vec<String> {
     values
 }
 
-/// A source without the lines that are comments, and without its unit tests.
+/// A source without comment lines and unit tests.
 pub(super) fn without_comments_and_tests(source: &str) -> String {
     let (code, tests) = source.split_once("\n#[cfg(test)]\nmod tests {").unwrap_or((source, ""));
     let (_, rest) = tests.split_once("\n}\n").unwrap_or_default();
@@ -65,7 +65,7 @@ pub(super) fn without_comments_and_tests(source: &str) -> String {
     lines.filter(|line| !line.trim_start().starts_with("//")).collect()
 }
 
-/// The characters outside of string literals, with their places.
+/// The characters outside of string literals, with their positions.
 fn code(text: &str) -> impl Iterator<Item = (usize, char)> {
     let (mut literal, mut escaped) = (false, false);
     text.char_indices().filter(move |(_, c)| {

@@ -1,4 +1,5 @@
-//! `docs/slugs.md` has every slug of the source exactly once, with its exit codes and hints, and no other.
+//! Checks that `docs/slugs.md` lists exactly the slugs of the source, each once, with its exit codes and
+//! hints.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +14,7 @@ fn every_slug_stands_in_the_document_with_its_exit_codes_and_hints() {
     for (slug, used) in &source.uses {
         let row = rows.get(&**slug).unwrap_or_else(|| panic!("{slug} is not in docs/slugs.md"));
         assert!(used.code_unknown || row.codes == used.codes, "{slug}: exit codes are {:?}", used.codes);
-        // A run may go on in spite of a failure, and warn under its slug.
+        // A run may continue after a failure, and warn with its slug.
         assert!(row.warning || !used.warning, "{slug} is a warning");
         for hint in &used.hints {
             assert!(row.action.contains(hint), "{slug}: its hint is: {hint}");

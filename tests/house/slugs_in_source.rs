@@ -1,4 +1,5 @@
-//! Collects the slugs of `src/`: rows of `failures!`, names of warnings, and `fn slug` of facts that are no failures.
+//! Collects the slugs of `src/`: rows of `failures!`, names of warnings, and `fn slug` of facts that are not
+//! failures.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,13 +11,13 @@ use super::rust_text::{inside, literals, split, without_comments_and_tests};
 /// How the source uses one slug.
 #[derive(Debug, Default)]
 pub(super) struct Use {
-    /// Exit codes of the failures that have it; none if it is a warning only.
+    /// Exit codes of the failures with this slug; empty if it is a warning only.
     pub(super) codes: BTreeSet<u8>,
-    /// Whether a warning or a fact has it under its own name.
+    /// Whether a warning or a fact has this slug of its own.
     pub(super) warning: bool,
-    /// Hints of the failures that have it.
+    /// Hints of the failures with this slug.
     pub(super) hints: BTreeSet<String>,
-    /// Whether a failure has it whose class is not read here.
+    /// Whether a failure with this slug has a class that is not parsed here.
     pub(super) code_unknown: bool,
 }
 
@@ -30,7 +31,7 @@ pub(super) struct Slugs {
 }
 
 impl Slugs {
-    /// Reads `src/`. Panics at a form that it does not know, so that nothing is missed.
+    /// Parses `src/`. Panics at an unknown form, so that nothing is missed.
     pub(super) fn read() -> Self {
         let mut slugs = Self::default();
         for (path, text) in sources("src") {
@@ -83,7 +84,7 @@ impl Slugs {
         }
     }
 
-    /// `fn slug` of facts that no run fails with.
+    /// `fn slug` of facts with which no run fails.
     fn functions(&mut self, path: &str, text: &str) {
         for method in ["fn slug(self)", "fn slug(&self)"] {
             for (at, _) in text.match_indices(method) {
@@ -103,7 +104,7 @@ impl Slugs {
     }
 }
 
-/// What follows each `mark`.
+/// The text after each `mark`.
 fn after<'a>(text: &'a str, mark: &'static str) -> impl Iterator<Item = &'a str> {
     text.match_indices(mark).map(move |(at, _)| &text[at + mark.len()..])
 }
@@ -118,5 +119,5 @@ fn class_named(name: &str) -> Option<Class> {
 /// Defines the macro and its traits.
 const MACRO: &str = "src/base/error.rs";
 
-/// Whose hint names a command, and so is no table.
+/// Files whose hint names a command, and so is not in a table.
 const BY_HAND: [&str; 1] = ["src/cli/usage.rs"];

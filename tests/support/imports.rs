@@ -1,10 +1,10 @@
-//! Which source file of a crate imports which: read from the text, without its unit tests.
+//! Which source file of a crate imports which, parsed from the text without its unit tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// The files of a crate by the path of their module; the crate's root is the empty path.
+/// The files of a crate by module path; the crate's root has the empty path.
 pub(crate) struct Sources(BTreeMap<String, String>);
 
 /// For each file, the files that it imports from.
@@ -32,7 +32,7 @@ impl Sources {
         Self(files)
     }
 
-    /// Files that a test makes up.
+    /// Invented files, for tests.
     pub(crate) fn of(files: &[(&str, &str)]) -> Self {
         Self(files.iter().map(|(name, text)| ((*name).to_owned(), code(text))).collect())
     }
@@ -47,7 +47,8 @@ impl Sources {
         self.0.len()
     }
 
-    /// Who imports from whom. A name that a module only hands on (`pub use`) is imported from the file that defines it.
+    /// The imports of each file. A re-exported name (`pub use`) counts as imported from the file that defines
+    /// it.
     pub(crate) fn graph(&self) -> Graph {
         let imports = |(name, text): (&String, &String)| {
             let used = without_reexports(text);
@@ -59,7 +60,7 @@ impl Sources {
         self.0.iter().map(imports).collect()
     }
 
-    /// The absolute paths of the crate that stand in some code of the module `name`.
+    /// The absolute crate paths in some code of the module `name`.
     fn paths(&self, name: &str, code: &str) -> Vec<String> {
         let mut paths = Vec::new();
         for root in ["crate", "cvm_unlock", "vm_tests"] {
@@ -76,7 +77,7 @@ impl Sources {
             let only = code.replace(&longer, "");
             paths.extend(behind(&only, &prefix).into_iter().map(|path| joined(&above, &path)));
         }
-        // In a `use` of its own, a module names its children without a prefix.
+        // In its own `use`, a module names its children without a prefix.
         for line in code.split(';').filter_map(|item| item.trim_start().strip_prefix("use ")) {
             let (found, _) = expand(line);
             let child = |path: &String| {
@@ -100,7 +101,7 @@ impl Sources {
         }
     }
 
-    /// Where a module has an item from that it only hands on.
+    /// The place from which a module re-exports an item.
     fn handed_on(&self, module: &str, item: &str) -> Option<String> {
         let text = self.0.get(module)?;
         let uses = reexports(text);
@@ -146,7 +147,7 @@ fn code(text: &str) -> String {
     tests.and_then(|end| code.get(..end)).unwrap_or(&code).to_owned()
 }
 
-/// What stands behind `pub use` and the like, up to the semicolon.
+/// The text after `pub use` and the like, up to the semicolon.
 fn reexports(code: &str) -> Vec<&str> {
     let items = code.split_inclusive(';');
     let items = items.filter_map(|item| {

@@ -1,4 +1,4 @@
-//! Keyslots that a token names and that no boot tries: refused before a secret or a key is asked for, and final.
+//! Keyslots that a token names but no boot tries: refused before a secret or a key is requested, and final.
 
 use serde_json::{Value, json};
 
@@ -11,8 +11,9 @@ use crate::support::owner;
 use crate::support::swtpm::Swtpm;
 use crate::support::tools::attestation_key;
 
-/// The failure's slug, and how often the key broker was asked, for a volume with a token for the TPM (0, whose PCR 11 is
-/// another one) and one for a key broker (1) in which `change` edits the JSON. Keyslot 0 is one that no boot tries.
+/// The failure's slug, and how often the key broker was asked, for a volume whose JSON was edited by
+/// `change`. It has a token for the TPM (0, whose PCR 11 differs) and one for a key broker (1). No boot tries
+/// keyslot 0.
 fn outcome(change: impl Fn(&mut Value)) -> (String, usize) {
     let (tpm, image, pki) = (Swtpm::new(), Image::new(), Pki::new());
     image.enroll(&tpm, "7+11");

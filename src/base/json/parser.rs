@@ -169,8 +169,8 @@ impl<'a> Parser<'a> {
         words.into_iter().find(|(word, _)| self.take(word.as_bytes())).map(|(_, value)| value)
     }
 
-    /// `-`, digits, a fraction, an exponent. json-c leaves leading zeros and omits the digits on either side of the point
-    /// (not both), as they came.
+    /// `-`, digits, a fraction, an exponent. json-c keeps leading zeros, and omits the digits on either side
+    /// of the point (not both), as in its input.
     fn number(&mut self) -> Option<Json> {
         let start = self.at;
         let negative = self.take(b"-");
