@@ -15,7 +15,7 @@ use super::volume::{Volume, described, tokens};
 use crate::base::error::Error;
 use crate::base::source::Source;
 use crate::base::warning::Warning;
-use crate::discover::{Discovery, uevent};
+use crate::discover::{Discovery, systemd_variables, uevent};
 use crate::fence::{FenceError, Unfenced};
 use crate::format::luks::Snapshot;
 use crate::format::token::systemd_tpm2::Token;
@@ -45,6 +45,7 @@ impl Machine<'_> {
                 Vec::new(),
             ),
             None => {
+                systemd_variables::refuse_if_set(self.root)?;
                 let discovery = Discovery::open(self.root.to_owned(), uevent::Stationary);
                 let found = report.stages.time("discover", || discovery.find(Duration::ZERO))?;
                 note_disks(&found, report);

@@ -13,7 +13,7 @@ use crate::base::error::{Error, chain};
 use crate::base::pcr::Pcr;
 use crate::base::warning::Warning;
 use crate::discover::uevent::Listener;
-use crate::discover::{DiscoverError, Discovery};
+use crate::discover::{DiscoverError, Discovery, systemd_variables};
 use crate::fence::measurement_log::MeasurementLog;
 use crate::fence::{Fenced, Unfenced};
 use crate::policy;
@@ -45,6 +45,8 @@ impl Machine<'_> {
         let (picked, fenced) = match self.config.tpm.waiver() {
             None => {
                 let tpm = tpm.insert(report.stages.time("tpm", || self.open_tpm(&listener))?);
+                // With an open TPM, so that the refusal is fenced.
+                systemd_variables::refuse_if_set(self.root)?;
                 let tokens = look.tokens();
                 let (unfenced, readings) = Unfenced::check_and_read(tpm, &policy::at_entry(&tokens))?;
                 let mut state = self.state(&tokens, readings, report)?;
@@ -56,6 +58,7 @@ impl Machine<'_> {
                 (picked, fenced)
             }
             Some(waiver) => {
+                systemd_variables::refuse_if_set(self.root)?;
                 let picked = self.search(&discovery, start, look, Trial::new(None), report)?;
                 report.volume = Some(picked.volume.clone());
                 report.warn(Warning::new(

@@ -9,6 +9,7 @@ pub mod image;
 pub mod loader;
 pub mod select;
 pub mod sysfs;
+pub mod systemd_variables;
 pub mod uevent;
 
 use std::collections::BTreeSet;

@@ -159,6 +159,20 @@ fn a_refused_unlock_is_fenced_reported_and_logged() {
 }
 
 #[test]
+fn an_efi_variable_that_systemd_obeys_is_refused_before_a_key_is_released() {
+    let (tree, tpm, volume) = prepared();
+    add_disk(&tree, "vda", 0, &volume, SOME_ESP);
+    assert_eq!(unlock(&tree, &tpm, &["--dry-run"]).code, 0, "the control");
+    let variable = "sys/firmware/efi/efivars/SystemdOptions-8cf2644b-4b0b-428f-9387-6d876050dc67";
+    tree.write(variable, "init=/bin/sh");
+    assert!(unlock(&tree, &tpm, &["--dry-run"]).stdout.contains("efi-variable-set"));
+    let refused = unlock(&tree, &tpm, &[]);
+    assert_eq!(refused.code, 77, "{}", refused.stderr);
+    assert_eq!(report(&tree)["failure"]["slug"], "efi-variable-set");
+    assert_eq!(tpm.pcr(15), extended_once("cvm-unlock:failed"));
+}
+
+#[test]
 fn without_a_root_partition_the_wait_ends_at_its_deadline() {
     let (tree, tpm, _volume) = prepared();
     let refused = unlock(&tree, &tpm, &[]);

@@ -1,12 +1,15 @@
 //! The machine's firmware: OVMF from the tools tree with Secure Boot on, and the one key that it trusts. What another key
 //! signed does not boot.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use serde_json::json;
 
 use crate::artefacts::cache::{Artefact, Cache, Key};
 use crate::artefacts::tree::Tree;
+use crate::encoding::hex;
 
 /// Whether the firmware starts only what is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +120,38 @@ fn build(tools: &Tree, path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A variable that the host sets in the firmware's store.
+#[derive(Debug, Clone)]
+pub struct Variable {
+    /// Name.
+    pub name: &'static str,
+    /// GUID of the vendor.
+    pub vendor: &'static str,
+    /// Text; stored as UTF-16 with a final NUL.
+    pub text: &'static str,
+}
+
+impl Variable {
+    /// Sets it in a variable store.
+    ///
+    /// # Errors
+    /// When virt-fw-vars fails.
+    pub fn set(&self, tools: &Tree, store: &Path) -> Result<()> {
+        let data: Vec<u8> = self.text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
+        let variable =
+            json!({"name": self.name, "guid": self.vendor, "attr": KEPT_AND_SEEN, "data": hex(&data)});
+        let file = store.with_extension("json");
+        fs::write(&file, json!({"version": 2, "variables": [variable]}).to_string())?;
+        tools.run(
+            "virt-fw-vars",
+            ["--inplace".as_ref(), store.as_os_str(), "--set-json".as_ref(), file.as_os_str()],
+        )?;
+        Ok(())
+    }
+}
+
+/// Non-volatile, visible while booting and at run time (UEFI 2.10, 8.2.1).
+const KEPT_AND_SEEN: u32 = 7;
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
 /// Knows nothing of Secure Boot.
 const PLAIN_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use crate::artefacts::firmware::Security;
+use crate::artefacts::firmware::{Security, Variable};
 use crate::artefacts::tpm::{Swtpm, copy_state};
 use crate::artefacts::uki::Uki;
 use crate::artefacts::workbench::Workbench;
@@ -40,6 +40,7 @@ pub struct Boot<'a> {
     late: Option<(&'a Disk, Duration)>,
     tpm: Option<PathBuf>,
     security: Security,
+    variable: Option<Variable>,
     written_through: bool,
     memory: u32,
     card: Option<(Net, &'a Wire)>,
@@ -63,6 +64,7 @@ impl<'a> Boot<'a> {
             late: None,
             tpm: None,
             security: Security::SecureBoot,
+            variable: None,
             written_through: false,
             memory: MEMORY,
             card: None,
@@ -121,6 +123,13 @@ impl<'a> Boot<'a> {
         self
     }
 
+    /// Has the host set a variable of the firmware.
+    #[must_use]
+    pub fn variable(mut self, variable: Variable) -> Self {
+        self.variable = Some(variable);
+        self
+    }
+
     /// Keeps what the guest writes to its disks.
     #[must_use]
     pub fn written_through(mut self) -> Self {
@@ -166,7 +175,8 @@ impl<'a> Boot<'a> {
     }
 
     fn attempt(&self) -> Result<Outcome> {
-        let parts = Parts::lay_out(self.workbench, &self.dir, self.security, &self.files)?;
+        let parts =
+            Parts::lay_out(self.workbench, &self.dir, (self.security, self.variable.as_ref()), &self.files)?;
         if let Some(server) = self.served {
             server.reset();
         }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use crate::artefacts::firmware::Security;
+use crate::artefacts::firmware::{Security, Variable};
 use crate::artefacts::tree::output_of;
 use crate::artefacts::workbench::Workbench;
 
@@ -37,7 +37,7 @@ impl Parts {
     pub fn lay_out(
         workbench: &Workbench,
         dir: &Path,
-        security: Security,
+        (security, variable): (Security, Option<&Variable>),
         files: &[(String, Vec<u8>)],
     ) -> Result<Self> {
         let Workbench { cache, tools, firmware, .. } = workbench;
@@ -56,6 +56,9 @@ impl Parts {
             }
         }
         fs::copy(firmware.variables(tools, security), &parts.variables)?;
+        if let Some(variable) = variable {
+            variable.set(tools, &parts.variables)?;
+        }
         fs::File::create(&parts.output)?.set_len(OUTPUT_SIZE)?;
         let scripts = dir.join("in");
         fs::create_dir_all(&scripts)?;

@@ -29,6 +29,7 @@ pub mod plain_root;
 pub mod signed_policy;
 pub mod strangers_volume;
 pub mod systemd_formula;
+pub mod systemd_variables;
 pub mod systemds_signed_token;
 pub mod systemds_token;
 pub mod tpm_nodes;
@@ -175,6 +176,11 @@ pub const ALL: &[Scenario] = &[
         name: "tpm-nodes",
         about: "/dev/tpm0 is taken, and the resource manager where somebody holds it",
         run: tpm_nodes::run,
+    },
+    Scenario {
+        name: "systemd-variables",
+        about: "EFI variables by which a host steers systemd are refused before a key is released",
+        run: systemd_variables::run,
     },
     Scenario { name: "no-tpm", about: "a host that hides the TPM gets a refusal", run: no_tpm::run },
     Scenario {
