@@ -1,7 +1,7 @@
 //! What the world sees of a failure: a stable slug, an exit code and a hint.
 //!
-//! Each stage has its own error enum whose variants say what we were doing. One table per enum, `failures!`, gives
-//! them the vocabulary that scripts and fleet dashboards may rely on.
+//! Each stage has its own error enum whose variants say what we were doing. One table per enum, `failures!`,
+//! gives them the vocabulary that scripts and fleet dashboards may rely on.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -11,7 +11,8 @@ use std::fmt;
 pub enum Class {
     /// The command line does not make sense.
     Usage,
-    /// Bytes from a disk, an image or a file are not what they must be: the host lies, or the data is damaged.
+    /// Bytes from a disk, an image or a file are not what they must be: the host lies, or the data is
+    /// damaged.
     Data,
     /// Something that we need is not there: a TPM, a disk.
     Unavailable,
@@ -62,8 +63,9 @@ pub trait Failure: StdError + Send + Sync + 'static {
 /// }
 /// ```
 ///
-/// `from` leaves all three to an inner failure, or all but the hint. Write no `_` row, so that a variant without a row
-/// does not compile. `docs/slugs.md` lists all slugs; `tests/house/slugs.rs` reads these tables to check it.
+/// `from` leaves all three to an inner failure, or all but the hint. Write no `_` row, so that a variant
+/// without a row does not compile. `docs/slugs.md` lists all slugs; `tests/house/slugs.rs` reads these tables
+/// to check it.
 macro_rules! failures {
     ($error:ident: $(
         $pattern:pat => $($slug:literal, $class:ident, $hint:literal)? $(from $inner:ident $(, $other:literal)?)?;

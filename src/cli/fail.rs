@@ -1,7 +1,7 @@
 //! `fail`: the end of a boot that must not go on. Run by `cvm-unlock-fail.service` only.
 //!
-//! It sees to it that PCR 15 is fenced (the process that failed may have been killed before it could), says one clear
-//! line and ends the machine. It does not come back.
+//! It sees to it that PCR 15 is fenced (the process that failed may have been killed before it could), says
+//! one clear line and ends the machine. It does not come back.
 
 use std::convert::Infallible;
 

@@ -1,5 +1,5 @@
-//! Sorts a command line by the table of options: which command, with which argument and which options. What the
-//! values mean is decided by the command's request, which reads them from here.
+//! Sorts a command line by the table of options: which command, with which argument and which options. What
+//! the values mean is decided by the command's request, which reads them from here.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -24,7 +24,8 @@ pub(super) struct Given {
 }
 
 impl Given {
-    /// Sorts the arguments, the program's name first. `--help` ends the line: what follows it is not looked at.
+    /// Sorts the arguments, the program's name first. `--help` ends the line: what follows it is not looked
+    /// at.
     ///
     /// # Errors
     /// No or no known command; an option or argument that it does not take; a value too few or too many.
@@ -169,8 +170,8 @@ impl Given {
         Ok(())
     }
 
-    /// Takes `--help` as the command `help`, about the command that is there. True if there was one, or the version: then
-    /// nothing more is to be read. Otherwise a command may follow.
+    /// Takes `--help` as the command `help`, about the command that is there. True if there was one, or the
+    /// version: then nothing more is to be read. Otherwise a command may follow.
     fn turn_to_help(&mut self) -> bool {
         let before = self.command.replace(Command::Help);
         if let Some(command) = before

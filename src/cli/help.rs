@@ -40,7 +40,8 @@ fn about(command: Command, page: &Page) -> Vec<String> {
     sections
 }
 
-/// What there is to choose from: actions, the command's own options by their headings, those of every command.
+/// What there is to choose from: actions, the command's own options by their headings, those of every
+/// command.
 fn tables(command: Command) -> Vec<(&'static str, Vec<Entry>)> {
     let mut tables: Vec<(&'static str, Vec<Entry>)> = Vec::new();
     if command == Command::Config {
@@ -94,7 +95,8 @@ fn entry(label: impl Into<String>, help: &'static str) -> Entry {
     Entry { label: label.into(), help }
 }
 
-/// Headings with entries in two columns, the same for all. A label that is too long for its column has a line of its own.
+/// Headings with entries in two columns, the same for all. A label that is too long for its column has a line
+/// of its own.
 fn laid_out(tables: &[(&str, Vec<Entry>)]) -> Vec<String> {
     let labels = tables.iter().flat_map(|(_, entries)| entries).map(|entry| entry.label.len());
     let width = labels.filter(|width| *width <= LABEL).max().unwrap_or(LABEL);

@@ -1,7 +1,8 @@
 //! The command line: parses the arguments into a request, performs it and turns the result into an exit code.
 //!
-//! The table of options (`options`) and the pages of the manual (`manual`) say what there is; the parser and the help read
-//! them. Each command has a file with its request and its run: a call of the library, and its result as text or JSON.
+//! The table of options (`options`) and the pages of the manual (`manual`) say what there is; the parser and
+//! the help read them. Each command has a file with its request and its run: a call of the library, and its
+//! result as text or JSON.
 
 mod action;
 mod attest;

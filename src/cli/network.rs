@@ -4,7 +4,8 @@ use super::command::Command;
 use super::common::Common;
 use crate::base::error::Error;
 
-/// Takes down what was up for a key broker. Run by `cvm-unlock-network.service` only, before the root is switched.
+/// Takes down what was up for a key broker. Run by `cvm-unlock-network.service` only, before the root is
+/// switched.
 pub(super) fn down(common: &Common) -> Result<u8, Error> {
     common.only_in_initramfs(Command::NetworkDown)?;
     crate::network::tear_down(&common.root)?;

@@ -18,7 +18,7 @@ pub(super) fn print(text: &str) -> Result<u8, Error> {
 /// Prints a value as JSON; the exit code is 0.
 ///
 /// # Errors
-/// As [`print`]'s.
+/// As for [`print()`].
 pub(super) fn print_json<T: serde::Serialize>(value: &T) -> Result<u8, Error> {
     let text = serde_json::to_string_pretty(value).map_err(OutputError::Serialise)?;
     print(&format!("{text}\n"))

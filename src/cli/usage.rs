@@ -1,4 +1,5 @@
-//! Why a command line makes no sense. Arguments are the operator's: mistakes are explained, nothing is guessed.
+//! Why a command line makes no sense. Arguments are the operator's: mistakes are explained, nothing is
+//! guessed.
 
 use std::error::Error;
 use std::fmt;

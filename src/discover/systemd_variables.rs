@@ -1,5 +1,6 @@
-//! Refuses EFI variables that systemd obeys and nobody measures. Firmware variables are untrusted: with `SystemdOptions` the
-//! host adds words to systemd's command line, with `HibernateLocation` it has the kernel load a memory image.
+//! Refuses EFI variables that systemd obeys and nobody measures. Firmware variables are untrusted: with
+//! `SystemdOptions` the host adds words to systemd's command line, with `HibernateLocation` it has the kernel
+//! load a memory image.
 
 use std::fs;
 use std::io;
@@ -7,8 +8,8 @@ use std::path::Path;
 
 use crate::base::error::failures;
 
-/// Refuses the machine's firmware below `root` if one of the variables is set. Without efivarfs systemd cannot read them
-/// either.
+/// Refuses the machine's firmware below `root` if one of the variables is set. Without efivarfs systemd
+/// cannot read them either.
 ///
 /// # Errors
 /// `efi-variable-set`, or `efi-variables-unreadable` where the system refuses.
@@ -26,8 +27,9 @@ pub fn refuse_if_set(root: &Path) -> Result<(), SystemdVariableError> {
     Ok(())
 }
 
-/// The variable of a file's name in efivarfs (`NAME-GUID`, Documentation/filesystems/efivarfs.rst), if systemd obeys it. A
-/// vendor GUID other than systemd's makes no difference: nobody else has variables of these names.
+/// The variable of a file's name in efivarfs (`NAME-GUID`, Documentation/filesystems/efivarfs.rst), if
+/// systemd obeys it. A vendor GUID other than systemd's makes no difference: nobody else has variables of
+/// these names.
 fn obeyed(name: &[u8]) -> Option<&'static str> {
     OBEYED.into_iter().find(|variable| {
         let rest = name.get(variable.len()..);
@@ -58,7 +60,8 @@ fn absent(error: &io::Error) -> bool {
 }
 
 const FOLDER: &str = "sys/firmware/efi/efivars";
-/// systemd(1) and systemd-hibernate-resume-generator(8). Upper and lower case are one for a file system that folds them.
+/// systemd(1) and systemd-hibernate-resume-generator(8). Upper and lower case are one for a file system that
+/// folds them.
 const OBEYED: [&str; 2] = ["SystemdOptions", "HibernateLocation"];
 
 #[cfg(test)]

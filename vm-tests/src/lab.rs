@@ -1,5 +1,5 @@
-//! The lab of one scenario: it builds images, volumes and disks, switches machines on, and keeps their traces under the
-//! scenario's name.
+//! The lab of one scenario: it builds images, volumes and disks, switches machines on, and keeps their traces
+//! under the scenario's name.
 
 use std::path::PathBuf;
 
@@ -72,8 +72,8 @@ impl Lab {
         PolicyKey::new(&self.workbench.cache, &self.workbench.tools, name)
     }
 
-    /// PCR 7 on this firmware with our signer when the initrd unlocks volumes, in hexadecimal: recorded once, then predicted
-    /// for the guest's release.
+    /// PCR 7 on this firmware with our signer when the initrd unlocks volumes, in hexadecimal: recorded once,
+    /// then predicted for the guest's release.
     ///
     /// # Errors
     /// When it cannot be recorded.

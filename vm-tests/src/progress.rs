@@ -1,4 +1,5 @@
-//! Progress on standard output. Scenarios run at once, so each line begins with the one that its thread works on.
+//! Progress on standard output. Scenarios run at once, so each line begins with the one that its thread works
+//! on.
 
 use std::cell::Cell;
 

@@ -25,8 +25,8 @@ pub enum Extent {
     Full,
 }
 
-/// Runs the named scenarios, or all of an extent, on `jobs` workers, and says how each ended. Returns how many passed
-/// and failed.
+/// Runs the named scenarios, or all of an extent, on `jobs` workers, and says how each ended. Returns how
+/// many passed and failed.
 ///
 /// # Errors
 /// When a name is unknown.
@@ -55,7 +55,8 @@ pub fn usual_jobs() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get).min(4)
 }
 
-/// The scenarios to run, in the order in which they begin. Those of the full extent come first: they take longest.
+/// The scenarios to run, in the order in which they begin. Those of the full extent come first: they take
+/// longest.
 fn wanted(extent: Extent, names: &[String]) -> Result<VecDeque<&'static Scenario>> {
     let known = || FULL.iter().chain(ALL);
     for name in names {

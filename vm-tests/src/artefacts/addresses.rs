@@ -1,5 +1,5 @@
-//! Where key brokers are, as the guest sees them. The measured configurations name these addresses, so they are constants,
-//! however many scenarios run at once.
+//! Where key brokers are, as the guest sees them. The measured configurations name these addresses, so they
+//! are constants, however many scenarios run at once.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

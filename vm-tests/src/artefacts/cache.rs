@@ -1,4 +1,5 @@
-//! Artefacts by content: a directory for each noun and key over every input, built now or found from an earlier run.
+//! Artefacts by content: a directory for each noun and key over every input, built now or found from an
+//! earlier run.
 //!
 //! An artefact is built beside its place and renamed when complete, so a half-built one is never found.
 
@@ -46,8 +47,8 @@ impl Cache {
         Ok(cache)
     }
 
-    /// The artefact `noun` for `key`, built by `recipe` if it is not there yet. Of several threads that ask for the
-    /// same one, one builds it, and the others wait.
+    /// The artefact `noun` for `key`, built by `recipe` if it is not there yet. Of several threads that ask
+    /// for the same one, one builds it, and the others wait.
     ///
     /// # Errors
     /// The recipe's own.
@@ -90,8 +91,8 @@ impl Cache {
         Ok(path)
     }
 
-    /// A path that no other socket of this process has. It may have 107 bytes at most, so sockets do not lie in the
-    /// directory of their run.
+    /// A path that no other socket of this process has. It may have 107 bytes at most, so sockets do not lie
+    /// in the directory of their run.
     pub fn socket(&self, name: &str) -> PathBuf {
         let number = self.sockets.fetch_add(1, Ordering::Relaxed);
         self.root.join(SOCKETS).join(format!("{number}-{name}"))

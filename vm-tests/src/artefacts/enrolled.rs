@@ -1,5 +1,5 @@
-//! Volumes that a TPM or a key broker opens, enrolled on the host with given PCR values: a header with a token, and the
-//! state of the TPM that holds the other half.
+//! Volumes that a TPM or a key broker opens, enrolled on the host with given PCR values: a header with a
+//! token, and the state of the TPM that holds the other half.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! The machine's firmware: OVMF from the tools tree with Secure Boot on, and the one key that it trusts. What another key
-//! signed does not boot.
+//! The machine's firmware: OVMF from the tools tree with Secure Boot on, and the one key that it trusts. What
+//! another key signed does not boot.
 
 use std::fs;
 use std::path::{Path, PathBuf};

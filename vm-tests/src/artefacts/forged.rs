@@ -19,8 +19,9 @@ pub struct Forged {
 }
 
 impl Forged {
-    /// The null cipher in the token's keyslot: whatever the TPM unseals opens it and gives a key that the attacker
-    /// knows, and the data is encrypted with. (Here the builder's volume stands for the attacker's own.)
+    /// The null cipher in the token's keyslot: whatever the TPM unseals opens it and gives a key that the
+    /// attacker knows, and the data is encrypted with. (Here the builder's volume stands for the attacker's
+    /// own.)
     ///
     /// # Errors
     /// When the header is none, or files cannot be written.
@@ -31,8 +32,8 @@ impl Forged {
         Self::write(run, &forged, enrolled.volume.path())
     }
 
-    /// The null cipher in the segment: keyslots, token and digest stay the owner's, and the data is a file system of the
-    /// attacker's in clear.
+    /// The null cipher in the segment: keyslots, token and digest stay the owner's, and the data is a file
+    /// system of the attacker's in clear.
     ///
     /// # Errors
     /// When the header is none, or files cannot be written.

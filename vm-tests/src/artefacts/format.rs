@@ -1,5 +1,5 @@
-//! Formats of root file systems: how to make an image from a tree of files without a mount, and the mount options in the
-//! measured configuration.
+//! Formats of root file systems: how to make an image from a tree of files without a mount, and the mount
+//! options in the measured configuration.
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -25,8 +25,8 @@ pub struct Growth {
 }
 
 impl Growth {
-    /// Measures `image` and what it has more than `base`. The guest's own dracut unpacks them, as only it knows how its
-    /// images are packed.
+    /// Measures `image` and what it has more than `base`. The guest's own dracut unpacks them, as only it
+    /// knows how its images are packed.
     ///
     /// # Errors
     /// When the images cannot be unpacked.

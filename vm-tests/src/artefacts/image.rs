@@ -12,8 +12,8 @@ use crate::artefacts::tree;
 use crate::artefacts::uki::{COMMAND_LINE, Uki};
 use crate::artefacts::workbench::Workbench;
 
-/// An image that is being described. It begins as the one that is shipped: our module, the strict configuration, no probe,
-/// no signature of PCR 11.
+/// An image that is being described. It begins as the one that is shipped: our module, the strict
+/// configuration, no probe, no signature of PCR 11.
 #[derive(Debug, Clone)]
 pub struct Image<'a> {
     workbench: &'a Workbench,

@@ -1,5 +1,5 @@
-//! The guest's initramfs, made by dracut in a copy of the guest's tree from our dracut module and executable, or from
-//! systemd's.
+//! The guest's initramfs, made by dracut in a copy of the guest's tree from our dracut module and executable,
+//! or from systemd's.
 
 use std::fs;
 use std::path::{Path, PathBuf};

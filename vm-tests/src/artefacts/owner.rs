@@ -1,5 +1,5 @@
-//! The owner of the guests: the key that signs volumes, and the configurations of initramfses that trust it, or anybody, or
-//! key brokers beside it.
+//! The owner of the guests: the key that signs volumes, and the configurations of initramfses that trust it,
+//! or anybody, or key brokers beside it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -22,8 +22,8 @@ pub enum Trust {
     Anybody,
     /// The owner, and the key brokers beside the machine where the TPM gives nothing.
     Brokers,
-    /// The owner and the key brokers, without a TPM, by evidence that proves nothing: for the executable with the test
-    /// double only.
+    /// The owner and the key brokers, without a TPM, by evidence that proves nothing: for the executable with
+    /// the test double only.
     BrokersAlone,
 }
 
@@ -131,5 +131,6 @@ pub const DEADLINE: u32 = 60;
 /// 2026-11-01, later than the end of the expired certificate.
 const NOT_BEFORE: u64 = 1_793_491_200;
 const KEY: &str = "owner.key";
-/// Less than the default of 60: after a refusal we wait for another disk, and in most scenarios there is none.
+/// Less than the default of 60: after a refusal we wait for another disk, and in most scenarios there is
+/// none.
 const TIMEOUT: u32 = 40;

@@ -1,5 +1,5 @@
-//! What a volume's key is sealed to: PCR values, and keys that sign them. The options of an enrolment are the same for
-//! `cvm-unlock enroll` and `systemd-cryptenroll`.
+//! What a volume's key is sealed to: PCR values, and keys that sign them. The options of an enrolment are the
+//! same for `cvm-unlock enroll` and `systemd-cryptenroll`.
 
 use std::path::PathBuf;
 
@@ -109,8 +109,8 @@ impl PolicyKey {
         self.0.file(PUBLIC)
     }
 
-    /// An entry of a signature file for this value of PCR 11, with a policy reference: what ukify makes from systemd
-    /// 262 on, by TPM 2.0 Library, Part 3, 23.7 and 23.16 (PolicyPCR, PolicyAuthorize).
+    /// An entry of a signature file for this value of PCR 11, with a policy reference: what ukify makes from
+    /// systemd 262 on, by TPM 2.0 Library, Part 3, 23.7 and 23.16 (PolicyPCR, PolicyAuthorize).
     ///
     /// # Errors
     /// When OpenSSL fails.

@@ -1,4 +1,5 @@
-//! The properties of an initramfs: one type each, which knows what it adds to the guest's tree and to dracut's modules.
+//! The properties of an initramfs: one type each, which knows what it adds to the guest's tree and to
+//! dracut's modules.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -71,8 +72,8 @@ impl Default for Recipe {
 }
 
 impl Recipe {
-    /// What the cache knows the recipe by. A property that is added later joins it only where it differs from its default,
-    /// so that the images without it are not built again.
+    /// What the cache knows the recipe by. A property that is added later joins it only where it differs from
+    /// its default, so that the images without it are not built again.
     pub fn name(&self) -> String {
         let Self { unlocker, probe, trust, format, network } = self;
         let probe = *probe == Probe::Scripts;

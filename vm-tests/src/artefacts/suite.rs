@@ -1,5 +1,5 @@
-//! The releases of Debian that guests come from, and how they differ: packages, and what happens to PCRs in the initrd
-//! before a volume is unlocked.
+//! The releases of Debian that guests come from, and how they differ: packages, and what happens to PCRs in
+//! the initrd before a volume is unlocked.
 
 use sha2::{Digest, Sha256};
 
@@ -93,7 +93,8 @@ mod tests {
     use super::*;
     use crate::encoding::{hex, unhex};
 
-    /// PCR 7 as `tpm2_pcrread sha256:7` printed it in a guest of Debian 12 and in one of sid, on the same firmware.
+    /// PCR 7 as `tpm2_pcrread sha256:7` printed it in a guest of Debian 12 and in one of sid, on the same
+    /// firmware.
     const FIRMWARES: &str = "49ac4d98ba67d7312b3832b8a48b77b49b74b5b6f64cca0322092c832e029855";
     const SEPARATED: &str = "4b7d4cb8bdf9c6b9133d1805b0eb2c3e970a4d2d66380e64f7c2e0afbc70af3e";
 

@@ -1,5 +1,6 @@
-//! A shelf of tokens: small volumes, each enrolled by one version of systemd-cryptenroll to one kind of policy, all of
-//! them to the same TPM. cryptsetup makes the volumes and systemd the tokens; nothing here is ours.
+//! A shelf of tokens: small volumes, each enrolled by one version of systemd-cryptenroll to one kind of
+//! policy, all of them to the same TPM. cryptsetup makes the volumes and systemd the tokens; nothing here is
+//! ours.
 
 use std::fs;
 use std::path::{Path, PathBuf};

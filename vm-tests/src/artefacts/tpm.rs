@@ -1,5 +1,5 @@
-//! swtpm with a state of its own: behind a TCP port for tools on the host, or behind a socket for QEMU, with a log of its
-//! commands.
+//! swtpm with a state of its own: behind a TCP port for tools on the host, or behind a socket for QEMU, with
+//! a log of its commands.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -145,8 +145,8 @@ fn swtpm(tools: &Tree, state: &Path) -> Command {
     command
 }
 
-/// A port that is free, and so is the next one: the TCTI takes it for the control channel. No pair is given out twice,
-/// as it is free again until its swtpm listens.
+/// A port that is free, and so is the next one: the TCTI takes it for the control channel. No pair is given
+/// out twice, as it is free again until its swtpm listens.
 fn free_port_pair() -> Result<u16> {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);

@@ -115,8 +115,8 @@ pub fn tools(cache: &Cache) -> Result<Tree> {
     Ok(Tree::new(&artefact.path, cache.root()))
 }
 
-/// A guest's distribution with these packages beside the usual ones: both its initramfs and its root file system come from
-/// such a tree.
+/// A guest's distribution with these packages beside the usual ones: both its initramfs and its root file
+/// system come from such a tree.
 ///
 /// # Errors
 /// When mmdebstrap fails.
@@ -236,7 +236,8 @@ const BACKPORTS: &[&str] = &[
 
 const EXCLUDED: &[&str] = &["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*"];
 
-/// Arguments: tree, shared directory, a file to be seen as /etc/resolv.conf or nothing, program and its arguments.
+/// Arguments: tree, shared directory, a file to be seen as /etc/resolv.conf or nothing, program and its
+/// arguments.
 const ENTER: &str = r#"set -e
 tree=$1 shared=$2 resolvers=$3; shift 3
 for dir in dev proc sys; do mount --rbind "/$dir" "$tree/$dir"; done

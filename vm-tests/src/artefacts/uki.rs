@@ -1,5 +1,5 @@
-//! Unified kernel images, signed with the test's own key, and the value that PCR 11 will have in the initrd, computed by
-//! systemd's tools.
+//! Unified kernel images, signed with the test's own key, and the value that PCR 11 will have in the initrd,
+//! computed by systemd's tools.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,8 +18,8 @@ use crate::artefacts::workbench::Workbench;
 pub struct Uki(Artefact);
 
 impl Uki {
-    /// Builds and signs a UKI. With a `signer` its `.pcrsig` section has that key's signature of PCR 11 in the initrd
-    /// (of no other phase), which systemd-stub leaves in `/.extra`.
+    /// Builds and signs a UKI. With a `signer` its `.pcrsig` section has that key's signature of PCR 11 in
+    /// the initrd (of no other phase), which systemd-stub leaves in `/.extra`.
     ///
     /// # Errors
     /// When ukify or sbsign fails.

@@ -61,7 +61,8 @@ impl Volume {
     }
 
     /// What PCR 15 is extended with when the volume opens as `root`, by systemd's formula:
-    /// HMAC-SHA256(volume key, "cryptsetup:root:" UUID). The key comes from cryptsetup, the HMAC from OpenSSL.
+    /// HMAC-SHA256(volume key, "cryptsetup:root:" UUID). The key comes from cryptsetup, the HMAC from
+    /// OpenSSL.
     ///
     /// # Errors
     /// When one of the tools fails.

@@ -1,5 +1,5 @@
-//! The versions of systemd-cryptenroll that write tokens here: the commands that enrol on the host against swtpm, and
-//! what each version can write.
+//! The versions of systemd-cryptenroll that write tokens here: the commands that enrol on the host against
+//! swtpm, and what each version can write.
 
 use std::process::Command;
 

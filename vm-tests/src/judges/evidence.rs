@@ -1,5 +1,5 @@
-//! What the guest's own tools wrote down, handed over on a raw disk as named pieces of text. Our report is one more
-//! piece, to be compared with the others.
+//! What the guest's own tools wrote down, handed over on a raw disk as named pieces of text. Our report is
+//! one more piece, to be compared with the others.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! What a boot left behind, and sentences about it: by QEMU, by swtpm's log, by the distribution's tools in the guest.
+//! What a boot left behind, and sentences about it: by QEMU, by swtpm's log, by the distribution's tools in
+//! the guest.
 
 pub mod evidence;
 pub mod outcome;

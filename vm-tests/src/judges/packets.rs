@@ -22,8 +22,8 @@ impl Packets {
         Self::parse(&bytes).with_context(|| format!("{} is no recording", path.display()))
     }
 
-    /// The pcap format as QEMU writes it: in the host's byte order, which is little endian here. A last frame that is cut
-    /// off (the machine was switched off) is left out.
+    /// The pcap format as QEMU writes it: in the host's byte order, which is little endian here. A last frame
+    /// that is cut off (the machine was switched off) is left out.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let (magic, rest) = bytes.split_first_chunk::<4>()?;
         if u32::from_le_bytes(*magic) != PCAP_MAGIC {

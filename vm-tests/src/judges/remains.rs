@@ -1,5 +1,5 @@
-//! What the initramfs's network left behind in the booted system: cards, addresses and routes, as the kernel lists them
-//! there, and files below /run.
+//! What the initramfs's network left behind in the booted system: cards, addresses and routes, as the kernel
+//! lists them there, and files below /run.
 
 use anyhow::Result;
 

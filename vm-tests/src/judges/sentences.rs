@@ -1,5 +1,5 @@
-//! The sentences that tests say about a boot. Each returns `Ok(&self)`, to go on with the next sentence, or an error that
-//! shows what was there instead.
+//! The sentences that tests say about a boot. Each returns `Ok(&self)`, to go on with the next sentence, or
+//! an error that shows what was there instead.
 
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};

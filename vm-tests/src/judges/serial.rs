@@ -1,5 +1,5 @@
-//! The machine's serial console, line by line, with the host's clock. The guest writes it: it is text to search, and it is
-//! untrusted.
+//! The machine's serial console, line by line, with the host's clock. The guest writes it: it is text to
+//! search, and it is untrusted.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,5 +1,5 @@
-//! The TPM's commands and answers, from swtpm's log at level 20 (hexadecimal dumps of every message). The emulator writes it
-//! on the host's side, so nobody in the guest can leave anything out.
+//! The TPM's commands and answers, from swtpm's log at level 20 (hexadecimal dumps of every message). The
+//! emulator writes it on the host's side, so nobody in the guest can leave anything out.
 
 use std::collections::BTreeMap;
 use std::fs;

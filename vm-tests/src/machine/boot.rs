@@ -1,5 +1,5 @@
-//! One boot, from switching the machine on to its end. Every boot has a deadline, and all that it wrote is kept in its
-//! directory.
+//! One boot, from switching the machine on to its end. Every boot has a deadline, and all that it wrote is
+//! kept in its directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -144,8 +144,8 @@ impl<'a> Boot<'a> {
         self
     }
 
-    /// Gives the guest a file. The probe in the initramfs runs `before`, `after` and `beside`; the real root runs
-    /// `booted`.
+    /// Gives the guest a file. The probe in the initramfs runs `before`, `after` and `beside`; the real root
+    /// runs `booted`.
     #[must_use]
     pub fn file(mut self, name: &str, content: impl Into<Vec<u8>>) -> Self {
         self.files.push((name.to_owned(), content.into()));
@@ -160,8 +160,8 @@ impl<'a> Boot<'a> {
     }
 
     /// Switches the machine on and waits for its end. An emulator that hangs before the kernel has started
-    /// its first process, or that loses the kernel's timer, says nothing about us: then, once, another machine is
-    /// switched on.
+    /// its first process, or that loses the kernel's timer, says nothing about us: then, once, another
+    /// machine is switched on.
     ///
     /// # Errors
     /// When the machine cannot be built or watched; never because of what the guest did.

@@ -1,5 +1,5 @@
-//! Disk images: a GPT with an EFI system partition and a partition of the root type, and how the machine sees them. No loop
-//! device and no mount: partitions are written as files and copied into place.
+//! Disk images: a GPT with an EFI system partition and a partition of the root type, and how the machine sees
+//! them. No loop device and no mount: partitions are written as files and copied into place.
 
 use std::ffi::OsString;
 use std::fs;
@@ -62,7 +62,8 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Writes the image `name` into `run`; without a UKI it has no EFI system partition. `disk_tools` has sfdisk.
+    /// Writes the image `name` into `run`; without a UKI it has no EFI system partition. `disk_tools` has
+    /// sfdisk.
     ///
     /// # Errors
     /// When one of the tools fails.
@@ -109,8 +110,8 @@ impl Disk {
     }
 }
 
-/// Arguments: image, root partition, sector size, GUID of the EFI system partition or nothing. sfdisk reads positions
-/// and sizes with a unit as they are, whatever the sector size.
+/// Arguments: image, root partition, sector size, GUID of the EFI system partition or nothing. sfdisk reads
+/// positions and sizes with a unit as they are, whatever the sector size.
 const TABLE: &str = r#"set -e
 disk=$1 size=$(($(stat -c %s "$2") / 1048576)) esp=$4
 truncate --size=$((size + 100))M "$disk"
@@ -121,8 +122,8 @@ truncate --size=$((size + 100))M "$disk"
 } | sfdisk --quiet --sector-size="$3" "$disk"
 "#;
 
-/// Arguments: image, UKI or nothing, root partition, header to lay over its start or nothing, sector size, MiB to
-/// enlarge the image by.
+/// Arguments: image, UKI or nothing, root partition, header to lay over its start or nothing, sector size,
+/// MiB to enlarge the image by.
 const FILL: &str = r#"set -e
 disk=$1 uki=$2 root=$3 header=$4 sector=$5 more=$6
 if [ -n "$uki" ]; then

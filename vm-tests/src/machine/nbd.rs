@@ -1,8 +1,8 @@
-//! A disk that lies: an NBD server behind QEMU's disk, which counts how often the guest reads each sector, and later answers
-//! with other bytes than before.
+//! A disk that lies: an NBD server behind QEMU's disk, which counts how often the guest reads each sector,
+//! and later answers with other bytes than before.
 //!
-//! Writes stay in memory. Only what QEMU asks for is implemented (the NBD protocol's fixed newstyle handshake without
-//! options, simple replies).
+//! Writes stay in memory. Only what QEMU asks for is implemented (the NBD protocol's fixed newstyle handshake
+//! without options, simple replies).
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -51,7 +51,8 @@ enum Mood {
 }
 
 impl Nbd {
-    /// Serves `image` on `socket`. `lie` is what it will say when it lies: bytes from the start of the image, the bytes.
+    /// Serves `image` on `socket`. `lie` is what it will say when it lies: bytes from the start of the image,
+    /// the bytes.
     ///
     /// # Errors
     /// When the socket or the image is unusable.
@@ -105,8 +106,8 @@ impl Nbd {
         disk.written.clear();
     }
 
-    /// How often each sector of 512 bytes in `range` (bytes from the start of the image) was read while the server counted;
-    /// those that were never read are not in it.
+    /// How often each sector of 512 bytes in `range` (bytes from the start of the image) was read while the
+    /// server counted; those that were never read are not in it.
     pub fn reads(&self, range: &Range<u64>) -> BTreeMap<u64, u32> {
         let sectors = range.start / SECTOR_BYTES..range.end / SECTOR_BYTES;
         self.lock().reads.range(sectors).map(|(sector, count)| (*sector, *count)).collect()

@@ -1,5 +1,5 @@
-//! The emulated machine: its parts, and QEMU's command line for them. Emulation only (no KVM), so that results do not
-//! depend on the host's processor.
+//! The emulated machine: its parts, and QEMU's command line for them. Emulation only (no KVM), so that
+//! results do not depend on the host's processor.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

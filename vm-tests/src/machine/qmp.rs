@@ -1,5 +1,5 @@
-//! QEMU's control channel: commands, their answers, and events. Only QEMU speaks here, not the guest, so what it says about
-//! the end of the machine is what happened.
+//! QEMU's control channel: commands, their answers, and events. Only QEMU speaks here, not the guest, so what
+//! it says about the end of the machine is what happened.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;

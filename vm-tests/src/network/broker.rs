@@ -1,5 +1,5 @@
-//! The key broker beside a machine: the verifying double of the black-box tests, which is written from Trustee's protocol
-//! and proves itself on recorded traffic before it judges anything here.
+//! The key broker beside a machine: the verifying double of the black-box tests, which is written from
+//! Trustee's protocol and proves itself on recorded traffic before it judges anything here.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -67,7 +67,8 @@ impl Broker {
         Exchange::read(&fs::read_to_string(&self.log)?)
     }
 
-    /// It gave the key at `path` to the guest once, by three exchanges on one connection, and was asked for nothing else.
+    /// It gave the key at `path` to the guest once, by three exchanges on one connection, and was asked for
+    /// nothing else.
     ///
     /// # Errors
     /// When it was otherwise.

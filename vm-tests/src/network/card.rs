@@ -1,12 +1,13 @@
-//! The machine's network card and what is at the other end of its cable. QEMU records on the host's side of the card, so
-//! nothing that left the guest is missing.
+//! The machine's network card and what is at the other end of its cable. QEMU records on the host's side of
+//! the card, so nothing that left the guest is missing.
 
 use std::path::Path;
 
 /// What is at the other end of the cable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Net {
-    /// QEMU's own router: DHCP, router advertisements, name servers, and the host's loopback as 10.0.2.2 and fec0::2.
+    /// QEMU's own router: DHCP, router advertisements, name servers, and the host's loopback as 10.0.2.2 and
+    /// fec0::2.
     User,
     /// The same without IPv4.
     Ipv6Only,
@@ -32,7 +33,8 @@ impl Net {
     }
 }
 
-/// A cable to a port where nobody listens: what is sent is gone. (A hub without a second port would not take a packet.)
+/// A cable to a port where nobody listens: what is sent is gone. (A hub without a second port would not take
+/// a packet.)
 const NOWHERE: &str = "dgram,id=net,local.type=inet,local.host=127.0.0.1,local.port=9001,\
      remote.type=inet,remote.host=127.0.0.1,remote.port=9002";
 /// Locally administered, and no other card's here.

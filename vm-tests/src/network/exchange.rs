@@ -39,7 +39,8 @@ impl Exchange {
     }
 }
 
-/// The key at `path` was given out once, by three exchanges on one connection, and nothing else was asked for.
+/// The key at `path` was given out once, by three exchanges on one connection, and nothing else was asked
+/// for.
 ///
 /// # Errors
 /// When it was otherwise.

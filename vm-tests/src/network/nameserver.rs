@@ -1,5 +1,5 @@
-//! The name server of a scenario's own network (RFC 1035): it knows one name, and remembers what it was asked. QEMU's router
-//! passes the guest's questions on to it.
+//! The name server of a scenario's own network (RFC 1035): it knows one name, and remembers what it was
+//! asked. QEMU's router passes the guest's questions on to it.
 
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};

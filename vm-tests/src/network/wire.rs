@@ -1,8 +1,8 @@
-//! A scenario's own network: the loopback of a network namespace, where key brokers and the name server listen and where
-//! QEMU's router has its other end.
+//! A scenario's own network: the loopback of a network namespace, where key brokers and the name server
+//! listen and where QEMU's router has its other end.
 //!
-//! Nothing in it reaches the host's network, and its ports are its own, so the addresses in measured configurations can be
-//! constants.
+//! Nothing in it reaches the host's network, and its ports are its own, so the addresses in measured
+//! configurations can be constants.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -44,8 +44,8 @@ impl Wire {
         Ok(this)
     }
 
-    /// A command in the tree, on this network. It finds our name server in `/etc/resolv.conf`, so that QEMU's router hands
-    /// the guest's questions to it.
+    /// A command in the tree, on this network. It finds our name server in `/etc/resolv.conf`, so that QEMU's
+    /// router hands the guest's questions to it.
     pub fn command(&self, tree: &Tree, program: &str) -> Command {
         let namespace = format!("--net={}", self.path().display());
         tree.command_in(&["nsenter", &namespace, "--"], &self.resolvers, program)

@@ -1,5 +1,5 @@
-//! When the TPM does not unseal, the machine attests to a key broker, which decides about the key. The broker verifies
-//! quotes with tpm2-tools and PCRs by its own policy; QEMU records what leaves the machine.
+//! When the TPM does not unseal, the machine attests to a key broker, which decides about the key. The broker
+//! verifies quotes with tpm2-tools and PCRs by its own policy; QEMU records what leaves the machine.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -21,7 +21,8 @@ use crate::network::broker::Broker;
 use crate::network::card::Net;
 use crate::network::service::{Service, path_of};
 
-/// A volume that is sealed to one UKI and known to a key broker, and another UKI, for which the TPM does not unseal.
+/// A volume that is sealed to one UKI and known to a key broker, and another UKI, for which the TPM does not
+/// unseal.
 pub(super) struct Fixture {
     pub(super) sealed_to: Uki,
     pub(super) other: Uki,
@@ -90,7 +91,8 @@ pub(super) fn says_who(outcome: &Outcome, server: &str) -> Result<()> {
     Ok(())
 }
 
-/// Another UKI than the enrolled one, which needs the broker. Then the enrolled one, which does not touch the network.
+/// Another UKI than the enrolled one, which needs the broker. Then the enrolled one, which does not touch the
+/// network.
 ///
 /// # Errors
 /// When either does not reach the root, or by another way.
@@ -127,8 +129,8 @@ pub fn other_volumes_key(lab: &Lab) -> Result<()> {
     refused(&outcome, "keyslot-not-opened")?.explain(broker.released_once(&path)).map(drop)
 }
 
-/// A cloud whose TPMs are new at every boot. The broker checks PCRs and no attestation key, the disk keeps what the guest
-/// writes, and nothing writes to the volume's header.
+/// A cloud whose TPMs are new at every boot. The broker checks PCRs and no attestation key, the disk keeps
+/// what the guest writes, and nothing writes to the volume's header.
 ///
 /// # Errors
 /// When a boot does not reach the root, or the header changed.

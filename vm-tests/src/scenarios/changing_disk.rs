@@ -1,9 +1,9 @@
-//! Attack: the host shows one header while it is read, and another one afterwards. Its server counts how often the guest
-//! (kernel, udev, we and libcryptsetup together) reads each sector of the metadata, from the kernel's first process to the
-//! mapping. Then it answers further reads with the other header.
+//! Attack: the host shows one header while it is read, and another one afterwards. Its server counts how
+//! often the guest (kernel, udev, we and libcryptsetup together) reads each sector of the metadata, from the
+//! kernel's first process to the mapping. Then it answers further reads with the other header.
 //!
-//! udev and we share the kernel's page cache, which is in the guest's memory. If its pages are gone when we read, there
-//! are two reads, and we use the second alone.
+//! udev and we share the kernel's page cache, which is in the guest's memory. If its pages are gone when we
+//! read, there are two reads, and we use the second alone.
 
 use std::ops::Range;
 

@@ -1,5 +1,5 @@
-//! Attack: the host attaches a copy of the boot disk with the same UUIDs, and puts its own volume into the copy's root
-//! partition. The loader's variable matches both disks; the volumes' proof decides.
+//! Attack: the host attaches a copy of the boot disk with the same UUIDs, and puts its own volume into the
+//! copy's root partition. The loader's variable matches both disks; the volumes' proof decides.
 
 use anyhow::{Result, ensure};
 use serde_json::Value;

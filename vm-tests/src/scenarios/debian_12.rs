@@ -1,5 +1,5 @@
-//! The oldest distribution that we support: its dracut builds the initramfs with our module, its kernel and systemd run it,
-//! and its userspace starts from the unlocked root.
+//! The oldest distribution that we support: its dracut builds the initramfs with our module, its kernel and
+//! systemd run it, and its userspace starts from the unlocked root.
 
 use anyhow::Result;
 

@@ -1,5 +1,5 @@
-//! The newest distribution. From systemd 261 on, the initrd extends most PCRs with a separator before volumes are
-//! unlocked, so a policy has to name the value of PCR 7 behind it.
+//! The newest distribution. From systemd 261 on, the initrd extends most PCRs with a separator before volumes
+//! are unlocked, so a policy has to name the value of PCR 7 behind it.
 
 use anyhow::{Result, ensure};
 

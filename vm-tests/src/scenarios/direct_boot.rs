@@ -1,5 +1,5 @@
-//! The usual boot on TDX and SNP: the host hands the UKI to the firmware. No loader variable names a boot disk, so every
-//! disk is a candidate, and the volume's proof decides.
+//! The usual boot on TDX and SNP: the host hands the UKI to the firmware. No loader variable names a boot
+//! disk, so every disk is a candidate, and the volume's proof decides.
 
 use anyhow::{Result, ensure};
 

@@ -1,5 +1,5 @@
-//! The sealed secret can be used once per boot: tpm2-tools, in the same initrd and with the same commands, unseal it
-//! before our unit runs, and the TPM refuses them afterwards.
+//! The sealed secret can be used once per boot: tpm2-tools, in the same initrd and with the same commands,
+//! unseal it before our unit runs, and the TPM refuses them afterwards.
 
 use anyhow::{Result, ensure};
 

@@ -1,5 +1,5 @@
-//! Attack, or a careless operator: a disk with somebody else's root partition appears first. The host hands the UKI to the
-//! firmware, so no loader variable names a boot disk; ours is plugged in while we wait.
+//! Attack, or a careless operator: a disk with somebody else's root partition appears first. The host hands
+//! the UKI to the firmware, so no loader variable names a boot disk; ours is plugged in while we wait.
 
 use std::time::Duration;
 

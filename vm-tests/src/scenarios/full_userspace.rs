@@ -1,5 +1,5 @@
-//! The system that starts from the unlocked root finds nothing unusual: systemd reaches multi-user.target, udev's links are
-//! there, the device unit is active.
+//! The system that starts from the unlocked root finds nothing unusual: systemd reaches multi-user.target,
+//! udev's links are there, the device unit is active.
 
 use anyhow::Result;
 

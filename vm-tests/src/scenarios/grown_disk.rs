@@ -1,5 +1,5 @@
-//! An owner's usual first steps: the cloud enlarges the disk, growpart grows the root partition to the end of it, and
-//! cryptsetup adds a recovery key with 2 GiB of Argon2. The root has to open again.
+//! An owner's usual first steps: the cloud enlarges the disk, growpart grows the root partition to the end of
+//! it, and cryptsetup adds a recovery key with 2 GiB of Argon2. The root has to open again.
 
 use std::fs;
 use std::time::Duration;
@@ -108,8 +108,8 @@ const ARGON2_MEMORY: u32 = 5120;
 const ARGON2: Duration = Duration::from_secs(480);
 const RECOVERY: &str = "the owner's recovery key";
 
-/// Runs in the real root. growpart leaves 33 sectors for the backup of the partition table, so on a disk of whole MiB the
-/// partition ends in the middle of a LUKS sector.
+/// Runs in the real root. growpart leaves 33 sectors for the backup of the partition table, so on a disk of
+/// whole MiB the partition ends in the middle of a LUKS sector.
 const GROW: &str = r#"set -e
 cat /sys/class/block/vda2/size > size-before
 growpart /dev/vda 2

@@ -1,5 +1,5 @@
-//! Attacks by servers, and by whoever is between: `cvm-unlock attest --connect` tries one of each kind in the initramfs of a
-//! single boot, and refuses it with its own slug. The good server among them is the control.
+//! Attacks by servers, and by whoever is between: `cvm-unlock attest --connect` tries one of each kind in the
+//! initramfs of a single boot, and refuses it with its own slug. The good server among them is the control.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -118,7 +118,8 @@ const PORTS: u16 = 8500;
 /// When the expired certificate was valid.
 const PAST: &str = "2020-06-01 12:00:00";
 
-/// Runs in the initramfs, before our unit: asks for the network as our unit would, and waits for a default route.
+/// Runs in the initramfs, before our unit: asks for the network as our unit would, and waits for a default
+/// route.
 const BEFORE: &str = r#"
 mkdir -p /run/cvm-unlock
 : > /run/cvm-unlock/network-wanted

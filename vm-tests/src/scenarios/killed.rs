@@ -1,5 +1,5 @@
-//! The process dies in the middle of its work (a crash, the out-of-memory killer): nothing else takes over, the TPM is
-//! fenced, and the machine powers off.
+//! The process dies in the middle of its work (a crash, the out-of-memory killer): nothing else takes over,
+//! the TPM is fenced, and the machine powers off.
 
 use anyhow::{Result, ensure};
 

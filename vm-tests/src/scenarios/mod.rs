@@ -35,7 +35,8 @@ pub mod systemds_token;
 pub mod tpm_nodes;
 pub mod writers;
 
-/// In the order in which they start: the longest first, so that none of them keeps a single worker busy at the end.
+/// In the order in which they start: the longest first, so that none of them keeps a single worker busy at
+/// the end.
 pub const ALL: &[Scenario] = &[
     Scenario {
         name: "writers",

@@ -1,5 +1,5 @@
-//! Networks on which a machine has to attest: the first server is down, there is no IPv4, the administrator chose the
-//! address, nobody answers, or the image has another network daemon.
+//! Networks on which a machine has to attest: the first server is down, there is no IPv4, the administrator
+//! chose the address, nobody answers, or the image has another network daemon.
 
 use std::net::Ipv4Addr;
 
@@ -70,7 +70,8 @@ fn has_only(outcome: &Outcome, address: Ipv4Addr) -> Result<()> {
     Ok(())
 }
 
-/// Attack: the host unplugs the other end of the cable. The link is up and nobody answers. The control is `attested`.
+/// Attack: the host unplugs the other end of the cable. The link is up and nobody answers. The control is
+/// `attested`.
 ///
 /// # Errors
 /// When the machine does not end fenced.

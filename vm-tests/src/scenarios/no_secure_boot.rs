@@ -1,5 +1,5 @@
-//! A machine whose firmware has no Secure Boot: PCR 7 differs from the one that the volume is sealed to, so the TPM does not
-//! unseal. A key broker that knows the image by PCRs 4, 11 and 12 can decide instead.
+//! A machine whose firmware has no Secure Boot: PCR 7 differs from the one that the volume is sealed to, so
+//! the TPM does not unseal. A key broker that knows the image by PCRs 4, 11 and 12 can decide instead.
 
 use anyhow::Result;
 
@@ -14,8 +14,8 @@ use crate::network::card::Net;
 use crate::network::service::Service;
 use crate::scenarios::attested::{Fixture, ZERO, refused};
 
-/// Three boots: the broker does not know the image's PCR 4 yet; it knows it; the image is another one. PCR 4 comes from
-/// swtpm's log of the first boot, which is denied.
+/// Three boots: the broker does not know the image's PCR 4 yet; it knows it; the image is another one. PCR 4
+/// comes from swtpm's log of the first boot, which is denied.
 ///
 /// # Errors
 /// When the second does not open, or one of the others does.

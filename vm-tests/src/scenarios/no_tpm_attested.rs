@@ -1,5 +1,6 @@
-//! A platform without a TPM, whose image says so: another kind of evidence gets the key. Here it is the sample evidence
-//! of an executable for tests, as TDX and SNP need hardware. An image that needs a TPM and finds none is `no-tpm`.
+//! A platform without a TPM, whose image says so: another kind of evidence gets the key. Here it is the
+//! sample evidence of an executable for tests, as TDX and SNP need hardware. An image that needs a TPM and
+//! finds none is `no-tpm`.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
-//! Attacks: the LUKS2 headers of the Trail of Bits findings, with valid checksums. V1 has the null cipher in the keyslot
-//! that the token names, V2 in the data segment. We and the distribution's systemd-cryptsetup get the same disks; then
-//! both get the owner's volume, and map it alike.
+//! Attacks: the LUKS2 headers of the Trail of Bits findings, with valid checksums. V1 has the null cipher in
+//! the keyslot that the token names, V2 in the data segment. We and the distribution's systemd-cryptsetup get
+//! the same disks; then both get the owner's volume, and map it alike.
 
 use anyhow::{Result, ensure};
 
@@ -73,8 +73,8 @@ fn boot(lab: &Lab, uki: &Uki, variant: Option<Variant>) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// A live table without what differs from boot to boot: the disk's major number, which depends on the order of drivers,
-/// and the name of the key in the kernel's keyring.
+/// A live table without what differs from boot to boot: the disk's major number, which depends on the order
+/// of drivers, and the name of the key in the kernel's keyring.
 fn mapping(table: &str) -> Vec<&str> {
     let words = table.split_whitespace();
     words

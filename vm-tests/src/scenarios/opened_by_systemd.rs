@@ -11,8 +11,8 @@ use crate::artefacts::uki::Uki;
 use crate::lab::Lab;
 use crate::machine::disk::Root;
 
-/// Two boots of images without any of our files: our token with a literal policy, then one with a signed policy,
-/// which has PCR 15 by value beside it.
+/// Two boots of images without any of our files: our token with a literal policy, then one with a signed
+/// policy, which has PCR 15 by value beside it.
 ///
 /// # Errors
 /// When a root does not open.

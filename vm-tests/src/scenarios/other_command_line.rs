@@ -1,5 +1,5 @@
-//! Attack: the host replaces the UKI by another one that Secure Boot accepts as well (an older release, a debug image).
-//! PCR 11 differs, so the TPM does not unseal, and the boot ends fenced.
+//! Attack: the host replaces the UKI by another one that Secure Boot accepts as well (an older release, a
+//! debug image). PCR 11 differs, so the TPM does not unseal, and the boot ends fenced.
 
 use anyhow::Result;
 

@@ -1,5 +1,5 @@
-//! Disks and file systems of other clouds: SCSI and NVMe, sectors of 4096 bytes, a disk that was enlarged after it was
-//! partitioned; xfs and btrfs with the mount options of the measured configuration.
+//! Disks and file systems of other clouds: SCSI and NVMe, sectors of 4096 bytes, a disk that was enlarged
+//! after it was partitioned; xfs and btrfs with the mount options of the measured configuration.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;

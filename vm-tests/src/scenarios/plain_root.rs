@@ -1,5 +1,5 @@
-//! Attack: the host replaces the encrypted root on the boot disk by its own file system, with the right partition type.
-//! It must not be mounted, let alone run.
+//! Attack: the host replaces the encrypted root on the boot disk by its own file system, with the right
+//! partition type. It must not be mounted, let alone run.
 
 use anyhow::Result;
 

@@ -1,5 +1,5 @@
-//! A volume that is sealed to a policy key opens with every UKI whose PCR 11 this key signed, without a new enrolment,
-//! and with no other, even if the firmware accepts it.
+//! A volume that is sealed to a policy key opens with every UKI whose PCR 11 this key signed, without a new
+//! enrolment, and with no other, even if the firmware accepts it.
 
 use anyhow::Result;
 

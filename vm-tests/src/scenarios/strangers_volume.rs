@@ -1,5 +1,6 @@
-//! Attack: the host makes a volume for this very TPM (its parent key is public), with a key that it knows and a policy
-//! that the guest satisfies. It unseals and its binding holds; only the owner's signature is missing.
+//! Attack: the host makes a volume for this very TPM (its parent key is public), with a key that it knows and
+//! a policy that the guest satisfies. It unseals and its binding holds; only the owner's signature is
+//! missing.
 
 use anyhow::Result;
 

@@ -1,5 +1,5 @@
-//! PCR 15 names the running root by systemd's formula: a remote verifier, or a later stage's policy, cannot tell which of
-//! the two unlockers opened it.
+//! PCR 15 names the running root by systemd's formula: a remote verifier, or a later stage's policy, cannot
+//! tell which of the two unlockers opened it.
 
 use anyhow::{Result, ensure};
 

@@ -1,5 +1,5 @@
-//! Attacks: the host sets EFI variables that systemd obeys and nobody measures. With `SystemdOptions` it adds words to
-//! systemd's command line, with `HibernateLocation` it offers a memory image to resume from.
+//! Attacks: the host sets EFI variables that systemd obeys and nobody measures. With `SystemdOptions` it adds
+//! words to systemd's command line, with `HibernateLocation` it offers a memory image to resume from.
 
 use anyhow::{Result, ensure};
 

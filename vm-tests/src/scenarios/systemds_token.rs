@@ -1,5 +1,5 @@
-//! A token of systemd-cryptenroll opens for an image that asks for it, and for no other: such a token is neither bound nor
-//! signed, and its policy leaves out PCR 15.
+//! A token of systemd-cryptenroll opens for an image that asks for it, and for no other: such a token is
+//! neither bound nor signed, and its policy leaves out PCR 15.
 
 use anyhow::Result;
 

@@ -1,5 +1,6 @@
-//! The TPM's two device nodes: `/dev/tpm0`, which one process at a time can hold, and the kernel's resource manager
-//! `/dev/tpmrm0`. We take the first; while another process holds it, the second, which costs more commands at the chip.
+//! The TPM's two device nodes: `/dev/tpm0`, which one process at a time can hold, and the kernel's resource
+//! manager `/dev/tpmrm0`. We take the first; while another process holds it, the second, which costs more
+//! commands at the chip.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;

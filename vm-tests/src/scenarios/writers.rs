@@ -1,9 +1,10 @@
-//! Tokens of several versions of systemd-cryptenroll, all sealed to one TPM, in one boot. A dry run in the initramfs
-//! tries each of them before the machine's own root opens, which the first of these versions enrolled.
+//! Tokens of several versions of systemd-cryptenroll, all sealed to one TPM, in one boot. A dry run in the
+//! initramfs tries each of them before the machine's own root opens, which the first of these versions
+//! enrolled.
 //!
-//! Beside each kind there is a token that must not open: enrolled at another value of PCR 7, or for another key's
-//! signatures. Afterwards systemd-cryptenroll itself opens the same volumes on the host, with the TPM's PCRs extended as
-//! in the machine.
+//! Beside each kind there is a token that must not open: enrolled at another value of PCR 7, or for another
+//! key's signatures. Afterwards systemd-cryptenroll itself opens the same volumes on the host, with the TPM's
+//! PCRs extended as in the machine.
 
 use std::fs;
 use std::path::Path;
@@ -137,8 +138,8 @@ fn control(lab: &Lab, outcome: &Outcome, tokens: &Tokens, approval: &Value) -> R
     fs::remove_dir_all(dir).context("Removing the opened copies")
 }
 
-/// Whether systemd-cryptenroll can unlock the volume by its token to add a recovery key. Version 257 is the first here with
-/// that option; sid's tokens need sid's version.
+/// Whether systemd-cryptenroll can unlock the volume by its token to add a recovery key. Version 257 is the
+/// first here with that option; sid's tokens need sid's version.
 fn unlocks(lab: &Lab, cell: &Cell, (volume, signature, tpm): (&Path, &Path, &str)) -> Result<Result<String>> {
     let reader = if cell.writer == Writer::Sid { Writer::Sid } else { Writer::V257 };
     let mut command: Command = reader.tree(&lab.workbench.cache)?.command("sh");
