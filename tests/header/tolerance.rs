@@ -62,35 +62,24 @@ fn one_keyslot_more_with_any_option_of_cryptsetup_keeps_nothing_from_opening() {
         &["--pbkdf=argon2i", "--pbkdf-memory=32", "--pbkdf-force-iterations=4", "--pbkdf-parallel=1"],
         &["--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", "--hash=sha1"],
         &["--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", "--hash=sha3-512"],
-        &["--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", "--hash=whirlpool"],
         &["--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", "--hash=blake2b-512"],
         &[&fast[..], &["--keyslot-cipher=aes-cbc-essiv:sha256", "--keyslot-key-size=256"]].concat(),
-        &[&fast[..], &["--keyslot-cipher=serpent-xts-plain64", "--keyslot-key-size=512"]].concat(),
         &[&fast[..], &["--keyslot-cipher=aes-xts-plain", "--keyslot-key-size=256"]].concat(),
         &[&fast[..], &["--key-slot=31"]].concat(),
         &[&fast[..], &["--unbound", "--key-size=8"]].concat(),
         &[&fast[..], &["--unbound", "--key-size=2048"]].concat(),
         &[&fast[..], &["--unbound", "--key-size=4096", "--hash=sha1"]].concat(),
     ];
-    let mut tried = 0;
     for options in options {
-        let mut arguments: Vec<&[u8]> = vec![b"luksAddKey", b"--batch-mode", b"--key-file", key.as_bytes()];
-        arguments.extend(options.iter().map(|option| option.as_bytes()));
         let volume = workshop.file("volume", &workshop.target.sound);
         let mut command = Command::new("cryptsetup");
-        command.args(arguments.iter().map(|argument| std::ffi::OsStr::from_bytes(argument)));
-        let output = command.args([&volume, &new]).output().unwrap();
-        // The kernel and the library of this machine decide which hashes and ciphers there are.
-        if !output.status.success() {
-            println!("not on this machine: {options:?}: {}", String::from_utf8_lossy(&output.stderr));
-            continue;
-        }
+        command.args(["luksAddKey", "--batch-mode", "--key-file", &key]).args(*options).args([&volume, &new]);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{options:?}: {}", String::from_utf8_lossy(&output.stderr));
         let bytes = fs::read(&volume).unwrap();
         assert_ne!(bytes, workshop.target.sound);
         assert_eq!(workshop.target.refusal(&Forge::of(&bytes)), None, "{options:?}");
-        tried += 1;
     }
-    assert!(tried >= 9, "only {tried} kinds of keyslots could be made");
 }
 
 #[test]
@@ -105,6 +94,9 @@ fn a_keyslot_that_nobody_tries_may_cost_anything_and_the_one_that_is_tried_may_n
         ("kdf/iterations", &iterations, "luks-kdf-cost"),
         ("kdf", &memory, "luks-kdf-cost"),
         ("kdf/hash", &json!("sha1"), "luks-hash"),
+        // Not every machine's cryptsetup can make these two.
+        ("kdf/hash", &json!("whirlpool"), "luks-hash"),
+        ("area/encryption", &json!("serpent-xts-plain64"), "luks-cipher"),
         ("area/encryption", &json!("aes-cbc-essiv:sha256"), "luks-cipher"),
         ("area/encryption", &json!("cipher_null-ecb"), "luks-cipher-null"),
     ] {
